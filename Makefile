@@ -1,0 +1,23 @@
+# Each target works on a fresh clone; `make` alone lists them.
+PY := .venv/bin/python
+
+.PHONY: help install demo stack test check bench lock
+help:            ## this list
+	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+install:         ## install into .venv and dev/node_modules
+	@dev/install
+demo: install    ## play the whole story on a local stack
+	@$(PY) -m dev.demo
+stack: install   ## run PostgreSQL + PostgREST in the foreground (facts in .local/stack.json)
+	@$(PY) -m dev.stack
+test: install    ## all tests
+	@$(PY) -m pytest
+check: install   ## what a change must pass: format, lint, types, tests, coverage
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@$(PY) -m pytest --cov --cov-report=term
+lock: install    ## write the requirement files anew from pyproject.toml
+	@$(PY) -m pip install --quiet uv
+	@$(PY) -m uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-header -o requirements.txt
+	@$(PY) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --quiet --no-header -c requirements.txt -o dev/requirements.txt
