@@ -1,0 +1,1 @@
+"""The sweep, every five minutes."""

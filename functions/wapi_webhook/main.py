@@ -1,0 +1,52 @@
+"""wapi_webhook: W-API posts every event of every line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from functions_framework import aio
+
+from shared import logs
+from shared.errors import EventRejected, StoreError, StoreUnavailable
+from shared.intake import take_event
+from shared.requests import answer, health, knows_secret, method_not_allowed, read_body, unavailable
+from shared.service import Service
+from shared.settings import load_webhook_settings
+from shared.wapi.events import MAX_BODY_BYTES
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+_settings = load_webhook_settings()
+_service = Service(_settings, pooled=False)
+
+
+@aio.http
+async def wapi_webhook(request: Request) -> Response:
+    """``POST /?key=<secret>``: 200 when the event is committed; 400, 401, 405, 413, or 503. ``GET /health``: 200."""
+    logs.configure()
+    logs.follow_trace(request.headers, _settings.google_cloud_project)
+    if healthy := health(request):
+        return healthy
+    if request.method != "POST":
+        return method_not_allowed("POST")
+    if not knows_secret(request.query_params.get("key"), _settings.wapi_webhook_secrets):
+        logs.warning("webhook.unauthorized")
+        return answer(401, error="wrong or missing key")
+    try:
+        body = await read_body(request, MAX_BODY_BYTES)
+        intake = await take_event(body, _service.store, lambda: _service.provider, settings=_settings)
+    except EventRejected as error:
+        logs.warning("event.rejected", status=error.status, reason=error.reason)
+        return answer(error.status, error=error.reason)
+    except StoreUnavailable as error:
+        logs.error("store.unavailable", operation=error.operation, code=error.code)
+        return unavailable()
+    except StoreError as error:
+        logs.error("store.refused", cause=error, operation=error.operation, code=error.code)
+        return answer(500, error="the database refused; see the log")
+    except Exception as error:  # noqa: BLE001 - the last guard: a 500 never goes without a logged reason
+        logs.error("event.failed", cause=error)
+        return answer(500, error="the event could not be taken; see the log")
+    return answer(200, outcome=intake.outcome)

@@ -1,0 +1,76 @@
+"""HTTP out: one bounded exchange with a server that may drip, hang or send ten megabytes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import httpx
+
+from shared.wapi.answers import MAX_ANSWER_BYTES, Answer
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+class ExchangeFailedError(Exception):
+    """No usable answer came: time-out, DNS, reset, TLS, a body without end.
+
+    Args:
+        cause: A short constant word: ``timeout``, ``too_large`` or the transport error's name.
+    """
+
+    def __init__(self, cause: str) -> None:
+        self.cause = cause
+        super().__init__(cause)
+
+
+async def exchange(client: httpx.AsyncClient, request: httpx.Request, *, within: timedelta) -> Answer:
+    """Send a request and read its whole answer.
+
+    Args:
+        client: Redirects are not followed: a provider that moves is one that we do not know.
+        request: Sent once; nothing here retries.
+        within: For everything, from the connection to the last byte.
+
+    Raises:
+        ExchangeFailedError: When there is no complete answer of at most ``MAX_ANSWER_BYTES``.
+    """
+    try:
+        async with asyncio.timeout(within.total_seconds()):
+            response = await client.send(request, stream=True, follow_redirects=False)
+            try:
+                body = await _read(response)
+            finally:
+                await response.aclose()
+    except TimeoutError as error:
+        raise ExchangeFailedError("timeout") from error
+    except httpx.TimeoutException as error:
+        raise ExchangeFailedError("timeout") from error
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        raise ExchangeFailedError(type(error).__name__) from error
+    except OSError as error:  # the transports let a few of these through as they are
+        raise ExchangeFailedError(type(error).__name__) from error
+    content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return Answer(response.status_code, content_type, body)
+
+
+async def _read(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise ExchangeFailedError("too_large")
+    return bytes(body)
+
+
+def pooled_http(timeout: httpx.Timeout) -> httpx.AsyncClient:
+    """A client for hundreds of requests at once."""
+    from shared.transport import PooledTransport  # noqa: PLC0415 - see that module
+
+    return httpx.AsyncClient(transport=PooledTransport(), timeout=timeout, trust_env=False)
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The headers of every call to the provider; identity, so that a small body cannot unpack into a huge one."""
+    return {"Authorization": f"Bearer {token}", "Accept": "application/json", "Accept-Encoding": "identity"}

@@ -1,0 +1,126 @@
+"""Looking at a line: one question, a second one when the first would condemn it, and the looks after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from shared.model import Observation
+from shared.wapi.answers import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime
+
+    from pydantic import SecretStr
+
+    from shared.model import Policy
+    from shared.wapi.answers import Look, RestartAnswer
+
+FIRST_LOOK_AFTER_RESTART = timedelta(seconds=2)
+NEXT_LOOKS_AFTER_RESTART = timedelta(seconds=3)
+
+_NEEDS_A_SECOND_LOOK = (Observation.GHOST, Observation.NOT_FOUND, Observation.REFUSED)
+
+
+class Line(Protocol):
+    """What a provider must know of a line."""
+
+    @property
+    def external_id(self) -> str:
+        """The provider's id."""
+
+    @property
+    def token(self) -> SecretStr | None:
+        """The line's own token."""
+
+    @property
+    def last_event_at(self) -> datetime | None:
+        """When it last sent a sign of life."""
+
+
+class Provider(Protocol):
+    """Two ways lead to W-API; both answer these, and neither raises."""
+
+    async def look(self, line: Line, *, within: timedelta) -> Look:
+        """Ask about a line once, without side effects."""
+
+    async def restart(self, line: Line, *, within: timedelta) -> RestartAnswer:
+        """Ask for a restart, once."""
+
+
+def doubt_fresh_ghost(look: Look, line: Line, *, policy: Policy, now: datetime) -> Look:
+    """Call a ghost that sent an event within ten minutes UNKNOWN: somebody just wrote."""
+    if (
+        look.observation is Observation.GHOST
+        and line.last_event_at is not None
+        and now - line.last_event_at < policy.fresh_event
+    ):
+        return replace(look, observation=Observation.UNKNOWN, cause=f"{look.cause}_but_fresh_event")
+    return look
+
+
+def agree(first: Look, second: Look) -> Look:
+    """What two looks say together: a grave verdict counts only twice; else the second, or UNKNOWN."""
+    if second.observation in _NEEDS_A_SECOND_LOOK and second.observation is not first.observation:
+        return unknown(f"{first.cause}_then_{second.cause}")
+    return second
+
+
+async def look_twice(
+    ask: Callable[[], Awaitable[Look]],
+    *,
+    confirm_after: timedelta,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Look:
+    """Look at a line and, when that would condemn it, once more after a while.
+
+    Args:
+        ask: One look.
+        confirm_after: Wait before the second look to a GHOST, NOT_FOUND or REFUSED.
+        sleep: Seconds.
+    """
+    first = await ask()
+    if first.observation not in _NEEDS_A_SECOND_LOOK:
+        return first
+    await sleep(confirm_after.total_seconds())
+    return agree(first, await ask())
+
+
+def waits_after_restart(verify: timedelta, *, refused: bool) -> list[timedelta]:
+    """Say when to look after a restart: 2 s, then every 3 s, within ``verify``; once after a refusal.
+
+    Returns:
+        Waits from the restart's answer on, each from the last look; never empty.
+    """
+    first = min(FIRST_LOOK_AFTER_RESTART, verify)
+    if refused:
+        return [first]
+    more = max(0, (verify - first) // NEXT_LOOKS_AFTER_RESTART)
+    return [first] + [NEXT_LOOKS_AFTER_RESTART] * more
+
+
+async def look_after_restart(
+    ask: Callable[[], Awaitable[Look]],
+    waits: list[timedelta],
+    *,
+    confirm_after: timedelta,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Look:
+    """Look until the line is alive or the waits are used up.
+
+    Returns:
+        The last look; a grave verdict that the look before it did not share was confirmed first.
+    """
+    last = unknown("not_looked")
+    for wait in waits:
+        await sleep(wait.total_seconds())
+        previous, last = last, await ask()
+        if last.observation is Observation.ALIVE:
+            return last
+    if last.observation in _NEEDS_A_SECOND_LOOK and last.observation is not previous.observation:
+        await sleep(confirm_after.total_seconds())
+        last = agree(last, await ask())
+    return last

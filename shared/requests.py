@@ -1,0 +1,70 @@
+"""HTTP in: what both functions ask of a request before they act on it."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse
+
+from shared.errors import EventRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic import SecretStr
+    from starlette.requests import Request
+
+RETRY_AFTER_SECONDS = 5
+
+
+def answer(code: int, **body: object) -> JSONResponse:
+    """A JSON answer."""
+    return JSONResponse(body, status_code=code)
+
+
+def health(request: Request) -> JSONResponse | None:
+    """The answer to ``GET /health``, else None. (``/healthz`` is reserved on Cloud Run.)."""
+    if request.url.path.rstrip("/") == "/health" and request.method in ("GET", "HEAD"):
+        return answer(200, status="ok")
+    return None
+
+
+def method_not_allowed(allowed: str) -> JSONResponse:
+    """405 with the methods that are."""
+    return JSONResponse({"error": f"use {allowed}"}, status_code=405, headers={"Allow": allowed})
+
+
+def unavailable() -> JSONResponse:
+    """503: the database is away, come back in a moment."""
+    return JSONResponse(
+        {"error": "the database cannot be reached"},
+        status_code=503,
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+    )
+
+
+def knows_secret(given: str | None, secrets: Iterable[SecretStr]) -> bool:
+    """Whether ``given`` is one of the secrets, in time that tells nothing about any of them."""
+    candidate = (given or "").encode()
+    known = False
+    for secret in secrets:
+        known |= hmac.compare_digest(candidate, secret.get_secret_value().encode())
+    return known
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body, counted while it comes: the framework has no limit of its own.
+
+    Raises:
+        EventRejected: With 413 when it is longer than ``limit`` bytes.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise EventRejected(413, f"the body is longer than {limit} bytes")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise EventRejected(413, f"the body is longer than {limit} bytes")
+    return bytes(body)

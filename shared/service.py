@@ -1,0 +1,51 @@
+"""One set of clients a process, made at first use and reused by every request."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import httpx
+
+from shared.http import pooled_http
+from shared.store import Store, connect
+from shared.wapi.client import WapiClient
+from shared.wapi_send import WapiSendClient
+
+if TYPE_CHECKING:
+    from shared.looks import Provider
+    from shared.settings import Settings
+
+_STORE_TIMEOUT: Final = httpx.Timeout(15, connect=5)
+_PROVIDER_TIMEOUT: Final = httpx.Timeout(None)
+"""``exchange`` bounds every call to the provider as a whole."""
+
+
+class Service:
+    """The database and the provider, as the settings name them.
+
+    Args:
+        settings: Validated.
+        pooled: True for a function with many requests at once to either; a plain client starts faster.
+    """
+
+    def __init__(self, settings: Settings, *, pooled: bool) -> None:
+        self._settings = settings
+        self._pooled = pooled
+
+    @cached_property
+    def store(self) -> Store:
+        """The database."""
+        http = (
+            pooled_http(_STORE_TIMEOUT) if self._pooled else httpx.AsyncClient(timeout=_STORE_TIMEOUT, trust_env=False)
+        )
+        return connect(self._settings.supabase_url, self._settings.supabase_service_role_key, http)
+
+    @cached_property
+    def provider(self) -> Provider:
+        """W-API directly or, with ``WAPI_SEND_URL``, through the platform's own function."""
+        settings = self._settings
+        http = pooled_http(_PROVIDER_TIMEOUT)
+        if settings.wapi_send_url:
+            return WapiSendClient(http, settings.wapi_send_url, settings.supabase_service_role_key)
+        return WapiClient(http, settings.wapi_base_url)

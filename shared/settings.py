@@ -1,0 +1,171 @@
+"""The environment, read and checked once, at start. The only module that reads it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.errors import SettingsError
+from shared.model import Limits, Policy
+
+MIN_SECRET_LENGTH = 16
+
+_JWT = re.compile(r"^[\w-]+\.[\w-]+\.[\w-]+$")
+_SECRET_KEY = re.compile(r"^sb_secret_[\w-]{8,}$")
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _http_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        host = parts.hostname
+    except ValueError as error:
+        raise ValueError("is not a URL") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError("must be a URL that begins with https://")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ValueError("must be https; plain http is for loopback addresses only")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must hold no user, query or fragment")
+    return value.rstrip("/")
+
+
+def _service_key(value: SecretStr) -> SecretStr:
+    key = value.get_secret_value()
+    if not (_JWT.match(key) or _SECRET_KEY.match(key)):
+        raise ValueError("must be a service-role JWT (three parts with dots) or a key that begins with sb_secret_")
+    return value
+
+
+def _split(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _webhook_secrets(values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if not values:
+        raise ValueError("must hold at least one secret")
+    if any(len(value.get_secret_value()) < MIN_SECRET_LENGTH for value in values):
+        raise ValueError(f"every secret must have at least {MIN_SECRET_LENGTH} characters")
+    return values
+
+
+Url = Annotated[str, AfterValidator(_http_url)]
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+SomeSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """What both functions need. Names are the environment's; seconds may be fractions."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+
+    supabase_url: Url
+    supabase_service_role_key: Annotated[SecretStr, AfterValidator(_service_key)]
+    wapi_base_url: Url = "https://api.w-api.app/v1"
+    wapi_send_url: Url | None = None
+    google_cloud_project: str | None = None
+
+    look_timeout_seconds: SomeSeconds = 10
+    restart_verify_seconds: SomeSeconds = 30
+
+    @property
+    def look_timeout(self) -> timedelta:
+        """The longest a look may take."""
+        return timedelta(seconds=self.look_timeout_seconds)
+
+
+class SweepSettings(Settings):
+    """What ``follow_up_check`` needs."""
+
+    check_interval_seconds: Seconds = 150
+    recovery_cooldown_seconds: Seconds = 1800
+    look_concurrency: Annotated[int, Field(ge=1, le=1000)] = 128
+    restart_concurrency: Annotated[int, Field(ge=1, le=100)] = 8
+    sweep_budget_seconds: SomeSeconds = 240
+    degraded_grace_seconds: Seconds = 600
+    ghost_confirm_seconds: Seconds = 5
+
+    @property
+    def policy(self) -> Policy:
+        """The settings that decide, with the design's defaults for the rest."""
+        return Policy(
+            restart_cooldown=timedelta(seconds=self.recovery_cooldown_seconds),
+            degraded_grace=timedelta(seconds=self.degraded_grace_seconds),
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """The settings that bound a sweep."""
+        return Limits(
+            check_interval=timedelta(seconds=self.check_interval_seconds),
+            budget=timedelta(seconds=self.sweep_budget_seconds),
+            look_timeout=self.look_timeout,
+            ghost_confirm=timedelta(seconds=self.ghost_confirm_seconds),
+            restart_verify=timedelta(seconds=self.restart_verify_seconds),
+            look_concurrency=self.look_concurrency,
+            restart_concurrency=self.restart_concurrency,
+        )
+
+
+class WebhookSettings(Settings):
+    """What ``wapi_webhook`` needs."""
+
+    wapi_webhook_secrets: Annotated[
+        tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_webhook_secrets)
+    ]
+    confirm_disconnect_events: bool = True
+
+    @property
+    def restart_quiet_seconds(self) -> float:
+        """How long after a restart a disconnection is taken for the restart's own."""
+        return self.restart_verify_seconds + 30
+
+
+def load_sweep_settings() -> SweepSettings:
+    """Read what ``follow_up_check`` needs.
+
+    Raises:
+        SettingsError: Naming every variable that is missing or wrong, never its value.
+    """
+    try:
+        return SweepSettings()
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+
+
+def load_webhook_settings() -> WebhookSettings:
+    """Read what ``wapi_webhook`` needs.
+
+    Raises:
+        SettingsError: Naming every variable that is missing or wrong, never its value.
+    """
+    try:
+        return WebhookSettings()
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> str:
+    wrongs = []
+    for wrong in error.errors(include_input=False, include_url=False, include_context=False):
+        name = str(wrong["loc"][0]).upper() if wrong["loc"] else "the environment"
+        wrongs.append(f"{name} is missing" if wrong["type"] == "missing" else f"{name}: {_plain(wrong['msg'])}")
+    return "settings: " + "; ".join(wrongs)
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ").removeprefix("Input should be ")

@@ -1,0 +1,298 @@
+"""The database, through the Supabase client: one method for each SQL function, typed in and out.
+
+Each call is one PostgREST request and so one transaction. Nothing is retried but what the database itself rolled back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from uuid import UUID
+
+import httpx
+from postgrest.exceptions import APIError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, TypeAdapter, ValidationError
+from supabase import AsyncClient, AsyncClientOptions
+
+from shared.errors import StoreRefused, StoreUnavailable
+from shared.model import Instance, SuspectLine
+from shared.notices import TEXTS
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from pydantic import SecretStr
+
+    from shared.model import Observation, RestartOutcome, Seen, Status
+    from shared.notices import NoticeText
+    from shared.wapi.events import Event
+
+_ROLLED_BACK: Final = frozenset({"40001", "40P01"})
+"""Serialization failure and deadlock: nothing happened, the same call may be made again."""
+_ATTEMPTS: Final = 4
+# SQLSTATE classes: connection, resources, operator, system; PostgREST: no connection, no schema cache, pool.
+_UNAVAILABLE: Final = ("08", "53", "57", "58", "PGRST000", "PGRST001", "PGRST002", "PGRST003")
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class SweepBegun(_Answer):
+    """A run row was written; ``started_at`` is on the database's clock."""
+
+    run_id: UUID
+    started_at: AwareDatetime
+
+
+class Batch(_Answer):
+    """Lines leased to this sweep; ``after_*`` say where the next batch begins. ``now`` is the database's clock."""
+
+    now: AwareDatetime
+    instances: list[Instance]
+    after_check: str | None
+    after_id: UUID | None
+
+
+class RestartClaim(_Answer):
+    """Whether this sweep may send one restart; the lease is renewed with it."""
+
+    claimed: bool
+    lease: AwareDatetime | None = None
+
+
+class Transition(_Answer):
+    """What became of a verdict. ``told`` is how many bells rang, None when none was due."""
+
+    applied: bool
+    outage_id: UUID | None = None
+    told: int | None = None
+    down_seconds: float | None = None
+
+
+class Intake(_Answer):
+    """What became of an event; ``instance`` and ``now`` come with outcome ``look``."""
+
+    outcome: str
+    event_id: int
+    instance_id: UUID | None = None
+    instance: SuspectLine | None = None
+    now: AwareDatetime | None = None
+    told: int | None = None
+    down_seconds: float | None = None
+
+
+_Shape = TypeVar("_Shape", bound=BaseModel)
+_COUNT = TypeAdapter(int)
+
+
+class Store:
+    """The tables, as the two use cases need them.
+
+    Args:
+        client: Its key must be the service role's.
+
+    Raises:
+        StoreUnavailable: From every method, when the database cannot be reached or is not ready.
+        StoreRefused: From every method, when it answers with an error of its own.
+    """
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def begin_sweep(self) -> SweepBegun:
+        """Write the run row."""
+        return SweepBegun.model_validate(await self._call("begin_sweep", {}))
+
+    async def claim_instances(
+        self, *, due_before: datetime, lease: timedelta, limit: int, after: Batch | None
+    ) -> Batch:
+        """Lease the next due lines, oldest look first.
+
+        Args:
+            due_before: Lines looked at later than this are not due.
+            lease: How long nobody else gets them.
+            limit: At most this many, below PostgREST's 1,000.
+            after: The sweep's last batch, so that no line comes twice.
+        """
+        arguments = {
+            "p_due_before": due_before.isoformat(),
+            "p_lease_seconds": lease.total_seconds(),
+            "p_limit": limit,
+            "p_after_check": after.after_check if after else None,
+            "p_after_id": str(after.after_id) if after else None,
+        }
+        return self._read(Batch, "claim_instances", await self._call("claim_instances", arguments))
+
+    async def record_looks(self, seen: list[Seen], *, finished: bool = True) -> int:
+        """Write looks that change no status, and give their leases back.
+
+        Args:
+            seen: At most a batch.
+            finished: False keeps ``last_health_check``: the lines are owed a restart. So does a look without a finding.
+
+        Returns:
+            How many still were ours; the others somebody else holds, paused or deleted.
+        """
+        looks = [
+            {
+                "id": str(each.instance.id),
+                "lease": each.instance.lease.isoformat(),
+                "raw_status": each.instance.raw_status,
+                "observation": each.concluded if each.observed else None,
+                "looked_at": each.looked_at.isoformat(),
+                "unknown_looks": each.unknown_looks,
+                "finished": finished and each.observed is not None,
+            }
+            for each in seen
+        ]
+        return _COUNT.validate_python(await self._call("record_looks", {"p_looks": looks}))
+
+    async def claim_restart(self, seen: Seen, *, cooldown: timedelta, lease: timedelta, run: UUID) -> RestartClaim:
+        """Take the right to send one restart; without it, none may be sent."""
+        arguments = _ground(seen) | {
+            "p_cooldown_seconds": cooldown.total_seconds(),
+            "p_lease_seconds": lease.total_seconds(),
+            "p_reason": str(seen.concluded).lower(),
+            "p_run": str(run),
+        }
+        return self._read(RestartClaim, "claim_restart", await self._call("claim_restart", arguments))
+
+    async def apply_verdict(
+        self,
+        seen: Seen,
+        *,
+        to: Status | None,
+        text: NoticeText | None = None,
+        restart: RestartOutcome | None = None,
+        release: bool = True,
+        run: UUID,
+    ) -> Transition:
+        """Move a line: status, outage, audit and bells in one transaction, if its ground still holds.
+
+        Args:
+            seen: The last look and the ground it stands on.
+            to: The status to move to; None leaves the row.
+            text: The bell to ring if nobody was told yet.
+            restart: How the restart ended, if there was one.
+            release: Give the lease back: the sweep is done with the line.
+            run: The sweep.
+        """
+        arguments = _ground(seen) | {
+            "p_observation": seen.concluded,
+            "p_unknown_looks": seen.unknown_looks,
+            "p_to": to,
+            "p_reason": str(seen.concluded).lower(),
+            "p_text": text,
+            "p_texts": TEXTS,
+            "p_release": release,
+            "p_restart": restart,
+            "p_run": str(run),
+        }
+        return self._read(Transition, "apply_verdict", await self._call("apply_verdict", arguments))
+
+    async def finish_sweep(
+        self,
+        run: UUID,
+        *,
+        due_before: datetime,
+        checked: int,
+        observations: dict[str, int],
+        outcomes: dict[str, int],
+        braked: bool,
+        took: timedelta,
+    ) -> int:
+        """Complete the run row.
+
+        Returns:
+            How many due lines were left.
+        """
+        arguments = {
+            "p_run": str(run),
+            "p_due_before": due_before.isoformat(),
+            "p_checked": checked,
+            "p_observations": observations,
+            "p_outcomes": outcomes,
+            "p_braked": braked,
+            "p_took_ms": round(took.total_seconds() * 1000),
+        }
+        return _COUNT.validate_python(await self._call("finish_sweep", arguments))
+
+    async def purge_history(self) -> None:
+        """Delete what is past its retention, in a batch sized to the inflow."""
+        await self._call("purge_history", {})
+
+    async def receive_event(self, event: Event, *, restart_quiet_seconds: float) -> Intake:
+        """Keep an event once and give it its effect."""
+        arguments = {
+            "p_event_key": event.key,
+            "p_external_id": event.external_id,
+            "p_event": event.name,
+            "p_kind": event.kind,
+            "p_moment": event.moment.isoformat() if event.moment else None,
+            "p_phone": event.phone,
+            "p_body": event.body,
+            "p_texts": TEXTS,
+            "p_restart_quiet_seconds": restart_quiet_seconds,
+        }
+        return self._read(Intake, "receive_event", await self._call("receive_event", arguments))
+
+    async def settle_disconnection(
+        self, event_id: int, *, observation: Observation, looked_at: datetime, restart_quiet_seconds: float
+    ) -> Intake:
+        """End a disconnection with what one look showed."""
+        arguments = {
+            "p_event_id": event_id,
+            "p_observation": observation,
+            "p_looked_at": looked_at.isoformat(),
+            "p_texts": TEXTS,
+            "p_restart_quiet_seconds": restart_quiet_seconds,
+        }
+        return self._read(Intake, "settle_disconnection", await self._call("settle_disconnection", arguments))
+
+    @staticmethod
+    def _read(shape: type[_Shape], operation: str, answer: Any) -> _Shape:  # noqa: ANN401 - JSON
+        try:
+            return shape.model_validate(answer)
+        except ValidationError:
+            # Its text quotes rows. A shape we do not know means a migration and code that do not fit.
+            raise StoreRefused(operation, "unexpected answer") from None
+
+    async def _call(self, operation: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return (await self._client.rpc(operation, arguments).execute()).data
+            except APIError as error:
+                code = error.code or "no code"
+                if code in _ROLLED_BACK and attempt < _ATTEMPTS:
+                    await asyncio.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - spreads retries
+                    continue
+                raise _translate(operation, code) from None
+            except (httpx.HTTPError, OSError) as error:
+                raise StoreUnavailable(operation, type(error).__name__) from error
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _ground(seen: Seen) -> dict[str, Any]:
+    """What a transition stands on; SQL applies it only if all of it still holds."""
+    return {
+        "p_instance": str(seen.instance.id),
+        "p_raw_status": seen.instance.raw_status,
+        "p_lease": seen.instance.lease.isoformat(),
+        "p_looked_at": seen.looked_at.isoformat(),
+    }
+
+
+def _translate(operation: str, code: str) -> StoreUnavailable | StoreRefused:
+    """Sort an APIError: its code is a SQLSTATE or PostgREST's, and an HTTP status when the body was no JSON."""
+    http_status = code.isdecimal() and len(code) == 3  # noqa: PLR2004 - a SQLSTATE has five characters
+    if code in _ROLLED_BACK or code.startswith(_UNAVAILABLE) or (http_status and (code[0] == "5" or code == "429")):
+        return StoreUnavailable(operation, code)
+    return StoreRefused(operation, code)
+
+
+def connect(url: str, key: SecretStr, http: httpx.AsyncClient) -> Store:
+    """A store over one shared HTTP client, which also replaces the Supabase client's 120 s time-out."""
+    options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
+    return Store(AsyncClient(url, key.get_secret_value(), options))

@@ -1,0 +1,27 @@
+"""httpx's API over aiohttp's connection pool. Imported at first use: a cold webhook need not pay for it."""
+
+from __future__ import annotations
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+
+class PooledTransport(AiohttpTransport):
+    """A transport for hundreds of requests at once; httpx's own pool scans all its connections at every request."""
+
+    def __init__(self) -> None:
+        super().__init__(client=self._session)
+
+    @staticmethod
+    def _session() -> aiohttp.ClientSession:
+        # No cookies: they would make lines share a session at the provider.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request; a malformed answer, which the base class lets through raw, is a protocol error."""
+        try:
+            return await super().handle_async_request(request)
+        except aiohttp.ClientError as error:
+            raise httpx.RemoteProtocolError(type(error).__name__, request=request) from error

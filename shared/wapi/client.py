@@ -1,0 +1,78 @@
+"""W-API over HTTP: look at a line, restart a line. Everything is translated here; no error leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared.http import ExchangeFailedError, bearer, exchange
+from shared.model import Observation
+from shared.wapi.answers import (
+    DeviceView,
+    Look,
+    RestartAnswer,
+    join_views,
+    read_device,
+    read_restart,
+    read_status,
+    unknown,
+)
+
+if TYPE_CHECKING:
+    import httpx
+
+    from shared.looks import Line
+    from shared.wapi.answers import Answer
+
+
+class WapiClient:
+    """The provider, asked directly.
+
+    Args:
+        http: Follows no redirects.
+        base_url: Such as ``https://api.w-api.app/v1``.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, base_url: str) -> None:
+        self._http = http
+        self._base_url = base_url.rstrip("/")
+
+    async def look(self, line: Line, *, within: timedelta) -> Look:
+        """Ask about a line once: ``status-instance`` and, if that says connected, ``device``.
+
+        Args:
+            line: Its token goes into the Authorization header and nowhere else.
+            within: For both calls together. A status without time left for the device is believed.
+        """
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        try:
+            status = read_status(await self._get("status-instance", line, within))
+        except ExchangeFailedError as error:
+            return unknown(error.cause)
+        if status.observation is not Observation.ALIVE:
+            return status
+        remaining = within - timedelta(seconds=clock() - started)
+        try:
+            device = read_device(await self._get("device", line, remaining))
+        except ExchangeFailedError:
+            device = DeviceView.CANNOT_SAY
+        return join_views(status, device)
+
+    async def restart(self, line: Line, *, within: timedelta) -> RestartAnswer:
+        """Ask for a restart, once: a GET with a side effect that nothing may repeat."""
+        try:
+            return read_restart(await self._get("restart", line, within))
+        except ExchangeFailedError:
+            return RestartAnswer.UNCLEAR
+
+    async def _get(self, call: str, line: Line, within: timedelta) -> Answer:
+        token = line.token.get_secret_value() if line.token else ""
+        request = self._http.build_request(
+            "GET",
+            f"{self._base_url}/instance/{call}",
+            params={"instanceId": line.external_id},
+            headers=bearer(token),
+        )
+        return await exchange(self._http, request, within=within)

@@ -1,0 +1,160 @@
+"""What W-API's webhook events say. Pure: bytes -> an event, or EventRejected.
+
+Events come flat, in camelCase, unsigned; they are lost, doubled and disordered. Names are matched exactly:
+``webhookStatus`` is an ack although its name says "status". What is not known is kept and never guessed at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from shared.errors import EventRejected
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+MAX_DEPTH: Final = 64
+_MAX_NAME: Final = 200
+_MILLISECONDS_FROM: Final = 100_000_000_000
+"""As seconds this is the year 5138, as milliseconds 1973: the magnitude tells the unit."""
+_LAST_SECOND: Final = 253_402_300_799
+
+_PHONE = re.compile(r"^\d{10,15}$")
+
+
+class Kind(StrEnum):
+    """What an event can do here."""
+
+    DISCONNECTION = "disconnection"
+    CONNECTION = "connection"
+    OTHER = "other"
+
+
+_CONNECTION_NAMES: Final = {
+    "webhookDisconnected": Kind.DISCONNECTION,
+    "disconnection": Kind.DISCONNECTION,
+    "webhookConnected": Kind.CONNECTION,
+    "connection": Kind.CONNECTION,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event, read as far as this project needs it.
+
+    Attributes:
+        key: Equal for equal bodies, whatever their spacing and key order.
+        name: The provider's name of it, None without one.
+        kind: What it can do.
+        external_id: The provider's id of the line, None without a usable one.
+        moment: When it happened, by the provider's clock, None without a usable one.
+        phone: The line's own number, 10 to 15 digits, None without a valid one.
+        body: The JSON text as it came.
+    """
+
+    key: str
+    name: str | None
+    kind: Kind
+    external_id: str | None
+    moment: datetime | None
+    phone: str | None
+    body: str
+
+
+def parse_event(body: bytes) -> Event:
+    """Read the body of a webhook call.
+
+    Raises:
+        EventRejected: With 400 when the body is no JSON object, with 413 when it is too long.
+    """
+    if len(body) > MAX_BODY_BYTES:
+        raise EventRejected(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
+    try:
+        text = body.decode("utf-8")
+        found = json.loads(text, parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise EventRejected(400, "the body is not UTF-8") from None
+    except RecursionError:
+        raise EventRejected(400, "the body is nested too deeply") from None
+    except ValueError:
+        raise EventRejected(400, "the body is not JSON") from None
+    if not isinstance(found, dict):
+        raise EventRejected(400, "the body is not a JSON object")
+    if _depth_exceeds(found, MAX_DEPTH):
+        raise EventRejected(400, "the body is nested too deeply")
+
+    name = _text(found.get("event"))
+    kind = _kind(name, found)
+    moment = _moment(found.get("moment"))
+    key = hashlib.sha256(json.dumps(found, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    if kind is not Kind.OTHER and moment is None:
+        # Two of these are two facts: nothing in them says otherwise. Their effect is idempotent by transition.
+        key = f"{key}:{secrets.token_hex(8)}"
+    return Event(
+        key=key,
+        name=name,
+        kind=kind,
+        external_id=_text(found.get("instanceId")),
+        moment=moment,
+        phone=_phone(found.get("connectedPhone")),
+        body=text,
+    )
+
+
+def _kind(name: str | None, found: dict[str, Any]) -> Kind:
+    kind = _CONNECTION_NAMES.get(name or "", Kind.OTHER)
+    # An event that denies itself in its own field is none we know.
+    if kind is Kind.DISCONNECTION and found.get("disconnected", True) is not True:
+        return Kind.OTHER
+    if kind is Kind.CONNECTION and found.get("connected", True) is not True:
+        return Kind.OTHER
+    return kind
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _depth_exceeds(value: object, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        below: list[object] = []
+        for each in level:
+            if isinstance(each, dict):
+                below.extend(each.values())
+            elif isinstance(each, list):
+                below.extend(each)
+        if not below:
+            return False
+        level = below
+    return True
+
+
+def _text(value: object) -> str | None:
+    """A name or id that a text column can hold: no NUL, no half of a surrogate pair."""
+    if not isinstance(value, str) or not value or len(value) > _MAX_NAME or "\x00" in value:
+        return None
+    return value if value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value) else None
+
+
+def _moment(value: object) -> datetime | None:
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 15:  # noqa: PLR2004
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        return None
+    seconds = value / 1000 if value >= _MILLISECONDS_FROM else value
+    return datetime.fromtimestamp(seconds, UTC) if seconds <= _LAST_SECOND else None
+
+
+def _phone(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value) if 0 < value < 10**15 else None
+    if not isinstance(value, str):
+        return None
+    digits = value.removesuffix("@s.whatsapp.net").removeprefix("+")
+    return digits if digits.isascii() and _PHONE.match(digits) else None

@@ -1,0 +1,251 @@
+-- Purpose: what wapi_webhook asks of the database: keep an event once, and let connection events have their effect.
+-- Touches: wapi_webhook_events, wapi_instances and, through the outage functions, outages, audit and bells.
+-- Called by: shared/store.py
+
+create or replace function public.moment_of_event(p_moment timestamptz, p_received_at timestamptz)
+returns timestamptz
+language sql immutable security invoker set search_path = ''
+as $$
+  -- None, or a clock more than five minutes ahead: the time of arrival is the better guess.
+  select case when p_moment is null or p_moment > p_received_at + interval '5 minutes' then p_received_at else p_moment end;
+$$;
+comment on function public.moment_of_event is 'When an event happened, as far as its moment can be believed.';
+
+create or replace function public.judge_disconnection(
+  p_instance public.wapi_instances,
+  p_moment timestamptz,
+  p_received_at timestamptz,
+  p_restart_quiet_seconds double precision
+)
+returns text
+language sql stable security invoker set search_path = ''
+as $$
+  select case
+    -- Row facts only: created_at, updated_at and last_health_check prove no life.
+    when p_moment < greatest(p_instance.connected_at, p_instance.last_event_at, p_instance.last_alive_at) - interval '60 seconds'
+      then 'stale'
+    -- Our own restart may send it; whoever restarted decides. Moments are whole seconds of another clock.
+    when p_received_at between p_instance.last_restart_at
+        and p_instance.last_restart_at + make_interval(secs => p_restart_quiet_seconds)
+      or p_moment between p_instance.last_restart_at - interval '1 second'
+        and p_instance.last_restart_at + make_interval(secs => p_restart_quiet_seconds)
+      then 'own_restart'
+    when coalesce(p_instance.status, '') not in ('connected', 'degraded') and exists (
+        select from public.instance_outages o where o.instance_id = p_instance.id and o.closed_at is null)
+      then 'already_disconnected'
+  end;
+$$;
+comment on function public.judge_disconnection is 'Why a disconnection has no effect; null = it has to be looked into.';
+
+create or replace function public.restore_by_event(
+  p_instance public.wapi_instances,
+  p_moment timestamptz,
+  p_phone text,
+  p_texts jsonb,
+  p_now timestamptz default now()
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_at timestamptz := least(p_moment, p_now);
+  v_dead_from timestamptz;
+  v_result jsonb := jsonb_build_object('outcome', 'alive');
+begin
+  if p_phone is null then
+    return jsonb_build_object('outcome', 'no_phone');
+  end if;
+  select o.life_counts_from into v_dead_from from public.instance_outages o
+  where o.instance_id = p_instance.id and o.closed_at is null;
+  if p_moment < coalesce(v_dead_from, p_instance.bad_since) then
+    return jsonb_build_object('outcome', 'stale');
+  end if;
+
+  if p_instance.status is distinct from 'connected' or v_dead_from is not null then
+    v_result := public.bring_instance_back(p_instance, v_at, 'event', 'webhook', p_texts, null, p_now)
+      || jsonb_build_object('outcome', 'restored');
+  end if;
+  if p_instance.phone_number is distinct from p_phone then
+    if p_instance.phone_number <> '' then
+      perform public.record_event(
+        p_instance, 'phone_changed', 'webhook', null, null, null, null,
+        jsonb_build_object('from_last4', right(p_instance.phone_number, 4), 'to_last4', right(p_phone, 4)), p_now
+      );
+    end if;
+    update public.wapi_instances set phone_number = p_phone where id = p_instance.id;
+  end if;
+  -- At most once a minute: a busy line is not a hot row. A restored line always knows since when.
+  update public.wapi_instances
+  set last_event_at = greatest(last_event_at, v_at), bad_since = null
+  where id = p_instance.id
+    and (last_event_at is null or last_event_at <= v_at - interval '60 seconds' or bad_since is not null
+         or v_result ->> 'outcome' = 'restored');
+  return v_result;
+end
+$$;
+comment on function public.restore_by_event is 'A sign of life of a line: restores it when it was down, stores phone and moment.';
+
+create or replace function public.receive_event(
+  p_event_key text,
+  p_external_id text,
+  p_event text,
+  p_kind text,
+  p_moment timestamptz,
+  p_phone text,
+  p_body text,
+  p_texts jsonb,
+  p_restart_quiet_seconds double precision,
+  p_now timestamptz default now()
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_event public.wapi_webhook_events;
+  v_instance public.wapi_instances;
+  v_moment timestamptz;
+  v_result jsonb;
+begin
+  insert into public.wapi_webhook_events (event_key, received_at, external_id, event, kind, moment, body)
+  values (p_event_key, p_now, p_external_id, p_event, p_kind, p_moment, p_body)
+  on conflict (event_key) do nothing
+  returning * into v_event;
+  if not found then
+    -- Came before. Done then? Nothing more to do. Cut off then? Go on where it stopped.
+    select * into v_event from public.wapi_webhook_events where event_key = p_event_key for update;
+    if v_event.processed_at is not null then
+      return jsonb_build_object('outcome', 'duplicate', 'event_id', v_event.id, 'instance_id', v_event.instance_id);
+    end if;
+  end if;
+  v_moment := public.moment_of_event(v_event.moment, v_event.received_at);
+
+  -- The active row (one by unique index), else a paused one if it is the only one.
+  if p_kind in ('disconnection', 'connection') then
+    select * into v_instance from public.wapi_instances
+    where instance_id = p_external_id and p_external_id <> '' and is_active is not false
+    for update;
+  else
+    select * into v_instance from public.wapi_instances
+    where instance_id = p_external_id and p_external_id <> '' and is_active is not false;
+  end if;
+  if v_instance.id is null then
+    v_result := jsonb_build_object('outcome', case
+      when (select count(*) from public.wapi_instances i where i.instance_id = p_external_id and p_external_id <> '') = 1
+      then 'paused' else 'unknown_instance' end);
+    if v_result ->> 'outcome' = 'paused' then
+      select * into v_instance from public.wapi_instances where instance_id = p_external_id;
+    end if;
+  elsif p_kind = 'connection' then
+    v_result := public.restore_by_event(v_instance, v_moment, p_phone, p_texts, p_now);
+  elsif p_kind = 'disconnection' then
+    v_result := jsonb_build_object('outcome', coalesce(
+      public.judge_disconnection(v_instance, v_moment, v_event.received_at, p_restart_quiet_seconds), 'look'));
+    if v_result ->> 'outcome' = 'look' then
+      v_result := v_result || jsonb_build_object('instance', jsonb_build_object(
+        'id', v_instance.id, 'external_id', v_instance.instance_id, 'token', v_instance.instance_token,
+        'last_event_at', v_instance.last_event_at), 'now', p_now);
+    else
+      perform public.record_event(
+        v_instance, 'disconnection_ignored', 'webhook', null, v_result ->> 'outcome', null, null,
+        jsonb_build_object('event_id', v_event.id), p_now);
+    end if;
+  else
+    v_result := jsonb_build_object('outcome', 'kept');
+  end if;
+
+  update public.wapi_webhook_events
+  set instance_id = v_instance.id,
+      outcome = v_result ->> 'outcome',
+      processed_at = case when v_result ->> 'outcome' <> 'look' then p_now end
+  where id = v_event.id;
+  return v_result || jsonb_build_object('event_id', v_event.id, 'instance_id', v_instance.id);
+end
+$$;
+comment on function public.receive_event is
+  'Keeps an event once and gives it its effect. A disconnection that has to be looked into comes back as outcome look, with the line; settle_disconnection ends it.';
+
+create or replace function public.settle_disconnection(
+  p_event_id bigint,
+  p_observation text,
+  p_looked_at timestamptz,
+  p_texts jsonb,
+  p_restart_quiet_seconds double precision,
+  p_now timestamptz default now()
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_event public.wapi_webhook_events;
+  v_instance public.wapi_instances;
+  v_moment timestamptz;
+  v_outcome text;
+  v_others integer;
+  v_result jsonb := '{}';
+begin
+  select * into v_event from public.wapi_webhook_events where id = p_event_id for update;
+  if v_event.processed_at is not null then
+    return jsonb_build_object('outcome', 'duplicate', 'event_id', v_event.id, 'instance_id', v_event.instance_id);
+  end if;
+  v_moment := public.moment_of_event(v_event.moment, v_event.received_at);
+  select * into v_instance from public.wapi_instances where id = v_event.instance_id for update;
+
+  -- Everything is judged again under the lock: the look took time.
+  v_outcome := case
+    when v_instance.id is null then 'unknown_instance'
+    when v_instance.is_active is false then 'paused'
+    else public.judge_disconnection(v_instance, v_moment, v_event.received_at, p_restart_quiet_seconds)
+  end;
+  if v_outcome is null and p_observation = 'ALIVE' then
+    v_outcome := 'denied';
+    update public.wapi_instances set last_alive_at = greatest(last_alive_at, p_looked_at) where id = v_instance.id;
+  elsif v_outcome is null and greatest(v_instance.last_event_at, v_instance.last_alive_at, v_instance.connected_at) > p_looked_at then
+    v_outcome := 'overtaken';
+  end if;
+
+  if v_outcome is not null then
+    if v_instance.id is not null then
+      perform public.record_event(
+        v_instance, case v_outcome when 'denied' then 'disconnection_denied' else 'disconnection_ignored' end, 'webhook',
+        null, v_outcome, null, null, jsonb_build_object('event_id', v_event.id), p_now);
+    end if;
+  else
+    -- Many lines at once and a provider that does not answer: that is the provider. The sweep decides.
+    select count(distinct e.instance_id) into v_others
+    from public.wapi_webhook_events e
+    where e.kind = 'disconnection' and e.instance_id is not null and e.instance_id <> v_instance.id
+      and e.received_at between v_event.received_at - interval '2 minutes' and v_event.received_at + interval '2 minutes';
+    if p_observation = 'UNKNOWN' and v_others >= 5 then
+      if coalesce(v_instance.status, '') in ('connected', 'degraded') then
+        v_outcome := 'degraded';
+        v_result := public.take_instance_down(
+          v_instance, 'degraded', least(v_moment, v_event.received_at), least(v_moment, v_event.received_at),
+          'disconnect_event', 'webhook', null, p_texts, null, p_now);
+      else
+        v_outcome := 'left_to_sweep';
+      end if;
+    else
+      v_outcome := 'disconnected';
+      v_result := public.take_instance_down(
+        v_instance, 'disconnected', least(v_moment, v_event.received_at), least(v_moment, v_event.received_at),
+        'disconnect_event', 'webhook', 'disconnected', p_texts, null, p_now);
+    end if;
+  end if;
+
+  update public.wapi_webhook_events set outcome = v_outcome, processed_at = p_now where id = v_event.id;
+  return v_result || jsonb_build_object('outcome', v_outcome, 'event_id', v_event.id, 'instance_id', v_event.instance_id);
+end
+$$;
+comment on function public.settle_disconnection is
+  'Ends a disconnection with what one look showed: ALIVE denies it, anything else believes it, a blind look in a mass of them only degrades.';
+
+revoke execute on function public.moment_of_event(timestamptz, timestamptz) from public, anon, authenticated;
+revoke execute on function public.judge_disconnection(public.wapi_instances, timestamptz, timestamptz, double precision) from public, anon, authenticated;
+revoke execute on function public.restore_by_event(public.wapi_instances, timestamptz, text, jsonb, timestamptz) from public, anon, authenticated;
+revoke execute on function public.receive_event(text, text, text, text, timestamptz, text, text, jsonb, double precision, timestamptz) from public, anon, authenticated;
+revoke execute on function public.settle_disconnection(bigint, text, timestamptz, jsonb, double precision, timestamptz) from public, anon, authenticated;
+grant execute on function public.moment_of_event(timestamptz, timestamptz) to service_role;
+grant execute on function public.judge_disconnection(public.wapi_instances, timestamptz, timestamptz, double precision) to service_role;
+grant execute on function public.restore_by_event(public.wapi_instances, timestamptz, text, jsonb, timestamptz) to service_role;
+grant execute on function public.receive_event(text, text, text, text, timestamptz, text, text, jsonb, double precision, timestamptz) to service_role;
+grant execute on function public.settle_disconnection(bigint, text, timestamptz, jsonb, double precision, timestamptz) to service_role;
