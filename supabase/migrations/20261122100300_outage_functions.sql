@@ -173,7 +173,8 @@ begin
   where id = p_instance.id;
   if p_instance.status is distinct from p_to or v_told is not null then
     perform public.record_event(
-      p_instance, 'status_changed', p_source, p_to, p_reason, v_outage.id, p_run, jsonb_build_object('told', v_told), p_now
+      p_instance, case when p_instance.status is distinct from p_to then 'status_changed' else 'users_told' end,
+      p_source, p_to, p_reason, v_outage.id, p_run, jsonb_build_object('told', v_told), p_now
     );
   end if;
   return jsonb_build_object('outage_id', v_outage.id, 'told', v_told, 'from', p_instance.status, 'to', p_to);
@@ -215,7 +216,8 @@ begin
   where id = p_instance.id;
   if p_instance.status is distinct from 'connected' or v_outage.id is not null then
     perform public.record_event(
-      p_instance, 'status_changed', p_source, 'connected', p_closed_as, v_outage.id, p_run,
+      p_instance, case when p_instance.status is distinct from 'connected' then 'status_changed' else 'outage_closed' end,
+      p_source, 'connected', p_closed_as, v_outage.id, p_run,
       jsonb_build_object('told', v_told), p_now
     );
   end if;

@@ -1,0 +1,114 @@
+"""Runs a function as production does: the ``functions-framework`` command, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+
+from dev.processes import LOOPBACK, StackError, free_port, tail
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+PROJECT = Path(__file__).resolve().parent.parent
+START_SECONDS = 30
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
+
+
+class FunctionServer:
+    """A served function; leaving the ``with`` block ends it.
+
+    Args:
+        target: ``follow_up_check`` or ``wapi_webhook``.
+        environment: Its whole environment, but for PATH and the like.
+
+    Attributes:
+        url: Where it answers.
+    """
+
+    def __init__(self, target: str, environment: Mapping[str, str]) -> None:
+        self._target = target
+        log, path = tempfile.mkstemp(prefix=f"{target}-", suffix=".log")
+        self._log = Path(path)
+        port = free_port()
+        self.url = f"http://{LOOPBACK}:{port}"
+        inherited = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        try:
+            self._process = subprocess.Popen(
+                [
+                    Path(sys.executable).with_name("functions-framework"),
+                    f"--target={target}",
+                    f"--host={LOOPBACK}",
+                    f"--port={port}",
+                ],
+                cwd=PROJECT,
+                env={**inherited, "PYTHONUNBUFFERED": "1", **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+        try:
+            self._wait_until_healthy()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_until_healthy(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            if self._process.poll() is not None:
+                raise StackError(
+                    f"{self._target} ended with status {self._process.returncode}; its log:\n{tail(self._log)}"
+                )
+            try:
+                if httpx.get(f"{self.url}/health", timeout=5, trust_env=False).is_success:
+                    return
+            except httpx.TransportError:
+                pass  # not listening yet
+            if time.monotonic() > deadline:
+                raise StackError(f"{self._target} did not answer in {START_SECONDS} s; its log:\n{tail(self._log)}")
+            time.sleep(0.02)
+
+    @property
+    def pid(self) -> int:
+        """The server's process, which is also its process group."""
+        return self._process.pid
+
+    def output(self) -> str:
+        """Everything it has printed."""
+        return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Its structured log lines."""
+        return [json.loads(line) for line in self.output().splitlines() if line.startswith("{")]
+
+    def stop(self) -> None:
+        """End it and its workers."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, 9)
+                self._process.wait()
+        self._log.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,73 @@
+"""One local stack, one simulator and the served functions for the whole run; every test gets an empty world."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from world import World, check_environment, webhook_environment
+
+from dev.functions import FunctionServer
+from dev.simulator import Simulator
+from dev.stack import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    with Stack.start(seed=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def simulator(stack: Stack) -> Iterator[Simulator]:
+    with Simulator.start(wapi_send_key=stack.service_role_key) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def follow_up_check(stack: Stack, simulator: Simulator) -> Iterator[FunctionServer]:
+    with FunctionServer("follow_up_check", check_environment(stack, simulator)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def follow_up_check_through_wapi_send(stack: Stack, simulator: Simulator) -> Iterator[FunctionServer]:
+    environment = check_environment(stack, simulator) | {"WAPI_SEND_URL": simulator.wapi_send_url}
+    with FunctionServer("follow_up_check", environment) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def wapi_webhook(stack: Stack, simulator: Simulator) -> Iterator[FunctionServer]:
+    with FunctionServer("wapi_webhook", webhook_environment(stack, simulator)) as server:
+        yield server
+
+
+@pytest.fixture
+def database(stack: Stack) -> Iterator[psycopg.Connection[dict[str, object]]]:
+    with psycopg.connect(stack.database_url, autocommit=True, row_factory=dict_row) as connection:
+        connection.execute(
+            "truncate public.companies, auth.users, public.instance_outages, public.instance_events,"
+            " public.health_check_runs, public.wapi_webhook_events cascade"
+        )
+        yield connection
+
+
+@pytest.fixture
+def world(
+    stack: Stack,
+    simulator: Simulator,
+    database: psycopg.Connection[dict[str, object]],
+    request: pytest.FixtureRequest,
+) -> World:
+    """Companies, users and lines on the real stack; the functions start when a test first calls them."""
+    simulator.reset()
+    stack.postgrest_requests.reset()
+    return World(stack, simulator, database, lambda name: request.getfixturevalue(name))
+
+

@@ -1,0 +1,230 @@
+"""What the end-to-end tests speak: companies, users, lines, sweeps, events, bells."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+
+    import psycopg
+
+    from dev.functions import FunctionServer
+    from dev.simulator import Simulator
+    from dev.stack import Stack
+
+SECRET = "a-secret-of-the-webhook-1"
+OLD_SECRET = "an-older-secret-in-rotation"
+
+_SHIFTED = {
+    "wapi_instances": (
+        "last_health_check", "last_restart_at", "last_alive_at", "degraded_since", "bad_since", "health_lease_until",
+        "last_event_at", "connected_at",
+    ),
+    "instance_outages": ("started_at", "opened_at", "life_counts_from", "told_at", "closed_at"),
+    "instance_events": ("at",),
+    "wapi_webhook_events": ("received_at", "moment", "processed_at"),
+    "health_check_runs": ("started_at", "finished_at"),
+    "notifications": ("created_at",),
+}  # fmt: skip
+
+
+def check_environment(stack: Stack, simulator: Simulator) -> dict[str, str]:
+    """Production's settings, but for waits that a test need not wait."""
+    return {
+        "SUPABASE_URL": stack.supabase_url,
+        "SUPABASE_SERVICE_ROLE_KEY": stack.service_role_key,
+        "WAPI_BASE_URL": simulator.wapi_url,
+        "CHECK_INTERVAL_SECONDS": "0",
+        "GHOST_CONFIRM_SECONDS": "0.02",
+        "RESTART_VERIFY_SECONDS": "0.2",
+        "LOOK_TIMEOUT_SECONDS": "1",
+        "LOG_EXECUTION_ID": "false",
+    }
+
+
+def webhook_environment(stack: Stack, simulator: Simulator) -> dict[str, str]:
+    """Production's settings on the local stack."""
+    return {
+        "SUPABASE_URL": stack.supabase_url,
+        "SUPABASE_SERVICE_ROLE_KEY": stack.service_role_key,
+        "WAPI_BASE_URL": simulator.wapi_url,
+        "WAPI_WEBHOOK_SECRETS": f"{SECRET}, {OLD_SECRET}",
+        "LOOK_TIMEOUT_SECONDS": "0.5",
+        "LOG_EXECUTION_ID": "false",
+    }
+
+
+def until(happened: Callable[[], bool], *, seconds: float = 20) -> None:
+    """Wait for something that another process does, however slow the machine."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line in both worlds: our row and the provider's."""
+
+    id: UUID
+    external_id: str
+    token: str
+    phone: str
+
+
+class World:
+    """An empty platform, and hands to move it."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        simulator: Simulator,
+        database: psycopg.Connection[dict[str, Any]],
+        served: Callable[[str], FunctionServer],
+    ) -> None:
+        self.stack = stack
+        self.simulator = simulator
+        self.database = database
+        self._served = served
+        self._numbers = itertools.count(1)
+
+    # The platform
+
+    def sql(self, query: str, *arguments: object) -> list[dict[str, Any]]:
+        cursor = self.database.execute(query, arguments)
+        return cursor.fetchall() if cursor.description else []
+
+    def company(self, name: str = "Buffet Alegria", *, users: int = 0) -> UUID:
+        company = uuid4()
+        self.sql("insert into public.companies (id, name) values (%s, %s)", company, name)
+        for _ in range(users):
+            self.user(company)
+        return company
+
+    def user(self, *companies: UUID) -> UUID:
+        user = uuid4()
+        self.sql("insert into auth.users (id, email) values (%s, %s)", user, f"{user}@example.com")
+        for company in companies:
+            self.sql("insert into public.user_companies (user_id, company_id) values (%s, %s)", user, company)
+        return user
+
+    def line(
+        self,
+        company: UUID,
+        unit: str | None = None,
+        *,
+        status: str | None = "connected",
+        seen_before: bool = True,
+        session: str = "alive",
+        at_provider: bool = True,
+        **columns: object,
+    ) -> Line:
+        """A line whose row says ``status`` and whose session at the provider is ``session``."""
+        number = next(self._numbers)
+        line = Line(uuid4(), f"LITE-AB12CD-{number:06d}", f"token-of-line-{number}", f"55119{number:08d}")
+        row = {
+            "id": line.id,
+            "user_id": uuid4(),
+            "company_id": company,
+            "unit": unit or f"Unidade {number}",
+            "instance_id": line.external_id,
+            "instance_token": line.token,
+            "status": status,
+            "phone_number": line.phone,
+            **columns,
+        }
+        names = ", ".join(row)
+        marks = ", ".join(["%s"] * len(row))
+        self.sql(f"insert into public.wapi_instances ({names}) values ({marks})", *row.values())
+        if seen_before:
+            self.set(line, "last_health_check = now() - interval '5 minutes'")
+        if at_provider:
+            self.simulator.add_lines(
+                [{"external_id": line.external_id, "token": line.token, "phone": line.phone, "session": session}]
+            )
+        return line
+
+    def lines(self, company: UUID, count: int, **how: Any) -> list[Line]:
+        return [self.line(company, **how) for _ in range(count)]
+
+    def set(self, line: Line, assignments: str, *arguments: object) -> None:
+        self.sql(f"update public.wapi_instances set {assignments} where id = %s", *arguments, line.id)
+
+    def behave(self, line: Line, **behaviour: object) -> None:
+        self.simulator.set_line(line.external_id, **behaviour)
+
+    def pass_time(self, interval: timedelta) -> None:
+        """Let time pass: every instant in every table moves into the past."""
+        for table, columns in _SHIFTED.items():
+            moves = ", ".join(f"{column} = {column} - %(by)s" for column in columns)
+            self.database.execute(f"update public.{table} set {moves}", {"by": interval})
+
+    # What happens
+
+    def sweep(self, *, through_wapi_send: bool = False) -> dict[str, Any]:
+        name = "follow_up_check_through_wapi_send" if through_wapi_send else "follow_up_check"
+        answer = httpx.post(self._served(name).url, timeout=60, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def post(self, event: Any, *, key: str | None = SECRET, **request: Any) -> httpx.Response:
+        params = {"key": key} if key is not None else {}
+        if event is not None:
+            request["json"] = event
+        return httpx.post(self._served("wapi_webhook").url, params=params, timeout=30, trust_env=False, **request)
+
+    def event(self, event: dict[str, Any]) -> str:
+        """Post an event that must be taken; answer what became of it."""
+        answer = self.post(event)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["outcome"]
+
+    def disconnection(self, line: Line, *, moment: float | None = None, **fields: object) -> dict[str, Any]:
+        at = int(time.time() if moment is None else moment)
+        return {
+            "event": "webhookDisconnected", "instanceId": line.external_id, "disconnected": True, "moment": at, **fields,
+        }  # fmt: skip
+
+    def connection(self, line: Line, *, moment: float | None = None, **fields: object) -> dict[str, Any]:
+        at = int(time.time() if moment is None else moment)
+        return {
+            "event": "webhookConnected", "instanceId": line.external_id, "connected": True,
+            "connectedPhone": line.phone, "moment": at, **fields,
+        }  # fmt: skip
+
+    # What came of it
+
+    def row(self, line: Line) -> dict[str, Any]:
+        return self.sql("select * from public.wapi_instances where id = %s", line.id)[0]
+
+    def status(self, line: Line) -> str | None:
+        return self.row(line)["status"]
+
+    def outages(self, line: Line) -> list[dict[str, Any]]:
+        return self.sql("select * from public.instance_outages where instance_id = %s order by opened_at", line.id)
+
+    def bells(self, line: Line | None = None, *, user: UUID | None = None, kind: str | None = None) -> list[dict[str, Any]]:
+        return self.sql(
+            "select * from public.notifications where (%s::text is null or data ->> 'instance_id' = %s)"
+            " and (%s::uuid is null or user_id = %s) and (%s::text is null or type = %s) order by created_at, user_id",
+            *(str(line.id) if line else None,) * 2, user, user, kind, kind,
+        )  # fmt: skip
+
+    def audit(self, line: Line) -> list[str]:
+        rows = self.sql("select kind from public.instance_events where instance_id = %s order by id", line.id)
+        return [row["kind"] for row in rows]
+
+    def restarts(self, line: Line) -> int:
+        return self.simulator.calls(line.external_id).get("restart", 0)
+
+    def facts(self, function: str, name: str) -> list[dict[str, Any]]:
+        """Log lines of a served function, of the whole run."""
+        return [fact for fact in self._served(function).facts() if fact["message"] == name]
