@@ -34,6 +34,8 @@ _ATTEMPTS: Final = 4
 # SQLSTATE classes: connection, resources, operator, system; PostgREST: no connection, no schema cache, pool.
 _UNAVAILABLE: Final = ("08", "53", "57", "58", "PGRST000", "PGRST001", "PGRST002", "PGRST003")
 
+_AWAY: Final = (429, 502, 503, 504)
+
 
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -269,6 +271,8 @@ class Store:
                     await asyncio.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - spreads retries
                     continue
                 raise _translate(operation, code) from None
+            except httpx.HTTPStatusError as error:
+                raise StoreUnavailable(operation, str(error.response.status_code)) from None
             except (httpx.HTTPError, OSError) as error:
                 raise StoreUnavailable(operation, type(error).__name__) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -292,7 +296,14 @@ def _translate(operation: str, code: str) -> StoreUnavailable | StoreRefused:
     return StoreRefused(operation, code)
 
 
+async def _stop_at_the_gateway(response: httpx.Response) -> None:
+    """Raise for a database that is away or overloaded: the Supabase client forgets the status of a JSON error."""
+    if response.status_code in _AWAY:
+        response.raise_for_status()
+
+
 def connect(url: str, key: SecretStr, http: httpx.AsyncClient) -> Store:
     """A store over one shared HTTP client, which also replaces the Supabase client's 120 s time-out."""
+    http.event_hooks = {"response": [_stop_at_the_gateway]}
     options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
     return Store(AsyncClient(url, key.get_secret_value(), options))

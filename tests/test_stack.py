@@ -299,18 +299,35 @@ def test_a_start_without_migrations_folder_says_so(tmp_path: Path) -> None:
         Stack.start(migrations=tmp_path / "nowhere")
 
 
-def in_the_foreground(facts: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "dev.stack", *arguments],
-        cwd=PROJECT,
-        env={**os.environ, "STACK_FILE": str(facts)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+Foreground = Callable[..., subprocess.Popen[str]]
 
 
-def test_a_stack_in_the_foreground_serves_from_its_facts_and_leaves_nothing(tmp_path: Path, own_tmp: Path) -> None:
+@pytest.fixture
+def in_the_foreground(own_tmp: Path) -> Iterator[Foreground]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(facts: Path, *arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dev.stack", *arguments],
+            cwd=PROJECT,
+            env={**os.environ, "STACK_FILE": str(facts)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:  # those that a failed test left
+        if process.poll() is None:
+            process.terminate()
+            process.communicate()
+
+
+def test_a_stack_in_the_foreground_serves_from_its_facts_and_leaves_nothing(
+    in_the_foreground: Foreground, tmp_path: Path, own_tmp: Path
+) -> None:
     file = tmp_path / "new" / "stack.json"
     running = in_the_foreground(file)
     until(lambda: file.exists() or running.poll() is not None)
@@ -331,13 +348,15 @@ def test_a_stack_in_the_foreground_serves_from_its_facts_and_leaves_nothing(tmp_
     assert (file.exists(), list(own_tmp.iterdir()), processes_of(own_tmp)) == (False, [], [])
 
 
-def test_without_a_running_stack_there_are_no_user_tokens(tmp_path: Path) -> None:
+def test_without_a_running_stack_there_are_no_user_tokens(in_the_foreground: Foreground, tmp_path: Path) -> None:
     asked = in_the_foreground(tmp_path / "stack.json", "--user-token", str(ANA))
     assert "no stack is running" in asked.communicate()[0]
     assert asked.returncode == 1
 
 
-def test_what_a_killed_run_left_is_cleared_by_the_next(tmp_path: Path, own_tmp: Path) -> None:
+def test_what_a_killed_run_left_is_cleared_by_the_next(
+    in_the_foreground: Foreground, tmp_path: Path, own_tmp: Path
+) -> None:
     file = tmp_path / "stack.json"
     killed = in_the_foreground(file, "--no-seed")
     until(lambda: file.exists() or killed.poll() is not None)

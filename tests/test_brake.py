@@ -1,0 +1,148 @@
+"""The brake: many lines look dead at once, and that is the provider or us, not the phones."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from world import Line, World
+
+MINUTE = timedelta(minutes=1)
+
+
+def fleet(world: World, count: int, **how: Any) -> list[Line]:
+    return world.lines(world.company(users=1), count, **how)
+
+
+def restarts(world: World) -> int:
+    return world.simulator.calls().get("restart", 0)
+
+
+@pytest.mark.parametrize("fault", ["404_html_cannot_get", "504_html", "500", "200_html"])
+@pytest.mark.parametrize("count", [1, 4, 5, 12])
+def test_a_provider_that_answers_nonsense_to_all_kills_no_line(world: World, fault: str, count: int) -> None:
+    """Regression: five minutes after launch every line was "disconnected" (a wrong route's 404 was read as death)."""
+    lines = fleet(world, count)
+    world.simulator.set_provider(down=fault)
+
+    for _ in range(4):
+        answer = world.sweep()
+        assert (answer["unknown"], answer["restarted"], answer["notified"]) == (count, 0, 0)
+        assert answer["braked"] is (count >= 5)
+    assert {world.status(line) for line in lines} == {"connected"}
+
+
+@pytest.mark.parametrize("session", ["disconnected", "token_refused", "not_found", "ghost"])
+def test_five_lines_dead_at_once_are_neither_marked_nor_told(world: World, session: str) -> None:
+    lines = fleet(world, 5, session=session)
+    world.simulator.set_lines([line.external_id for line in lines], restart="accepted_no_effect")
+
+    answer = world.sweep()
+
+    canaries = 0 if session == "token_refused" else 1
+    assert (answer["braked"], answer["disconnected"], answer["notified"]) == (True, 0, 0)
+    assert restarts(world) == canaries
+    assert {world.status(line) for line in lines} == {"connected"}
+    assert world.bells() == []
+    assert all(world.row(line)["bad_since"] for line in lines)
+    assert sum(len(world.outages(line)) for line in lines) == canaries
+    [run] = world.sql("select braked from public.health_check_runs")
+    assert run["braked"] is True
+
+
+@pytest.mark.parametrize(
+    ("dead", "alive", "braked"),
+    [
+        pytest.param(4, 0, False, id="four of four is below five lines"),
+        pytest.param(5, 5, True, id="five of ten is exactly half"),
+        pytest.param(5, 6, False, id="five of eleven is less than half"),
+        pytest.param(6, 0, True, id="six of six"),
+    ],
+)
+def test_the_brake_needs_five_lines_and_half_of_them(world: World, dead: int, alive: int, braked: bool) -> None:  # noqa: FBT001
+    company = world.company(users=1)
+    down = world.lines(company, dead, session="disconnected")
+    world.lines(company, alive)
+    world.simulator.set_lines([line.external_id for line in down], restart="refused")
+
+    answer = world.sweep()
+
+    assert answer["braked"] is braked
+    assert answer["disconnected"] == (0 if braked else dead)
+
+
+def test_lines_that_were_not_connected_do_not_pull_the_brake(world: World) -> None:
+    company = world.company(users=1)
+    world.lines(company, 10, session="disconnected", status="disconnected")
+    world.lines(company, 3)
+
+    assert world.sweep()["braked"] is False
+
+
+def test_good_news_is_written_under_the_brake(world: World) -> None:
+    company = world.company(users=1)
+    world.lines(company, 6, session="token_refused")
+    alive = world.line(company)
+    back = world.line(company, status="disconnected")
+
+    answer = world.sweep()
+
+    assert (answer["braked"], answer["restored"]) == (True, 1)
+    assert world.status(back) == "connected"
+    assert world.row(alive)["last_alive_at"] is not None
+
+
+def test_the_canary_is_the_line_that_is_bad_for_longest_and_its_failure_tells_nobody(world: World) -> None:
+    lines = fleet(world, 6, session="disconnected")
+    world.simulator.set_lines([line.external_id for line in lines], restart="refused")
+    world.set(lines[3], "bad_since = now() - interval '20 minutes'")
+    world.set(lines[4], "bad_since = now() - interval '25 minutes', last_restart_at = now() - interval '20 minutes'")
+
+    answer = world.sweep()
+
+    assert [world.restarts(line) for line in lines] == [0, 0, 0, 1, 0, 0]
+    assert (answer["restarted"], answer["failed"], answer["held"]) == (1, 1, 5)
+    assert world.status(lines[3]) == "connected"
+    assert world.bells() == []
+
+
+def test_a_canary_that_recovers_frees_the_others(world: World) -> None:
+    lines = fleet(world, 6, session="disconnected")
+
+    answer = world.sweep()
+
+    assert (answer["braked"], answer["recovered"], answer["held"]) == (True, 6, 0)
+    assert [world.restarts(line) for line in lines] == [1] * 6
+    assert {world.status(line) for line in lines} == {"connected"}
+
+
+def test_a_real_mass_outage_is_told_after_thirty_minutes_by_every_lines_own_clock(world: World) -> None:
+    lines = fleet(world, 8, session="disconnected")
+    world.simulator.set_lines([line.external_id for line in lines], restart="refused")
+    told = []
+    for _ in range(8):
+        world.sweep()
+        told.append(len(world.bells()))
+        world.pass_time(5 * MINUTE)
+
+    assert told[:6] == [0] * 6
+    assert told[6] == 8
+    assert told[7] == 8
+    assert {world.status(line) for line in lines} == {"disconnected"}
+    # One canary a sweep, none twice in half an hour; who leaves the brake is restarted.
+    assert all(1 <= world.restarts(line) <= 2 for line in lines)
+
+
+def test_the_brake_is_logged_at_error(world: World) -> None:
+    fleet(world, 5, session="token_refused")
+    before = len(world.facts("follow_up_check", "brake.engaged"))
+
+    world.sweep()
+
+    facts = world.facts("follow_up_check", "brake.engaged")
+    assert len(facts) == before + 1
+    assert facts[-1]["severity"] == "ERROR"
+    assert (facts[-1]["connected"], facts[-1]["not_alive"]) == (5, 5)

@@ -1,0 +1,143 @@
+"""When something is away or wrong: the database gone, settings missing, secrets that must not show."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from world import SECRET, check_environment, until, webhook_environment
+
+from dev.functions import FunctionServer
+from dev.processes import StackError
+
+if TYPE_CHECKING:
+    from world import World
+
+
+def test_without_the_database_both_functions_answer_503_and_work_again_when_it_is_back(world: World) -> None:
+    line = world.line(world.company(users=1), session="disconnected")
+    world.behave(line, restart="refused")
+    check, hook = world._served("follow_up_check"), world._served("wapi_webhook")
+    world.stack.stop_postgrest()
+    try:
+        swept = httpx.post(check.url, timeout=30, trust_env=False)
+        taken = world.post(world.disconnection(line))
+    finally:
+        world.stack.start_postgrest()
+
+    assert (swept.status_code, taken.status_code) == (503, 503)
+    assert int(taken.headers["retry-after"]) > 0
+    assert world.facts("follow_up_check", "store.unavailable")
+    assert world.facts("wapi_webhook", "store.unavailable")
+    assert httpx.get(f"{hook.url}/health", trust_env=False).status_code == 200
+    until(lambda: httpx.post(check.url, timeout=30, trust_env=False).status_code == 200)
+    assert world.status(line) == "disconnected"
+    assert world.event(world.connection(line)) == "restored"
+
+
+def test_a_restarted_postgres_is_survived(world: World) -> None:
+    line = world.line(world.company())
+    world.sweep()
+    world.stack.restart_postgres()
+
+    check = world._served("follow_up_check")
+    until(lambda: httpx.post(check.url, timeout=30, trust_env=False).status_code == 200)
+    assert world.simulator.calls(line.external_id)["status-instance"] >= 2
+
+
+def test_a_database_that_refuses_is_500_with_a_logged_reason(world: World) -> None:
+    environment = check_environment(world.stack, world.simulator) | {"SUPABASE_SERVICE_ROLE_KEY": world.stack.anon_key}
+    with FunctionServer("follow_up_check", environment) as server:
+        answer = httpx.post(server.url, timeout=30, trust_env=False)
+        [fact] = [fact for fact in server.facts() if fact["message"] == "store.refused"]
+
+    assert answer.status_code == 500
+    assert (fact["severity"], fact["operation"], fact["code"]) == ("ERROR", "begin_sweep", "42501")
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "value", "said"),
+    [
+        ("wapi_webhook", "WAPI_WEBHOOK_SECRETS", "", "WAPI_WEBHOOK_SECRETS is missing"),
+        ("wapi_webhook", "WAPI_WEBHOOK_SECRETS", "short-secret", "WAPI_WEBHOOK_SECRETS"),
+        ("follow_up_check", "SUPABASE_URL", "", "SUPABASE_URL is missing"),
+        ("follow_up_check", "SUPABASE_URL", "http://example.com", "SUPABASE_URL"),
+        ("follow_up_check", "SUPABASE_SERVICE_ROLE_KEY", "not-a-key-at-all", "SUPABASE_SERVICE_ROLE_KEY"),
+        ("follow_up_check", "LOOK_CONCURRENCY", "many", "LOOK_CONCURRENCY"),
+    ],
+)
+def test_a_function_with_wrong_settings_does_not_start_and_names_them(
+    world: World, target: str, name: str, value: str, said: str
+) -> None:
+    make = webhook_environment if target == "wapi_webhook" else check_environment
+    with pytest.raises(StackError) as caught:
+        FunctionServer(target, make(world.stack, world.simulator) | {name: value})
+
+    assert said in str(caught.value)
+    assert not value or value not in str(caught.value).replace(said, "")
+
+
+def test_a_new_style_service_key_works_as_well(world: World) -> None:
+    world.line(world.company())
+    environment = check_environment(world.stack, world.simulator) | {"SUPABASE_SERVICE_ROLE_KEY": world.stack.secret_key}
+    with FunctionServer("follow_up_check", environment) as server:
+        answer = httpx.post(server.url, timeout=30, trust_env=False)
+    assert answer.json()["alive"] == 1
+
+
+@pytest.mark.parametrize("log_execution_id", ["true", "false"])
+def test_no_token_secret_phone_or_message_ever_shows_in_logs_or_answers(world: World, log_execution_id: str) -> None:
+    company = world.company(users=1)
+    lines = [world.line(company, session=session) for session in ("alive", "disconnected", "ghost", "token_refused")]
+    world.behave(lines[1], restart="refused")
+    extra = {"LOG_EXECUTION_ID": log_execution_id, "GOOGLE_CLOUD_PROJECT": "a-project"}
+    answers: list[str] = []
+    with (
+        FunctionServer("follow_up_check", check_environment(world.stack, world.simulator) | extra) as check,
+        FunctionServer("wapi_webhook", webhook_environment(world.stack, world.simulator) | extra) as hook,
+    ):
+
+        def post(event: Any, key: str = SECRET) -> None:
+            headers = {"traceparent": "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"}
+            answers.append(httpx.post(hook.url, params={"key": key}, json=event, headers=headers, trust_env=False).text)
+
+        for _ in range(2):
+            answers.append(httpx.post(check.url, timeout=30, trust_env=False).text)
+            post({"event": "webhookReceived", "instanceId": lines[0].external_id, "msgContent": {"conversation": "segredo do cliente"}})
+            post(world.disconnection(lines[0]))
+            post(world.connection(lines[1]))
+            post(["segredo do cliente"])
+            post({"event": "x"}, key="wrong-key-of-a-stranger")
+            answers.append(httpx.post(hook.url, params={"key": SECRET}, content=b"segredo do cliente", trust_env=False).text)
+        said = check.output() + hook.output() + "".join(answers)
+        facts = check.facts() + hook.facts()
+
+    printed = said.removesuffix("".join(answers)).splitlines()
+    assert [row for row in printed if not row.startswith("{")] == []  # nothing but our own JSON lines
+    assert "sweep.finished" in said
+    assert "event.taken" in said
+    for secret in (
+        world.stack.service_role_key, world.stack.jwt_secret, SECRET, "wrong-key-of-a-stranger", "segredo do cliente",
+        *(line.token for line in lines), *(line.phone for line in lines),
+    ):  # fmt: skip
+        assert secret not in said
+    assert all({"severity", "message", "time"} <= fact.keys() for fact in facts)
+    assert any("logging.googleapis.com/trace" in fact for fact in facts)
+
+
+def test_an_error_of_the_database_that_quotes_a_row_does_not_show(world: World) -> None:
+    line = world.line(world.company(), session="alive")
+    world.sql("alter table public.wapi_instances add constraint only_that_phone check (phone_number <> '5511988888888')")
+    try:
+        answer = world.post(world.connection(line) | {"connectedPhone": "5511988888888"})
+    finally:
+        world.sql("alter table public.wapi_instances drop constraint only_that_phone")
+
+    assert answer.status_code == 500
+    fact = world.facts("wapi_webhook", "store.refused")[-1]
+    assert fact["code"] == "23514"
+    shown = json.dumps(fact) + answer.text
+    assert "5511988888888" not in shown
+    assert line.token not in shown
