@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
 import httpx
-from postgrest.exceptions import APIError
 from pydantic import AwareDatetime, BaseModel, ConfigDict, TypeAdapter, ValidationError
-from supabase import AsyncClient, AsyncClientOptions
+from supabase import AsyncClient, AsyncClientOptions, PostgrestAPIError
 
 from shared.errors import StoreRefused, StoreUnavailable
 from shared.model import Instance, SuspectLine
@@ -265,7 +264,7 @@ class Store:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return (await self._client.rpc(operation, arguments).execute()).data
-            except APIError as error:
+            except PostgrestAPIError as error:
                 code = error.code or "no code"
                 if code in _ROLLED_BACK and attempt < _ATTEMPTS:
                     await asyncio.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - spreads retries
@@ -289,7 +288,7 @@ def _ground(seen: Seen) -> dict[str, Any]:
 
 
 def _translate(operation: str, code: str) -> StoreUnavailable | StoreRefused:
-    """Sort an APIError: its code is a SQLSTATE or PostgREST's, and an HTTP status when the body was no JSON."""
+    """Sort the client's error: its code is a SQLSTATE or PostgREST's, and an HTTP status when the body was no JSON."""
     http_status = code.isdecimal() and len(code) == 3  # noqa: PLR2004 - a SQLSTATE has five characters
     if code in _ROLLED_BACK or code.startswith(_UNAVAILABLE) or (http_status and (code[0] == "5" or code == "429")):
         return StoreUnavailable(operation, code)

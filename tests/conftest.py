@@ -69,5 +69,3 @@ def world(
     simulator.reset()
     stack.postgrest_requests.reset()
     return World(stack, simulator, database, lambda name: request.getfixturevalue(name))
-
-

@@ -103,7 +103,9 @@ def test_a_sweep_purges_what_is_past_its_retention_and_nothing_else(world: World
     world.sql(events, "body past 48 h", "49 hours", "now")
     world.sql(events, "not processed", "13 days", None)
     world.sql(events, "past 14 days", "15 days", None)
-    world.sql("insert into public.health_check_runs (started_at) values (now() - interval '29 days'), (now() - interval '31 days')")
+    world.sql(
+        "insert into public.health_check_runs (started_at) values (now() - interval '29 days'), (now() - interval '31 days')"
+    )
     for days in (89, 91):
         world.sql(
             "insert into public.instance_events (at, instance_id, kind, source) values (now() - %s * interval '1 day', %s, 'x', 'x')",
@@ -163,7 +165,9 @@ def test_the_migrations_run_on_a_platform_with_live_rows_and_twice_is_a_no_op(tm
                 ("LITE-3", "disconnected", "null", True),
                 (None, "disconnected", "instance_not_found", True),
             ]
-            policies = connection.execute("select policyname from pg_policies where tablename = 'wapi_instances'").fetchall()
+            policies = connection.execute(
+                "select policyname from pg_policies where tablename = 'wapi_instances'"
+            ).fetchall()
             assert policies == [("members see",)]
             secured = connection.execute("select relrowsecurity from pg_class where relname = 'companies'").fetchone()
             assert secured == (False,)  # the platform's own table keeps what it had

@@ -81,7 +81,9 @@ def test_a_function_with_wrong_settings_does_not_start_and_names_them(
 
 def test_a_new_style_service_key_works_as_well(world: World) -> None:
     world.line(world.company())
-    environment = check_environment(world.stack, world.simulator) | {"SUPABASE_SERVICE_ROLE_KEY": world.stack.secret_key}
+    environment = check_environment(world.stack, world.simulator) | {
+        "SUPABASE_SERVICE_ROLE_KEY": world.stack.secret_key
+    }
     with FunctionServer("follow_up_check", environment) as server:
         answer = httpx.post(server.url, timeout=30, trust_env=False)
     assert answer.json()["alive"] == 1
@@ -105,12 +107,20 @@ def test_no_token_secret_phone_or_message_ever_shows_in_logs_or_answers(world: W
 
         for _ in range(2):
             answers.append(httpx.post(check.url, timeout=30, trust_env=False).text)
-            post({"event": "webhookReceived", "instanceId": lines[0].external_id, "msgContent": {"conversation": "segredo do cliente"}})
+            post(
+                {
+                    "event": "webhookReceived",
+                    "instanceId": lines[0].external_id,
+                    "msgContent": {"conversation": "segredo do cliente"},
+                }
+            )
             post(world.disconnection(lines[0]))
             post(world.connection(lines[1]))
             post(["segredo do cliente"])
             post({"event": "x"}, key="wrong-key-of-a-stranger")
-            answers.append(httpx.post(hook.url, params={"key": SECRET}, content=b"segredo do cliente", trust_env=False).text)
+            answers.append(
+                httpx.post(hook.url, params={"key": SECRET}, content=b"segredo do cliente", trust_env=False).text
+            )
         said = check.output() + hook.output() + "".join(answers)
         facts = check.facts() + hook.facts()
 
@@ -129,7 +139,9 @@ def test_no_token_secret_phone_or_message_ever_shows_in_logs_or_answers(world: W
 
 def test_an_error_of_the_database_that_quotes_a_row_does_not_show(world: World) -> None:
     line = world.line(world.company(), session="alive")
-    world.sql("alter table public.wapi_instances add constraint only_that_phone check (phone_number <> '5511988888888')")
+    world.sql(
+        "alter table public.wapi_instances add constraint only_that_phone check (phone_number <> '5511988888888')"
+    )
     try:
         answer = world.post(world.connection(line) | {"connectedPhone": "5511988888888"})
     finally:

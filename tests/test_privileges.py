@@ -70,9 +70,9 @@ def test_anon_has_no_right_on_any_table(world: World) -> None:
 
 
 def test_members_cannot_read_tokens_and_write_nothing_but_what_their_screens_need(world: World) -> None:
-    assert world.sql("select has_column_privilege('authenticated', 'public.wapi_instances', 'instance_token', 'select') as may") == [
-        {"may": False}
-    ]
+    assert world.sql(
+        "select has_column_privilege('authenticated', 'public.wapi_instances', 'instance_token', 'select') as may"
+    ) == [{"may": False}]
     rights = world.sql(
         "select table_name, privilege_type from information_schema.role_table_grants"
         " where table_schema = 'public' and grantee = 'authenticated' and privilege_type <> 'SELECT'"
@@ -107,7 +107,9 @@ def test_a_user_reads_exactly_their_notices_and_their_companies_outages_and_even
     assert {event["unit"] for event in events} == {"Jardins"}
     seen = client.table("wapi_instances").select("id, unit, status, last_health_check, status_reason").execute().data
     assert [row["unit"] for row in seen] == ["Jardins"]
-    assert as_user(world, stranger).table("notifications").select("user_id").execute().data == [{"user_id": str(stranger)}]
+    assert as_user(world, stranger).table("notifications").select("user_id").execute().data == [
+        {"user_id": str(stranger)}
+    ]
     assert colleague != me
 
     client.table("notifications").update({"read": True}).eq("user_id", str(me)).execute()
@@ -129,8 +131,13 @@ def test_a_user_reads_no_token_no_run_and_no_inbox(world: World) -> None:
     assert refused(client.table("wapi_instances").select("*")) == "42501"
     assert refused(client.table("health_check_runs").select("*")) == "42501"
     assert refused(client.table("wapi_webhook_events").select("*")) == "42501"
-    assert refused(client.table("wapi_instances").update({"status": "connected"}).eq("company_id", str(company))) == "42501"
-    assert refused(client.table("notifications").insert({"user_id": str(company), "type": "x", "title": "x"})) == "42501"
+    assert (
+        refused(client.table("wapi_instances").update({"status": "connected"}).eq("company_id", str(company)))
+        == "42501"
+    )
+    assert (
+        refused(client.table("notifications").insert({"user_id": str(company), "type": "x", "title": "x"})) == "42501"
+    )
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -139,9 +146,13 @@ def test_anon_reads_nothing(world: World, table: str) -> None:
     assert refused(anon.table(table).select("*")) == "42501"
 
 
-@pytest.mark.parametrize("function", ["begin_sweep", "purge_history", "claim_instances", "receive_event", "notify_users"])
+@pytest.mark.parametrize(
+    "function", ["begin_sweep", "purge_history", "claim_instances", "receive_event", "notify_users"]
+)
 def test_neither_anon_nor_a_user_runs_our_functions(world: World, function: str) -> None:
-    arguments = {"claim_instances": {"p_due_before": "2026-01-01", "p_lease_seconds": 1, "p_limit": 1}}.get(function, {})
+    arguments = {"claim_instances": {"p_due_before": "2026-01-01", "p_lease_seconds": 1, "p_limit": 1}}.get(
+        function, {}
+    )
     user = as_user(world, world.user(world.company()))
     anon = create_client(world.stack.supabase_url, world.stack.anon_key)
     for client in (anon, user):

@@ -27,7 +27,8 @@ def two(world: World) -> Iterator[list[psycopg.Connection[dict[str, Any]]]]:
 
 def claim(connection: psycopg.Connection[dict[str, Any]], limit: int = 10) -> dict[str, Any]:
     row = connection.execute(
-        "select public.claim_instances(p_due_before => now(), p_lease_seconds => 60, p_limit => %s) as claimed", (limit,)
+        "select public.claim_instances(p_due_before => now(), p_lease_seconds => 60, p_limit => %s) as claimed",
+        (limit,),
     ).fetchone()
     assert row
     return row["claimed"]
@@ -81,9 +82,14 @@ def test_paging_meets_each_line_once_even_if_nothing_is_recorded(world: World, t
     after: dict[str, Any] = {"after_check": None, "after_id": None}
     while True:
         # A lease of nothing: only the page keeps the lines apart.
-        page = two[0].execute(
-            "select public.claim_instances(now(), 0, 2, %s, %s) as claimed", (after["after_check"], after["after_id"])
-        ).fetchone()["claimed"]
+        page = (
+            two[0]
+            .execute(
+                "select public.claim_instances(now(), 0, 2, %s, %s) as claimed",
+                (after["after_check"], after["after_id"]),
+            )
+            .fetchone()["claimed"]
+        )
         if not page["instances"]:
             break
         seen += [line["id"] for line in page["instances"]]
@@ -137,12 +143,16 @@ def test_nobody_acts_on_stale_ground(world: World, two: list[Any], change: str) 
     before = world.row(line)
 
     assert claim_restart(two[0], claimed) is False
-    verdict = two[0].execute(
-        "select public.apply_verdict(p_instance => %s, p_raw_status => %s, p_lease => %s, p_looked_at => now(),"
-        " p_observation => 'DISCONNECTED', p_unknown_looks => 0, p_to => 'disconnected', p_reason => 'disconnected',"
-        " p_text => null, p_texts => '{}', p_release => false) as verdict",
-        (claimed["id"], claimed["raw_status"], claimed["lease"]),
-    ).fetchone()["verdict"]
+    verdict = (
+        two[0]
+        .execute(
+            "select public.apply_verdict(p_instance => %s, p_raw_status => %s, p_lease => %s, p_looked_at => now(),"
+            " p_observation => 'DISCONNECTED', p_unknown_looks => 0, p_to => 'disconnected', p_reason => 'disconnected',"
+            " p_text => null, p_texts => '{}', p_release => false) as verdict",
+            (claimed["id"], claimed["raw_status"], claimed["lease"]),
+        )
+        .fetchone()["verdict"]
+    )
     two[0].commit()
 
     assert verdict["applied"] is False

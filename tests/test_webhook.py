@@ -273,7 +273,10 @@ def test_every_other_event_is_kept_raw_and_changes_no_status(world: World, event
 
 
 def test_an_event_for_an_unknown_line_is_kept_and_answered(world: World) -> None:
-    assert world.event({"event": "webhookDisconnected", "instanceId": "LITE-NOBODY", "disconnected": True}) == "unknown_instance"
+    assert (
+        world.event({"event": "webhookDisconnected", "instanceId": "LITE-NOBODY", "disconnected": True})
+        == "unknown_instance"
+    )
     assert world.event({"event": "webhookConnected", "connected": True}) == "unknown_instance"
     assert [kept["instance_id"] for kept in inbox(world)] == [None, None]
 

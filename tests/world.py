@@ -211,7 +211,9 @@ class World:
     def outages(self, line: Line) -> list[dict[str, Any]]:
         return self.sql("select * from public.instance_outages where instance_id = %s order by opened_at", line.id)
 
-    def bells(self, line: Line | None = None, *, user: UUID | None = None, kind: str | None = None) -> list[dict[str, Any]]:
+    def bells(
+        self, line: Line | None = None, *, user: UUID | None = None, kind: str | None = None
+    ) -> list[dict[str, Any]]:
         return self.sql(
             "select * from public.notifications where (%s::text is null or data ->> 'instance_id' = %s)"
             " and (%s::uuid is null or user_id = %s) and (%s::text is null or type = %s) order by created_at, user_id",
