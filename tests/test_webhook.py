@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from world import OLD_SECRET
+from world import OLD_SECRET, webhook_environment
+
+from dev.functions import FunctionServer
 
 if TYPE_CHECKING:
     from world import Line, World
@@ -417,3 +419,24 @@ def test_events_of_the_simulators_own_restart_disturb_nobody(world: World) -> No
     assert (answer["recovered"], answer["notified"]) == (1, 0)
     assert world.status(line) == "connected"
     assert world.bells() == []
+
+
+def test_without_confirmation_a_disconnection_is_believed_unseen(world: World) -> None:
+    line = world.line(world.company(users=1), session="alive")
+    settings = webhook_environment(world.stack, world.simulator) | {"CONFIRM_DISCONNECT_EVENTS": "false"}
+    with FunctionServer("wapi_webhook", settings) as server:
+        answer = httpx.post(server.url, params={"key": OLD_SECRET}, json=world.disconnection(line), trust_env=False)
+
+    assert answer.json() == {"outcome": "disconnected"}
+    assert world.simulator.calls(line.external_id) == {}
+    assert len(world.bells(line)) == 1
+
+
+def test_through_wapi_send_the_look_that_confirms_goes_there_too(world: World) -> None:
+    line = world.line(world.company(users=1), session="alive")
+    settings = webhook_environment(world.stack, world.simulator) | {"WAPI_SEND_URL": world.simulator.wapi_send_url}
+    with FunctionServer("wapi_webhook", settings) as server:
+        answer = httpx.post(server.url, params={"key": OLD_SECRET}, json=world.disconnection(line), trust_env=False)
+
+    assert answer.json() == {"outcome": "denied"}
+    assert world.simulator.calls(line.external_id) == {"wapi-send:get-status": 1}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from functions_framework import aio
 
 from shared import logs
-from shared.errors import StoreError, StoreUnavailable
+from shared.errors import SettingsError, StoreError, StoreUnavailable
 from shared.requests import answer, health, method_not_allowed, unavailable
 from shared.service import Service
 from shared.settings import load_sweep_settings
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-_settings = load_sweep_settings()
+try:
+    _settings = load_sweep_settings()
+except SettingsError as error:
+    raise SystemExit(str(error)) from None  # the message is all an operator needs
 _service = Service(_settings, pooled=True)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from functions_framework import aio
 
 from shared import logs
-from shared.errors import EventRejected, StoreError, StoreUnavailable
+from shared.errors import EventRejected, SettingsError, StoreError, StoreUnavailable
 from shared.intake import take_event
 from shared.requests import answer, health, knows_secret, method_not_allowed, read_body, unavailable
 from shared.service import Service
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-_settings = load_webhook_settings()
+try:
+    _settings = load_webhook_settings()
+except SettingsError as error:
+    raise SystemExit(str(error)) from None  # the message is all an operator needs
 _service = Service(_settings, pooled=False)
 
 

@@ -1,0 +1,172 @@
+"""A sweep respects its time budget and says what it left; the next one starts with what waited longest."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from shared.http import pooled_http
+from shared.model import Limits, Policy
+from shared.store import connect
+from shared.sweep import run_sweep
+from shared.wapi.client import WapiClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from world import World
+
+    from shared.report import Report
+
+
+
+def seconds(value: float) -> timedelta:
+    return timedelta(seconds=value)
+
+
+@pytest.fixture
+async def sweep(world: World) -> AsyncIterator[Callable[..., Awaitable[Report]]]:
+    """The sweep in this process, with limits of the test's own."""
+    async with pooled_http(httpx.Timeout(10)) as database, pooled_http(httpx.Timeout(10)) as provider:
+        store = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database)
+        client = WapiClient(provider, world.simulator.wapi_url)
+
+        async def run(**limits: object) -> Report:
+            usual: dict[str, object] = {"check_interval": seconds(0), "ghost_confirm": seconds(0.01), "restart_verify": seconds(0.1)}
+            return await run_sweep(store, client, policy=Policy(), limits=Limits(**usual | limits))  # type: ignore[arg-type]
+
+        yield run
+
+
+async def test_a_look_that_the_budget_cuts_off_is_left_and_comes_first_next_time(
+    world: World, sweep: Callable[..., Awaitable[Report]]
+) -> None:
+    company = world.company()
+    waits = world.line(company)
+    world.set(waits, "last_health_check = now() - interval '1 day'")
+    others = world.lines(company, 3)
+    world.behave(waits, faults={"status-instance": "hang"})
+    before = world.row(waits)["last_health_check"]
+
+    report = await sweep(budget=seconds(0.5), look_timeout=seconds(30))
+
+    assert (report.checked, report.left) == (3, 1)
+    assert report.took < seconds(20)
+    row = world.row(waits)
+    assert (row["last_health_check"], row["health_lease_until"], row["unknown_looks"]) == (before, None, 0)
+    assert all(world.row(line)["last_health_check"] > before for line in others)
+
+    world.behave(waits, faults={})
+    world.simulator.forget_calls()
+    again = await sweep(batch_size=1, check_interval=timedelta(hours=1))
+    assert again.checked == 1
+    assert world.simulator.calls(waits.external_id)["status-instance"] == 1
+
+
+async def test_nothing_is_claimed_when_the_budget_is_over(world: World, sweep: Callable[..., Awaitable[Report]]) -> None:
+    world.lines(world.company(), 2)
+
+    report = await sweep(budget=seconds(0.000001))
+
+    assert (report.checked, report.left) == (0, 2)
+    assert world.simulator.calls() == {}
+
+
+async def test_a_restart_that_does_not_fit_is_owed_and_the_next_sweep_begins_with_it(
+    world: World, sweep: Callable[..., Awaitable[Report]]
+) -> None:
+    company = world.company(users=1)
+    dead = world.line(company, session="disconnected")
+    world.line(company)
+    before = world.row(dead)["last_health_check"]
+
+    report = await sweep(budget=seconds(5), restart_verify=seconds(6))
+
+    assert (report.checked, report.left, report.outcomes["restarted"]) == (2, 1, 0)
+    row = world.row(dead)
+    assert (row["last_health_check"], row["health_lease_until"], row["status"]) == (before, None, "connected")
+    assert row["bad_since"] is not None
+    assert world.restarts(dead) == 0
+
+    again = await sweep()
+    assert (again.outcomes["recovered"], again.left) == (1, 0)
+
+
+async def test_a_line_marked_before_a_restart_that_does_not_fit_keeps_its_bell_and_is_owed_the_restart(
+    world: World, sweep: Callable[..., Awaitable[Report]]
+) -> None:
+    flapping = world.line(world.company(users=1), session="disconnected", auto_recovery_attempts=3)
+
+    report = await sweep(budget=seconds(5), restart_verify=seconds(6))
+
+    assert (report.outcomes["disconnected"], report.outcomes["restarted"], report.left) == (1, 0, 1)
+    assert len(world.bells(flapping)) == 1
+    assert (await sweep()).outcomes["recovered"] == 1
+
+
+async def test_slow_lines_hold_up_neither_other_batches_nor_their_restarts(
+    world: World, sweep: Callable[..., Awaitable[Report]]
+) -> None:
+    company = world.company()
+    slow = world.line(company, seen_before=False)
+    world.behave(slow, faults={"status-instance": "hang"})
+    world.lines(company, 9)
+
+    report = await sweep(batch_size=2, look_timeout=seconds(0.4), look_concurrency=3)
+
+    assert (report.checked, report.left) == (10, 0)
+    assert report.observations["ALIVE"] == 9
+
+
+async def test_no_more_looks_and_restarts_run_at_once_than_allowed(
+    world: World, sweep: Callable[..., Awaitable[Report]]
+) -> None:
+    company = world.company()
+    world.lines(company, 30)
+    dead = world.lines(company, 8, session="disconnected", status="disconnected")
+    world.simulator.set_lines([line.external_id for line in dead], restart="comes_back_after_seconds", comes_back_after_seconds=0.05)
+    world.simulator.set_provider(latency_ms=10)
+
+    report = await sweep(look_concurrency=4, restart_concurrency=3)
+
+    assert report.outcomes["recovered"] == 8
+    # Looks after a restart have slots of their own.
+    assert world.simulator.summary()["max_in_flight"] <= 4 + 3
+    assert world.simulator.restarts()["max_in_flight"] <= 3
+
+
+async def test_a_429_makes_the_sweep_ask_for_less_at_once(world: World, sweep: Callable[..., Awaitable[Report]]) -> None:
+    world.lines(world.company(), 60)
+    world.simulator.set_provider(latency_ms=5, max_concurrent_requests=8)
+
+    report = await sweep(look_concurrency=32)
+
+    assert report.checked == 60
+    throttled = world.simulator.summary()["rate_limited"]
+    assert isinstance(throttled, int)
+    assert 0 < throttled < 40
+
+
+async def test_a_bug_that_meets_one_line_stops_no_other(world: World) -> None:
+    company = world.company()
+    world.lines(company, 4)
+    broken = world.line(company)
+
+    async with pooled_http(httpx.Timeout(10)) as database, pooled_http(httpx.Timeout(10)) as http:
+
+        class Broken(WapiClient):
+            async def look(self, line: object, *, within: timedelta) -> object:  # type: ignore[override]
+                if line.external_id == broken.external_id:  # type: ignore[attr-defined]
+                    raise RuntimeError("a bug of ours")
+                return await super().look(line, within=within)  # type: ignore[arg-type]
+
+        store = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database)
+        client = Broken(http, world.simulator.wapi_url)
+        report = await run_sweep(store, client, policy=Policy(), limits=Limits(check_interval=seconds(0)))
+
+    assert (report.checked, report.outcomes["errors"], report.left) == (4, 1, 1)
+    assert world.row(broken)["health_lease_until"] is None

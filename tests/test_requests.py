@@ -1,0 +1,204 @@
+"""What both functions ask of a request before they act on it."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shared.errors import EventRejected
+from shared.requests import (
+    RETRY_AFTER_SECONDS,
+    answer,
+    health,
+    knows_secret,
+    method_not_allowed,
+    read_body,
+    unavailable,
+)
+
+LIMIT = 10
+SECRETS = (SecretStr("0123456789abcdef"), SecretStr("fedcba9876543210"))
+
+
+class Sender:
+    """The other end of a request: sends chunks one by one and counts them."""
+
+    def __init__(self, chunks: Sequence[bytes] = ()) -> None:
+        self._messages = self._send(chunks)
+        self.sent = 0
+
+    async def _send(self, chunks: Sequence[bytes]) -> AsyncIterator[dict[str, Any]]:
+        for chunk in chunks:
+            self.sent += 1
+            yield {"type": "http.request", "body": chunk, "more_body": True}
+        yield {"type": "http.request", "body": b"", "more_body": False}
+
+    async def receive(self) -> dict[str, Any]:
+        return await anext(self._messages)
+
+
+def a_request(
+    sender: Sender | None = None, *, announced: str | None = None, method: str = "POST", path: str = "/"
+) -> Request:
+    headers = [] if announced is None else [(b"content-length", announced.encode())]
+    scope = {
+        "type": "http",
+        "method": method,
+        "scheme": "http",
+        "server": ("127.0.0.1", 8080),
+        "path": path,
+        "query_string": b"key=0123456789abcdef",
+        "headers": headers,
+    }
+    return Request(scope, (sender or Sender()).receive)
+
+
+def shown(response: Response) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(bytes(response.body))
+    return found
+
+
+# Secrets.
+
+
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [
+        pytest.param("0123456789abcdef", True, id="the first secret"),
+        pytest.param("fedcba9876543210", True, id="the second, while one is rotated"),
+        pytest.param(None, False, id="none at all"),
+        pytest.param("", False, id="an empty one"),
+        pytest.param("0123456789abcde", False, id="the beginning of one"),
+        pytest.param("0123456789abcdef0", False, id="one and a little more"),
+        pytest.param("0123456789ABCDEF", False, id="one in capitals"),
+        pytest.param(" 0123456789abcdef", False, id="one after a space"),
+        pytest.param("0123456789abcdef,fedcba9876543210", False, id="the whole variable"),
+        pytest.param("senha-são-joão-📱", False, id="letters outside ASCII"),
+        pytest.param("**********", False, id="what a printed secret looks like"),
+    ],
+)
+def test_a_secret_is_known_or_it_is_not(given: str | None, *, known: bool) -> None:
+    assert knows_secret(given, SECRETS) is known
+
+
+def test_a_secret_may_hold_letters_outside_ascii() -> None:
+    assert knows_secret("senha-são-joão-📱", [SecretStr("senha-são-joão-📱")])
+
+
+def test_without_secrets_nobody_is_known() -> None:
+    for given in (None, "", "0123456789abcdef"):
+        assert not knows_secret(given, [])
+
+
+# Bodies.
+
+
+@pytest.mark.parametrize(
+    ("chunks", "announced"),
+    [
+        pytest.param([], None, id="nothing"),
+        pytest.param([b"12345"], "5", id="a short body"),
+        pytest.param([b"1234567890"], "10", id="a body of just the limit"),
+        pytest.param([b"123", b"", b"4567", b"890"], None, id="a stream of just the limit"),
+        pytest.param([b"12345"], "many", id="a length that is no number"),
+        pytest.param([b"12345"], "", id="an empty length"),
+        pytest.param([b"12345"], "-20", id="a negative length"),
+        pytest.param([b"12345"], "3", id="a length that is too small"),
+    ],
+)
+async def test_a_body_within_the_limit_is_read_whole(chunks: list[bytes], announced: str | None) -> None:
+    assert await read_body(a_request(Sender(chunks), announced=announced), LIMIT) == b"".join(chunks)
+
+
+@pytest.mark.parametrize(
+    "announced",
+    [
+        pytest.param("11", id="one byte too many"),
+        pytest.param("9" * 20, id="twenty digits"),
+        pytest.param("9" * 5000, id="five thousand digits"),
+    ],
+)
+async def test_a_body_announced_as_too_long_is_not_read_at_all(announced: str) -> None:
+    sender = Sender([b"1"])
+    with pytest.raises(EventRejected) as raised:
+        await read_body(a_request(sender, announced=announced), LIMIT)
+    assert raised.value.status == 413
+    assert sender.sent == 0
+
+
+@pytest.mark.parametrize(
+    ("chunks", "announced", "read"),
+    [
+        pytest.param([b"12345678901"], None, 1, id="at once"),
+        pytest.param([b"1234567890", b"1"], None, 2, id="by its last byte"),
+        pytest.param([b"12345"] * 1000, None, 3, id="by a thousand chunks, of which three are read"),
+        pytest.param([b"12345"] * 1000, "5", 3, id="although a short one was announced"),
+    ],
+)
+async def test_a_stream_that_is_too_long_is_cut_where_it_passes_the_limit(
+    chunks: list[bytes], announced: str | None, read: int
+) -> None:
+    sender = Sender(chunks)
+    with pytest.raises(EventRejected) as raised:
+        await read_body(a_request(sender, announced=announced), LIMIT)
+    assert raised.value.status == 413
+    assert sender.sent == read
+
+
+async def test_the_limit_counts_bytes_and_not_letters() -> None:
+    with pytest.raises(EventRejected):
+        await read_body(a_request(Sender(["é".encode()] * 6)), LIMIT)
+
+
+# Answers.
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/health", "/health/"])
+def test_health_is_answered_with_ok(method: str, path: str) -> None:
+    response = health(a_request(method=method, path=path))
+    assert response is not None
+    assert response.status_code == 200
+    assert shown(response) == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("POST", "/"),
+        ("POST", "/health"),
+        ("DELETE", "/health"),
+        ("GET", "/healthz"),
+        ("GET", "/HEALTH"),
+        ("GET", "/x/health"),
+        ("GET", "/health/x"),
+    ],
+)
+def test_whatever_is_not_health_goes_on(method: str, path: str) -> None:
+    assert health(a_request(method=method, path=path)) is None
+
+
+def test_an_answer_is_json_with_its_status() -> None:
+    response = answer(413, error="the body is longer than 10 bytes")
+    assert response.status_code == 413
+    assert response.media_type == "application/json"
+    assert shown(response) == {"error": "the body is longer than 10 bytes"}
+
+
+def test_a_wrong_method_hears_which_are_right() -> None:
+    response = method_not_allowed("GET, POST")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "GET, POST"
+    assert "GET, POST" in shown(response)["error"]
+
+
+def test_a_database_that_is_away_sends_the_caller_back_in_a_moment() -> None:
+    response = unavailable()
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == str(RETRY_AFTER_SECONDS)
+    assert "error" in shown(response)
