@@ -118,8 +118,7 @@ async def test_a_body_within_the_limit_is_read_whole(chunks: list[bytes], announ
     "announced",
     [
         pytest.param("11", id="one byte too many"),
-        pytest.param("9" * 20, id="twenty digits"),
-        pytest.param("9" * 5000, id="five thousand digits"),
+        pytest.param("9" * 20, id="twenty digits, the most that the server lets through"),
     ],
 )
 async def test_a_body_announced_as_too_long_is_not_read_at_all(announced: str) -> None:

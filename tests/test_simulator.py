@@ -334,6 +334,12 @@ def test_each_fault_is_played_as_it_is_named_once_then_the_line_behaves(sim: Sim
     assert ask("/instance/device").json()["connectedPhone"] == "5511900000001"
 
 
+def test_a_fault_lasts_for_as_many_calls_as_it_was_told(sim: Simulator, ask: Any) -> None:
+    sim.set_line(LINE, faults={"status-instance": {"fault": "500", "times": 2}, "device": "503"})
+    assert [ask("/instance/status-instance").status_code for _ in range(3)] == [500, 500, 200]
+    assert [ask("/instance/device").status_code for _ in range(3)] == [503] * 3
+
+
 def test_a_reset_is_a_reset_on_the_wire(sim: Simulator, ask: Any) -> None:
     sim.set_line(LINE, faults={"status-instance": "reset"})
     with pytest.raises(httpx.ReadError):

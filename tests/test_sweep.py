@@ -87,6 +87,14 @@ def test_a_restart_that_does_not_help_marks_the_line_and_rings_every_users_bell(
     }
 
 
+def test_a_restart_whose_connection_breaks_is_not_sent_again(world: World) -> None:
+    line = world.line(world.company(users=1), session="disconnected")
+    world.behave(line, faults={"restart": "reset"})
+
+    assert world.sweep()["failed"] == 1
+    assert world.restarts(line) == 1
+
+
 @pytest.mark.parametrize("how", ["empty_200", "non_json_200"])
 def test_a_restart_with_an_unreadable_answer_is_judged_by_the_looks(world: World, how: str) -> None:
     line = world.line(world.company(users=1), session="disconnected")

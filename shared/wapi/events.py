@@ -145,7 +145,7 @@ def _text(value: object) -> str | None:
 def _moment(value: object) -> datetime | None:
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 15:  # noqa: PLR2004
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LAST_SECOND * 1000:
         return None
     seconds = value / 1000 if value >= _MILLISECONDS_FROM else value
     return datetime.fromtimestamp(seconds, UTC) if seconds <= _LAST_SECOND else None
