@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
 import httpx
@@ -68,7 +69,8 @@ def pooled_http(timeout: httpx.Timeout) -> httpx.AsyncClient:
     """A client for hundreds of requests at once."""
     from shared.transport import PooledTransport  # noqa: PLC0415 - see that module
 
-    return httpx.AsyncClient(transport=PooledTransport(), timeout=timeout, trust_env=False)
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    return httpx.AsyncClient(transport=PooledTransport(), timeout=timeout, cookies=no_cookies, trust_env=False)
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -56,14 +56,19 @@ class _JsonLines(logging.Handler):
 
 
 def _describe(error: BaseException) -> str:
-    lines = []
-    seen: BaseException | None = error
-    while seen is not None:
-        text = f": {seen}" if isinstance(seen, LineRecoveryError) else ""
-        lines += ["Traceback (most recent call last):", *(_frames(seen)), f"{type(seen).__name__}{text}"]
-        if isinstance(seen, BaseExceptionGroup):
-            lines += [_describe(each) for each in seen.exceptions]
-        seen = seen.__cause__
+    lines: list[str] = []
+    described: set[int] = set()  # an error raised from its own group is its own cause's part
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in described:
+            continue
+        described.add(id(each))
+        text = f": {each}" if isinstance(each, LineRecoveryError) else ""
+        lines += ["Traceback (most recent call last):", *_frames(each), f"{type(each).__name__}{text}"]
+        waiting.append(each.__cause__)
+        if isinstance(each, BaseExceptionGroup):
+            waiting.extend(reversed(each.exceptions))
     return "\n".join(lines)
 
 

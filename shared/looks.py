@@ -108,19 +108,38 @@ async def look_after_restart(
     *,
     confirm_after: timedelta,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    clock: Callable[[], float] | None = None,
 ) -> Look:
     """Look until the line is alive or the waits are used up.
 
+    A look that takes its time uses the waits up: those that have passed meanwhile fall away.
+
+    Args:
+        ask: One look.
+        waits: From ``waits_after_restart``.
+        confirm_after: How long a grave verdict must have held to count.
+        sleep: Seconds.
+        clock: In seconds; the loop's own if none is given.
+
     Returns:
-        The last look; a grave verdict that the look before it did not share was confirmed first.
+        The last look; a grave verdict that had not held for ``confirm_after`` was confirmed first.
     """
+    now = clock or asyncio.get_running_loop().time
     last = unknown("not_looked")
+    due = asked_at = said_first_at = now()
     for wait in waits:
-        await sleep(wait.total_seconds())
-        previous, last = last, await ask()
+        due += wait.total_seconds()
+        if now() > due:
+            continue
+        await sleep(due - now())
+        asked_at = now()
+        before, last = last, await ask()
         if last.observation is Observation.ALIVE:
             return last
-    if last.observation in _NEEDS_A_SECOND_LOOK and last.observation is not previous.observation:
-        await sleep(confirm_after.total_seconds())
+        if last.observation is not before.observation:
+            said_first_at = asked_at
+    held = asked_at - said_first_at
+    if last.observation in _NEEDS_A_SECOND_LOOK and held < confirm_after.total_seconds():
+        await sleep(confirm_after.total_seconds() - held)
         last = agree(last, await ask())
     return last

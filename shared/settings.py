@@ -16,8 +16,8 @@ from shared.model import Limits, Policy
 
 MIN_SECRET_LENGTH = 16
 
-_JWT = re.compile(r"^[\w-]+\.[\w-]+\.[\w-]+$")
-_SECRET_KEY = re.compile(r"^sb_secret_[\w-]{8,}$")
+_JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
+_SECRET_KEY = re.compile(r"sb_secret_[\w-]{8,}", re.ASCII)
 
 
 def _is_loopback(host: str | None) -> bool:
@@ -30,9 +30,12 @@ def _is_loopback(host: str | None) -> bool:
 
 
 def _http_url(value: str) -> str:
+    value = value.strip()  # secret managers and editors like to end a value with a line break
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("is not a URL")
     try:
         parts = urlsplit(value)
-        host = parts.hostname
+        host, _ = parts.hostname, parts.port
     except ValueError as error:
         raise ValueError("is not a URL") from error
     if parts.scheme not in ("http", "https") or not host:
@@ -45,10 +48,10 @@ def _http_url(value: str) -> str:
 
 
 def _service_key(value: SecretStr) -> SecretStr:
-    key = value.get_secret_value()
-    if not (_JWT.match(key) or _SECRET_KEY.match(key)):
+    key = value.get_secret_value().strip()
+    if not (_JWT.fullmatch(key) or _SECRET_KEY.fullmatch(key)):
         raise ValueError("must be a service-role JWT (three parts with dots) or a key that begins with sb_secret_")
-    return value
+    return SecretStr(key)
 
 
 def _split(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds

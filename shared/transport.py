@@ -15,8 +15,8 @@ class PooledTransport(AiohttpTransport):
 
     @staticmethod
     def _session() -> aiohttp.ClientSession:
-        # No cookies: they would make lines share a session at the provider.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+        # Neither this jar nor httpx's keeps a cookie: it would make lines share a session at the provider.
         session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         # aiohttp sends a GET that was reset once more by itself, and a restart is a GET with a side effect.
         # There is no public switch; a test on the wire counts the requests.
@@ -24,8 +24,12 @@ class PooledTransport(AiohttpTransport):
         return session
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request; a malformed answer, which the base class lets through raw, is a protocol error."""
+        """Send one request; errors that the base class lets through raw, or calls a time-out, get their own name."""
         try:
             return await super().handle_async_request(request)
+        except httpx.TimeoutException as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise
+            raise httpx.ReadError(type(error.__cause__).__name__, request=request) from error
         except aiohttp.ClientError as error:
             raise httpx.RemoteProtocolError(type(error).__name__, request=request) from error

@@ -29,7 +29,7 @@ _OBSERVATIONS: Final = {
     "degraded": Observation.GHOST,
 }
 # A status that came with one of these is what wapi-send says when it could not ask.
-_COULD_NOT_ASK = re.compile(r"time.?out|gateway|network|unreachable|abort", re.IGNORECASE)
+_COULD_NOT_ASK = re.compile(r"timed?.?out|gateway|network|unreachable|abort", re.IGNORECASE)
 
 
 def read_get_status(answer: Answer) -> Look:

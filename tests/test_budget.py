@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from shared.report import Report
 
 
-
 def seconds(value: float) -> timedelta:
     return timedelta(seconds=value)
 
@@ -36,7 +35,11 @@ async def sweep(world: World) -> AsyncIterator[Callable[..., Awaitable[Report]]]
         client = WapiClient(provider, world.simulator.wapi_url)
 
         async def run(**limits: object) -> Report:
-            usual: dict[str, object] = {"check_interval": seconds(0), "ghost_confirm": seconds(0.01), "restart_verify": seconds(0.1)}
+            usual: dict[str, object] = {
+                "check_interval": seconds(0),
+                "ghost_confirm": seconds(0.01),
+                "restart_verify": seconds(0.1),
+            }
             return await run_sweep(store, client, policy=Policy(), limits=Limits(**usual | limits))  # type: ignore[arg-type]
 
         yield run
@@ -67,7 +70,9 @@ async def test_a_look_that_the_budget_cuts_off_is_left_and_comes_first_next_time
     assert world.simulator.calls(waits.external_id)["status-instance"] == 1
 
 
-async def test_nothing_is_claimed_when_the_budget_is_over(world: World, sweep: Callable[..., Awaitable[Report]]) -> None:
+async def test_nothing_is_claimed_when_the_budget_is_over(
+    world: World, sweep: Callable[..., Awaitable[Report]]
+) -> None:
     world.lines(world.company(), 2)
 
     report = await sweep(budget=seconds(0.000001))
@@ -128,7 +133,9 @@ async def test_no_more_looks_and_restarts_run_at_once_than_allowed(
     company = world.company()
     world.lines(company, 30)
     dead = world.lines(company, 8, session="disconnected", status="disconnected")
-    world.simulator.set_lines([line.external_id for line in dead], restart="comes_back_after_seconds", comes_back_after_seconds=0.05)
+    world.simulator.set_lines(
+        [line.external_id for line in dead], restart="comes_back_after_seconds", comes_back_after_seconds=0.05
+    )
     world.simulator.set_provider(latency_ms=10)
 
     report = await sweep(look_concurrency=4, restart_concurrency=3)
@@ -139,7 +146,9 @@ async def test_no_more_looks_and_restarts_run_at_once_than_allowed(
     assert world.simulator.restarts()["max_in_flight"] <= 3
 
 
-async def test_a_429_makes_the_sweep_ask_for_less_at_once(world: World, sweep: Callable[..., Awaitable[Report]]) -> None:
+async def test_a_429_makes_the_sweep_ask_for_less_at_once(
+    world: World, sweep: Callable[..., Awaitable[Report]]
+) -> None:
     world.lines(world.company(), 60)
     world.simulator.set_provider(latency_ms=5, max_concurrent_requests=8)
 

@@ -49,6 +49,9 @@ class Watch:
     async def sleep(self, duration: float) -> None:
         self.now += duration
 
+    def clock(self) -> float:
+        return self.now
+
 
 class Jumping(asyncio.SelectorEventLoop):
     """A loop whose clock jumps to the next timer instead of waiting for it."""
@@ -230,7 +233,9 @@ def test_some_look_follows_every_restart_and_none_falls_beyond_the_limit(verify:
 
 async def test_looks_are_taken_when_the_waits_say() -> None:
     watch = Watch(*[Observation.DISCONNECTED] * 3)
-    look = await look_after_restart(watch.ask, seconds(2, 3, 3), confirm_after=timedelta(seconds=5), sleep=watch.sleep)
+    look = await look_after_restart(
+        watch.ask, seconds(2, 3, 3), confirm_after=timedelta(seconds=5), sleep=watch.sleep, clock=watch.clock
+    )
     assert watch.asked_at == [2, 5, 8]
     assert look == a_look(Observation.DISCONNECTED)
 
@@ -252,7 +257,9 @@ async def test_looks_are_taken_when_the_waits_say() -> None:
 )
 async def test_life_ends_the_looks_at_once(script: list[Observation], asked_at: list[float]) -> None:
     watch = Watch(*script, *[Observation.DISCONNECTED] * 3)
-    look = await look_after_restart(watch.ask, seconds(2, 3, 3), confirm_after=timedelta(seconds=5), sleep=watch.sleep)
+    look = await look_after_restart(
+        watch.ask, seconds(2, 3, 3), confirm_after=timedelta(seconds=5), sleep=watch.sleep, clock=watch.clock
+    )
     assert look == a_look(Observation.ALIVE)
     assert watch.asked_at == asked_at
 
@@ -308,7 +315,9 @@ async def test_a_grave_verdict_at_the_end_is_confirmed_first(
     script: list[Observation], verdict: Observation, asked_at: list[float]
 ) -> None:
     watch = Watch(*script)
-    look = await look_after_restart(watch.ask, seconds(2, 3), confirm_after=timedelta(seconds=5), sleep=watch.sleep)
+    look = await look_after_restart(
+        watch.ask, seconds(2, 3), confirm_after=timedelta(seconds=5), sleep=watch.sleep, clock=watch.clock
+    )
     assert look.observation is verdict
     assert watch.asked_at == asked_at
 
@@ -317,7 +326,9 @@ async def test_a_grave_verdict_at_the_end_is_confirmed_first(
 async def test_the_one_look_after_a_refusal_condemns_nobody_alone(grave: Observation) -> None:
     watch = Watch(grave, Observation.UNKNOWN)
     waits = waits_after_restart(timedelta(seconds=30), refused=True)
-    look = await look_after_restart(watch.ask, waits, confirm_after=timedelta(seconds=5), sleep=watch.sleep)
+    look = await look_after_restart(
+        watch.ask, waits, confirm_after=timedelta(seconds=5), sleep=watch.sleep, clock=watch.clock
+    )
     assert look.observation is Observation.UNKNOWN
     assert watch.asked_at == [2, 7]
 
@@ -326,7 +337,9 @@ async def test_the_one_look_after_a_refusal_condemns_nobody_alone(grave: Observa
 async def test_after_a_restart_too_a_grave_verdict_is_confirmed_the_whole_wait_later(grave: Observation) -> None:
     """It counts only when a second look, the wait for a confirmation later, agrees; three seconds later is too soon."""
     watch = Watch(Observation.DISCONNECTED, *[grave] * 8)
-    look = await look_after_restart(watch.ask, seconds(2, 3, 3), confirm_after=timedelta(seconds=5), sleep=watch.sleep)
+    look = await look_after_restart(
+        watch.ask, seconds(2, 3, 3), confirm_after=timedelta(seconds=5), sleep=watch.sleep, clock=watch.clock
+    )
     assert look.observation is grave
     first_grave, last = watch.asked_at[1], watch.asked_at[-1]
     assert last - first_grave >= 5

@@ -135,13 +135,18 @@ def read_device(answer: Answer) -> DeviceView:
     return DeviceView.CANNOT_SAY
 
 
-def join_views(status: Look, device: DeviceView) -> Look:
-    """Put the status of a line that says connected and its device together."""
-    match device:
-        case DeviceView.PHONE | DeviceView.CANNOT_SAY:
-            return Look(Observation.ALIVE, f"{status.cause}_{device}", throttled=status.throttled)
-        case DeviceView.NO_PHONE | DeviceView.LOGGED_OUT:
-            return Look(Observation.GHOST, f"{status.cause}_{device}")
+def join_device(status: Look, answer: Answer | None) -> Look:
+    """Put the status of a line that says connected and its device's answer, if one came, together."""
+    if answer is None:
+        return Look(Observation.ALIVE, f"{status.cause}_{DeviceView.CANNOT_SAY}")
+    view = read_device(answer)
+    ghost = view in (DeviceView.NO_PHONE, DeviceView.LOGGED_OUT)
+    return Look(
+        Observation.GHOST if ghost else Observation.ALIVE,
+        f"{status.cause}_{view}",
+        throttled=answer.status == HTTPStatus.TOO_MANY_REQUESTS,
+        drifted=answer.is_cannot_get,
+    )
 
 
 class RestartAnswer(StrEnum):

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 from shared.http import ExchangeFailedError, bearer, exchange
 from shared.model import Observation
 from shared.wapi.answers import (
-    DeviceView,
     Look,
     RestartAnswer,
-    join_views,
-    read_device,
+    join_device,
     read_restart,
     read_status,
     unknown,
@@ -55,10 +53,10 @@ class WapiClient:
             return status
         remaining = within - timedelta(seconds=clock() - started)
         try:
-            device = read_device(await self._get("device", line, remaining))
+            device = await self._get("device", line, remaining)
         except ExchangeFailedError:
-            device = DeviceView.CANNOT_SAY
-        return join_views(status, device)
+            device = None
+        return join_device(status, device)
 
     async def restart(self, line: Line, *, within: timedelta) -> RestartAnswer:
         """Ask for a restart, once: a GET with a side effect that nothing may repeat."""
@@ -68,7 +66,9 @@ class WapiClient:
             return RestartAnswer.UNCLEAR
 
     async def _get(self, call: str, line: Line, within: timedelta) -> Answer:
-        token = line.token.get_secret_value() if line.token else ""
+        token = line.token.get_secret_value().strip() if line.token else ""
+        if not token.isascii() or not token.isprintable():
+            raise ExchangeFailedError("unusable_token")
         request = self._http.build_request(
             "GET",
             f"{self._base_url}/instance/{call}",

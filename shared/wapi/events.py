@@ -24,7 +24,7 @@ _MILLISECONDS_FROM: Final = 100_000_000_000
 """As seconds this is the year 5138, as milliseconds 1973: the magnitude tells the unit."""
 _LAST_SECOND: Final = 253_402_300_799
 
-_PHONE = re.compile(r"^\d{10,15}$")
+_PHONE = re.compile(r"[0-9]{10,15}")
 
 
 class Kind(StrEnum):
@@ -157,4 +157,4 @@ def _phone(value: object) -> str | None:
     if not isinstance(value, str):
         return None
     digits = value.removesuffix("@s.whatsapp.net").removeprefix("+")
-    return digits if digits.isascii() and _PHONE.match(digits) else None
+    return digits if _PHONE.fullmatch(digits) else None
