@@ -139,11 +139,11 @@ class Story:
                 shown = f"[dim]{before[unit]} →[/] {shown}"
             names = ", ".join(bell["name"] for bell in heard)
             text = f"[bold]{names}[/]: {escape(heard[0]['message'])}" if heard else "[dim]nobody[/]"
-            table.add_row(unit, shown, str(restarted or "[dim]–[/]"), text)
+            table.add_row(unit, shown, str(restarted or "[dim]0[/]"), text)
         if others:
             unchanged = ", ".join(f"{count} {status}" for status, count in others.items())
             label = "the others" if table.rows else "all lines"
-            table.add_row(f"[dim]{label}[/]", f"[dim]as before: {unchanged}[/]", "[dim]–[/]", "[dim]nobody[/]")
+            table.add_row(f"[dim]{label}[/]", f"[dim]as before: {unchanged}[/]", "[dim]0[/]", "[dim]nobody[/]")
         return table
 
     def _check_step(
@@ -190,7 +190,8 @@ def tell(story: Story) -> int:
 
     simulator.set_line(lines["Jardins"], session="ghost")
     story.step(
-        "Jardins dies silently", "the provider says connected, the phone is gone; a restart cures it, nobody is disturbed",
+        "Jardins dies silently",
+        "the provider says connected, the phone is gone; a restart cures it, nobody is disturbed",
         story.sweep(),
         Expected(answer={"checked": 6, "alive": 5, "restarted": 1, "recovered": 1}),
     )  # fmt: skip
@@ -203,8 +204,11 @@ def tell(story: Story) -> int:
 
     simulator.set_line(lines["Santana"], session="disconnected")
     event = {
-        "event": "webhookDisconnected", "instanceId": lines["Santana"], "disconnected": True, "moment": int(time.time()),
-    }  # fmt: skip
+        "event": "webhookDisconnected",
+        "instanceId": lines["Santana"],
+        "disconnected": True,
+        "moment": int(time.time()),
+    }
     story.step(
         "W-API posts a disconnection of Santana", "no need to wait for the next sweep",
         story.outcome(simulator.emit(lines["Santana"], event=event)),
@@ -224,7 +228,9 @@ def tell(story: Story) -> int:
 
     simulator.set_provider(down="504_html")
     story.step(
-        "The provider goes down for everybody", "that is not six dead phones: the brake holds, no bell rings", story.sweep(),
+        "The provider goes down for everybody",
+        "that is not six dead phones: the brake holds, no bell rings",
+        story.sweep(),
         Expected(answer={"checked": 6, "unknown": 6, "braked": True, "restarted": 0, "notified": 0}),
     )  # fmt: skip
     return story.end()

@@ -181,16 +181,21 @@ def leaves_brake(instance: Instance, seen: Observation, *, policy: Policy, now: 
     )
 
 
-def conclude(instance: Instance, seen: Observation, census: Census, *, policy: Policy) -> Observation:
+def conclude(instance: Instance, seen: Observation, census: Census, *, policy: Policy, now: datetime) -> Observation:
     """Read the third UNKNOWN in a row as GHOST while most other lines answer.
+
+    A line that sent an event within ten minutes is no ghost, here as anywhere.
 
     Args:
         instance: The row as claimed.
         seen: What the look found.
         census: Of the sweep so far, this look included.
         policy: Limits.
+        now: The instant of the decision, aware.
     """
     if seen is not Observation.UNKNOWN or instance.unknown_looks + 1 < policy.unknown_limit:
+        return seen
+    if not is_older_than(instance.last_event_at, policy.fresh_event, now=now):
         return seen
     others = census.without_one_unknown()
     answered = others.looked - others.unknown

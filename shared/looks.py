@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from shared.model import Observation
+from shared.model import Observation, is_older_than
 from shared.wapi.answers import unknown
 
 if TYPE_CHECKING:
@@ -53,11 +53,7 @@ class Provider(Protocol):
 
 def doubt_fresh_ghost(look: Look, line: Line, *, policy: Policy, now: datetime) -> Look:
     """Call a ghost that sent an event within ten minutes UNKNOWN: somebody just wrote."""
-    if (
-        look.observation is Observation.GHOST
-        and line.last_event_at is not None
-        and now - line.last_event_at < policy.fresh_event
-    ):
+    if look.observation is Observation.GHOST and not is_older_than(line.last_event_at, policy.fresh_event, now=now):
         return replace(look, observation=Observation.UNKNOWN, cause=f"{look.cause}_but_fresh_event")
     return look
 

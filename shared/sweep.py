@@ -157,8 +157,9 @@ class _Sweep:
         census = sum((count(each.instance.status, each.observed) for each in seen if each.observed), Census())
         self._census += census
         self._report.observations.update(each.observed for each in seen if each.observed)
+        now = self._clock.now()
         concluded = [
-            replace(each, concluded=conclude(each.instance, each.concluded, self._census, policy=self._policy))
+            replace(each, concluded=conclude(each.instance, each.concluded, self._census, policy=self._policy, now=now))
             for each in seen
         ]
         await self._decide(concluded, batch_brakes=brake_engages(census, policy=self._policy))

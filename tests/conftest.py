@@ -68,4 +68,4 @@ def world(
     """Companies, users and lines on the real stack; the functions start when a test first calls them."""
     simulator.reset()
     stack.postgrest_requests.reset()
-    return World(stack, simulator, database, lambda name: request.getfixturevalue(name))
+    return World(stack, simulator, database, request.getfixturevalue)

@@ -62,7 +62,7 @@ def test_five_lines_dead_at_once_are_neither_marked_nor_told(world: World, sessi
         pytest.param(6, 0, True, id="six of six"),
     ],
 )
-def test_the_brake_needs_five_lines_and_half_of_them(world: World, dead: int, alive: int, braked: bool) -> None:  # noqa: FBT001
+def test_the_brake_needs_five_lines_and_half_of_them(world: World, dead: int, alive: int, braked: bool) -> None:
     company = world.company(users=1)
     down = world.lines(company, dead, session="disconnected")
     world.lines(company, alive)

@@ -81,10 +81,8 @@ def test_the_database_itself_refuses_a_second_open_outage_and_a_second_bell(worl
     world.sweep()
 
     for copy in (
-        "insert into public.instance_outages (instance_id, started_at, life_counts_from, opened_by, reason)"
-        " select instance_id, now(), now(), 'x', 'x' from public.instance_outages",
-        "insert into public.notifications (user_id, type, title, outage_id)"
-        " select user_id, type, title, outage_id from public.notifications",
+        "insert into public.instance_outages (instance_id, started_at, life_counts_from, opened_by, reason) select instance_id, now(), now(), 'x', 'x' from public.instance_outages",
+        "insert into public.notifications (user_id, type, title, outage_id) select user_id, type, title, outage_id from public.notifications",
     ):
         with pytest.raises(psycopg.errors.UniqueViolation):
             world.sql(copy)

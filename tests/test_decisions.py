@@ -787,7 +787,7 @@ def test_the_third_unknown_in_a_row_counts_as_ghost_while_80_percent_of_five_oth
 ) -> None:
     census = seen_from_an_unknown(others=others, answered=answered)
     line = a_line(unknown_looks=unknown_before)
-    assert conclude(line, Observation.UNKNOWN, census, policy=POLICY) is concluded
+    assert conclude(line, Observation.UNKNOWN, census, policy=POLICY, now=NOW) is concluded
 
 
 @at_any_speed
@@ -795,12 +795,21 @@ def test_the_third_unknown_in_a_row_counts_as_ghost_while_80_percent_of_five_oth
 def test_exactly_80_percent_is_enough_in_a_fleet_of_any_size(fifths: int) -> None:
     line = a_line(unknown_looks=2)
     enough = seen_from_an_unknown(others=5 * fifths, answered=4 * fifths)
-    assert conclude(line, Observation.UNKNOWN, enough, policy=POLICY) is Observation.GHOST
+    assert conclude(line, Observation.UNKNOWN, enough, policy=POLICY, now=NOW) is Observation.GHOST
     one_less = seen_from_an_unknown(others=5 * fifths, answered=4 * fifths - 1)
-    assert conclude(line, Observation.UNKNOWN, one_less, policy=POLICY) is Observation.UNKNOWN
+    assert conclude(line, Observation.UNKNOWN, one_less, policy=POLICY, now=NOW) is Observation.UNKNOWN
 
 
 @pytest.mark.parametrize("seen", [each for each in Observation if each is not Observation.UNKNOWN])
 def test_a_look_that_found_out_is_what_it_is(seen: Observation) -> None:
     census = Census(looked=100)
-    assert conclude(a_line(unknown_looks=50), seen, census, policy=POLICY) is seen
+    assert conclude(a_line(unknown_looks=50), seen, census, policy=POLICY, now=NOW) is seen
+
+
+@pytest.mark.parametrize(("age", "concluded"), [(9, Observation.UNKNOWN), (10, Observation.GHOST)], ids=str)
+def test_a_line_that_sent_an_event_within_ten_minutes_is_not_called_a_ghost_by_the_third_unknown(
+    age: int, concluded: Observation
+) -> None:
+    line = a_line(unknown_looks=2, last_event_at=NOW - timedelta(minutes=age))
+    answering = Census(looked=11, unknown=1)
+    assert conclude(line, Observation.UNKNOWN, answering, policy=POLICY, now=NOW) is concluded

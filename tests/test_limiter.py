@@ -20,16 +20,19 @@ class Place:
 
     def __init__(self, slot: AbstractAsyncContextManager[Report]) -> None:
         self._slot = slot
-        self.report: Report | None = None
+        self._report: Report | None = None
 
     async def take(self) -> Self:
-        self.report = await self._slot.__aenter__()
+        self._report = await self._slot.__aenter__()
         return self
+
+    def say(self, *, throttled: bool) -> None:
+        assert self._report is not None
+        self._report(throttled)
 
     async def leave(self, *, throttled: bool | None = None) -> None:
         if throttled is not None:
-            assert self.report is not None
-            self.report(throttled)
+            self.say(throttled=throttled)
         await self._slot.__aexit__(None, None, None)
 
 
@@ -55,6 +58,9 @@ class Crowd:
         for name in names:
             await self._tasks[name].result().leave(throttled=throttled)
         await settle()
+
+    def report(self, name: str, *, throttled: bool) -> None:
+        self._tasks[name].result().say(throttled=throttled)
 
     def give_up(self, name: str) -> None:
         self._tasks[name].cancel()
@@ -92,7 +98,8 @@ async def test_as_many_run_as_the_limit_and_no_more() -> None:
             running -= 1
             report(False)
 
-    await asyncio.gather(*(look() for _ in range(50)))
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(look() for _ in range(50)))
     assert most == 3
 
 
@@ -115,6 +122,19 @@ async def test_nobody_overtakes_those_who_wait() -> None:
         asking = asyncio.create_task(crowd.ask("newcomer"))
         await asyncio.gather(leaving, asking)
         assert crowd.entered == ["holder", "waiter"]
+
+
+async def test_nobody_overtakes_those_who_wait_when_the_limit_grows() -> None:
+    limiter = Limiter(2)
+    async with limiter.slot() as report:
+        report(True)
+    async with Crowd(limiter) as crowd:
+        await crowd.ask("holder", "waiter")
+        crowd.report("holder", throttled=False)
+        assert limiter.limit == 2
+        await crowd.ask("newcomer")
+        await crowd.leave("holder")
+        assert crowd.entered == ["holder", "waiter", "newcomer"]
 
 
 async def test_a_429_halves_the_limit() -> None:
