@@ -123,11 +123,11 @@ async def look_after_restart(
     now = clock or asyncio.get_running_loop().time
     last = unknown("not_looked")
     due = asked_at = said_first_at = now()
-    for wait in waits:
+    for place, wait in enumerate(waits):
         due += wait.total_seconds()
-        if now() > due:
+        if place and now() > due:
             continue
-        await sleep(due - now())
+        await sleep(max(0.0, due - now()))
         asked_at = now()
         before, last = last, await ask()
         if last.observation is Observation.ALIVE:

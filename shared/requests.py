@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from shared.errors import EventRejected
@@ -57,14 +58,17 @@ async def read_body(request: Request, limit: int) -> bytes:
     """The body, counted while it comes: the framework has no limit of its own.
 
     Raises:
-        EventRejected: With 413 when it is longer than ``limit`` bytes.
+        EventRejected: With 413 when it is longer than ``limit`` bytes, with 400 when it never ends.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise EventRejected(413, f"the body is longer than {limit} bytes")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise EventRejected(413, f"the body is longer than {limit} bytes")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise EventRejected(413, f"the body is longer than {limit} bytes")
+    except ClientDisconnect:
+        raise EventRejected(400, "the sender went away in the middle of the body") from None
     return bytes(body)

@@ -139,6 +139,7 @@ MATRIX = [
     Row("403 in JSON", complaint(403, "Forbidden"), TOKEN_REFUSED, ALIVE, RESTART_REFUSED),
     Row("403 with an empty body", reply(403), TOKEN_REFUSED, ALIVE, RESTART_REFUSED),
     Row("403 as a page is a firewall's", page(403, "403 Forbidden"), restart=RESTART_REFUSED),
+    Row("403 as a page without a tag", reply(403, html="Request blocked"), restart=RESTART_REFUSED),
     Row(
         "403 as a page that calls itself JSON",
         reply(403, content=b"\n<html>blocked</html>", headers={"content-type": "application/json"}),

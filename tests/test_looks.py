@@ -369,3 +369,16 @@ def test_a_slow_provider_does_not_stretch_the_looks_beyond_their_limit(look_take
         return asked_at[-1]
 
     assert run_in_jumping_time(after_a_restart) <= verify.total_seconds()
+
+
+async def test_a_restart_request_that_used_all_the_time_up_still_gets_one_look() -> None:
+    asked = 0
+
+    async def ask() -> Look:
+        nonlocal asked
+        asked += 1
+        return a_look(Observation.DISCONNECTED)
+
+    waits = waits_after_restart(timedelta(0), refused=False)
+    look = await look_after_restart(ask, waits, confirm_after=timedelta(0))
+    assert (asked, look.observation) == (1, Observation.DISCONNECTED)

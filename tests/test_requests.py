@@ -148,6 +148,15 @@ async def test_a_stream_that_is_too_long_is_cut_where_it_passes_the_limit(
     assert sender.sent == read
 
 
+async def test_a_sender_that_goes_away_is_no_fault_of_ours() -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(EventRejected) as caught:
+        await read_body(Request(a_request().scope, receive), LIMIT)
+    assert caught.value.status == 400
+
+
 async def test_the_limit_counts_bytes_and_not_letters() -> None:
     with pytest.raises(EventRejected):
         await read_body(a_request(Sender(["é".encode()] * 6)), LIMIT)
