@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from world import World
 
-# The synchronous client, for tests only, hands its own options on in a way it has itself deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:The '(timeout|verify)' parameter is deprecated:DeprecationWarning")
-
 TABLES = (
     "companies", "user_companies", "wapi_instances", "notifications", "wapi_conversations", "wapi_messages",
     "instance_outages", "instance_events", "health_check_runs", "wapi_webhook_events",
