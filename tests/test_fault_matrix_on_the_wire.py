@@ -259,6 +259,13 @@ async def test_a_connection_that_is_reset_is_not_called_slow(wapi: WapiClient, s
     assert (await soon(wapi.look(LINE, within=LONG))).cause != "timeout"
 
 
+async def test_a_time_out_of_the_connection_itself_is_called_one(sim: Simulator) -> None:
+    sim.set_line(LINE.external_id, faults={"status-instance": "hang"})
+    async with pooled_http(httpx.Timeout(SHORT.total_seconds())) as client:
+        look = await soon(WapiClient(client, sim.wapi_url).look(LINE, within=LONG))
+    assert (look.observation, look.cause) == (UNKNOWN, "timeout")
+
+
 # Raw bytes
 
 

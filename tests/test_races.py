@@ -218,3 +218,13 @@ def test_a_thousand_healthy_lines_take_at_most_eight_round_trips_and_are_each_wr
     assert world.simulator.calls() == {"status-instance": 1000, "device": 1000}
     [written] = world.sql("select count(*) from public.wapi_instances where last_health_check is null")
     assert written["count"] == 0
+
+
+def test_a_message_being_stored_does_not_hide_its_line_from_a_sweep(world: World, two: list[Any]) -> None:
+    line = world.line(world.company())
+    storing, sweeping = two
+    storing.execute(
+        "insert into public.wapi_conversations (instance_id, remote_jid, contact_phone) values (%s, 'x', '')", (line.id,)
+    )  # not committed: its foreign key holds a share of the line's row
+
+    assert [each["id"] for each in claim(sweeping)["instances"]] == [str(line.id)]

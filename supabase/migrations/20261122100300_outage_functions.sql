@@ -1,7 +1,8 @@
 -- Purpose: the one way a line goes down and the one way it comes back: status, outage, audit event and bells together.
 -- Touches: wapi_instances, instance_outages, instance_events, notifications. Called by: the sweep's and the webhook's functions.
 --
--- Callers hold the instance's row lock (select … for update) before they call in; locks are taken in the order
+-- Callers hold the instance's row lock (select … for no key update: a message being stored holds a key share on its line, and
+-- neither shall wait for the other or be skipped by a claim) before they call in; locks are taken in the order
 -- inbox, instance, outage, notifications.
 
 create or replace function public.record_event(

@@ -34,7 +34,7 @@ as $$
       and (i.health_lease_until is null or i.health_lease_until <= p_now)
     order by coalesce(i.last_health_check, timestamptz '-infinity'), i.id
     limit p_limit
-    for update of i skip locked
+    for no key update of i skip locked
   ),
   claimed as (
     update public.wapi_instances i
@@ -79,7 +79,7 @@ as $$
     select i.id from public.wapi_instances i join looks l on l.id = i.id
     where i.health_lease_until = l.lease and i.is_active is not false
     order by i.id
-    for update of i
+    for no key update of i
   ),
   recorded as (
     update public.wapi_instances i
@@ -182,7 +182,7 @@ declare
 begin
   select * into v_instance from public.wapi_instances
   where id = p_instance and is_active is not false and health_lease_until = p_lease
-  for update;
+  for no key update;
   if not found then
     return jsonb_build_object('applied', false);
   end if;

@@ -123,7 +123,7 @@ begin
   if p_kind in ('disconnection', 'connection') then
     select * into v_instance from public.wapi_instances
     where instance_id = p_external_id and p_external_id <> '' and is_active is not false
-    for update;
+    for no key update;
   else
     select * into v_instance from public.wapi_instances
     where instance_id = p_external_id and p_external_id <> '' and is_active is not false;
@@ -188,7 +188,7 @@ begin
     return jsonb_build_object('outcome', 'duplicate', 'event_id', v_event.id, 'instance_id', v_event.instance_id);
   end if;
   v_moment := public.moment_of_event(v_event.moment, v_event.received_at);
-  select * into v_instance from public.wapi_instances where id = v_event.instance_id for update;
+  select * into v_instance from public.wapi_instances where id = v_event.instance_id for no key update;
 
   -- Everything is judged again under the lock: the look took time.
   v_outcome := case
