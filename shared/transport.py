@@ -13,9 +13,8 @@ class PooledTransport(AiohttpTransport):
     def __init__(self) -> None:
         super().__init__(client=self._session)
 
-    @staticmethod
-    def _session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+    def _session(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ssl=self.ssl_context)
         # Neither this jar nor httpx's keeps a cookie: it would make lines share a session at the provider.
         session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         # aiohttp sends a GET that was reset once more by itself, and a restart is a GET with a side effect.

@@ -89,7 +89,7 @@ class WapiSendClient:
             json={
                 "action": action,
                 "instanceId": line.external_id,
-                "instanceToken": line.token.get_secret_value() if line.token else "",
+                "instanceToken": line.token.get_secret_value().strip() if line.token else "",
             },
             headers=bearer(key) | {"apikey": key},
         )

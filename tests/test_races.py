@@ -224,7 +224,8 @@ def test_a_message_being_stored_does_not_hide_its_line_from_a_sweep(world: World
     line = world.line(world.company())
     storing, sweeping = two
     storing.execute(
-        "insert into public.wapi_conversations (instance_id, remote_jid, contact_phone) values (%s, 'x', '')", (line.id,)
+        "insert into public.wapi_conversations (instance_id, remote_jid, contact_phone) values (%s, 'x', '')",
+        (line.id,),
     )  # not committed: its foreign key holds a share of the line's row
 
     assert [each["id"] for each in claim(sweeping)["instances"]] == [str(line.id)]

@@ -157,11 +157,15 @@ class RestartAnswer(StrEnum):
     UNCLEAR = "unclear"
 
 
+_NO_ANSWER = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 _REFUSING_STATUSES = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 def read_restart(answer: Answer) -> RestartAnswer:
-    """Read ``restart``, or ``wapi-send``'s ``restart-instance``: the body decides before the HTTP status."""
+    """Read ``restart``, or ``wapi-send``'s ``restart-instance``: the body decides before an HTTP status below 500."""
+    if answer.status in _NO_ANSWER or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        # Whatever it says, the restart may have happened behind it.
+        return RestartAnswer.UNCLEAR
     found = answer.json_object()
     if found is not None and (found.get("error") is True or found.get("success") is False):
         return RestartAnswer.REFUSED
