@@ -49,6 +49,7 @@ async def take_event(
         outcome=intake.outcome,
         event_id=intake.event_id,
         instance=intake.instance_id,
+        life=intake.life,
         told=intake.told,
     )
     warn_if_nobody_heard(intake.told, intake.instance_id)

@@ -16,7 +16,8 @@ from supabase import AsyncClient, AsyncClientOptions, PostgrestAPIError
 
 from shared.errors import StoreRefused, StoreUnavailable
 from shared.model import Instance, SuspectLine
-from shared.notices import TEXTS
+from shared.notices import TEXTS, preview
+from shared.wapi.messages import StoreMessage
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -78,6 +79,7 @@ class Intake(_Answer):
     outcome: str
     event_id: int
     instance_id: UUID | None = None
+    life: str | None = None
     instance: SuspectLine | None = None
     now: AwareDatetime | None = None
     told: int | None = None
@@ -233,6 +235,9 @@ class Store:
             "p_kind": event.kind,
             "p_moment": event.moment.isoformat() if event.moment else None,
             "p_phone": event.phone,
+            "p_is_life": event.is_life,
+            "p_change": _change_row(event),
+            "p_noise": event.noise,
             "p_body": event.body,
             "p_texts": TEXTS,
             "p_restart_quiet_seconds": restart_quiet_seconds,
@@ -275,6 +280,15 @@ class Store:
             except (httpx.HTTPError, OSError) as error:
                 raise StoreUnavailable(operation, type(error).__name__) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _change_row(event: Event) -> dict[str, Any] | None:
+    if event.change is None:
+        return None
+    row = event.change.model_dump()
+    if isinstance(event.change, StoreMessage):
+        row["preview"] = preview(event.change.type, event.change.content)
+    return row
 
 
 def _ground(seen: Seen) -> dict[str, Any]:

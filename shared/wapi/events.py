@@ -16,9 +16,11 @@ from enum import StrEnum
 from typing import Any, Final
 
 from shared.errors import EventRejected
+from shared.wapi.messages import Change, NoMessageError, is_ack_of_life, is_story, read_ack, read_message
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 64
+MAX_VALUES: Final = 20_000
 _MAX_NAME: Final = 200
 _MILLISECONDS_FROM: Final = 100_000_000_000
 """As seconds this is the year 5138, as milliseconds 1973: the magnitude tells the unit."""
@@ -32,14 +34,19 @@ class Kind(StrEnum):
 
     DISCONNECTION = "disconnection"
     CONNECTION = "connection"
+    MESSAGE = "message"
+    ACK = "ack"
     OTHER = "other"
 
 
-_CONNECTION_NAMES: Final = {
+_NAMES: Final = {
     "webhookDisconnected": Kind.DISCONNECTION,
     "disconnection": Kind.DISCONNECTION,
     "webhookConnected": Kind.CONNECTION,
     "connection": Kind.CONNECTION,
+    "webhookReceived": Kind.MESSAGE,
+    "webhookDelivery": Kind.MESSAGE,
+    "webhookStatus": Kind.ACK,
 }
 
 
@@ -54,6 +61,9 @@ class Event:
         external_id: The provider's id of the line, None without a usable one.
         moment: When it happened, by the provider's clock, None without a usable one.
         phone: The line's own number, 10 to 15 digits, None without a valid one.
+        is_life: Whether it proves that the line's session works, with a phone and a moment that fit.
+        change: The message it brings or changes, None without one.
+        noise: Why a message event brings none.
         body: The JSON text as it came.
     """
 
@@ -63,6 +73,9 @@ class Event:
     external_id: str | None
     moment: datetime | None
     phone: str | None
+    is_life: bool
+    change: Change | None
+    noise: str | None
     body: str
 
 
@@ -85,14 +98,14 @@ def parse_event(body: bytes) -> Event:
         raise EventRejected(400, "the body is not JSON") from None
     if not isinstance(found, dict):
         raise EventRejected(400, "the body is not a JSON object")
-    if _depth_exceeds(found, MAX_DEPTH):
-        raise EventRejected(400, "the body is nested too deeply")
+    _check_size(found)
 
     name = _text(found.get("event"))
     kind = _kind(name, found)
     moment = _moment(found.get("moment"))
+    change, noise = _change(kind, found)
     key = hashlib.sha256(json.dumps(found, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-    if kind is not Kind.OTHER and moment is None:
+    if kind in (Kind.DISCONNECTION, Kind.CONNECTION) and moment is None:
         # Two of these are two facts: nothing in them says otherwise. Their effect is idempotent by transition.
         key = f"{key}:{secrets.token_hex(8)}"
     return Event(
@@ -102,12 +115,42 @@ def parse_event(body: bytes) -> Event:
         external_id=_text(found.get("instanceId")),
         moment=moment,
         phone=_phone(found.get("connectedPhone")),
+        is_life=_is_life(kind, name, found),
+        change=change,
+        noise=noise,
         body=text,
     )
 
 
+def _change(kind: Kind, found: dict[str, Any]) -> tuple[Change | None, str | None]:
+    try:
+        match kind:
+            case Kind.MESSAGE:
+                return read_message(found), None
+            case Kind.ACK:
+                return read_ack(found), None
+            case Kind.DISCONNECTION | Kind.CONNECTION | Kind.OTHER:
+                return None, None
+    except NoMessageError as noise:
+        return None, noise.reason
+
+
+def _is_life(kind: Kind, name: str | None, found: dict[str, Any]) -> bool:
+    """Never echoes, presence, stories or disconnections."""
+    match kind:
+        case Kind.CONNECTION:
+            return True
+        case Kind.MESSAGE:
+            echo = found.get("fromMe") is True and found.get("fromApi") is True
+            return name == "webhookReceived" and not echo and not is_story(found)
+        case Kind.ACK:
+            return is_ack_of_life(found)
+        case Kind.DISCONNECTION | Kind.OTHER:
+            return False
+
+
 def _kind(name: str | None, found: dict[str, Any]) -> Kind:
-    kind = _CONNECTION_NAMES.get(name or "", Kind.OTHER)
+    kind = _NAMES.get(name or "", Kind.OTHER)
     # An event that denies itself in its own field is none we know.
     if kind is Kind.DISCONNECTION and found.get("disconnected", True) is not True:
         return Kind.OTHER
@@ -120,9 +163,11 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _depth_exceeds(value: object, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit):
+def _check_size(found: dict[str, Any]) -> None:
+    """Bound the depth and the number of values of an event."""
+    values = 0
+    level: list[object] = [found]
+    for _ in range(MAX_DEPTH):
         below: list[object] = []
         for each in level:
             if isinstance(each, dict):
@@ -130,9 +175,12 @@ def _depth_exceeds(value: object, limit: int) -> bool:
             elif isinstance(each, list):
                 below.extend(each)
         if not below:
-            return False
+            return
+        values += len(below)
+        if values > MAX_VALUES:
+            raise EventRejected(400, "the body has too many fields")
         level = below
-    return True
+    raise EventRejected(400, "the body is nested too deeply")
 
 
 def _text(value: object) -> str | None:

@@ -85,6 +85,20 @@ end
 $$;
 comment on function public.restore_by_event is 'A sign of life of a line: restores it when it was down, stores phone and moment.';
 
+create or replace function public.is_news(p_instance public.wapi_instances, p_at timestamptz, p_phone text)
+returns boolean
+language sql stable security invoker set search_path = ''
+as $$
+  select p_phone is not null and (
+    p_instance.status is distinct from 'connected'
+    or p_instance.phone_number is distinct from p_phone
+    or p_instance.bad_since is not null
+    or p_instance.last_event_at is null
+    or p_instance.last_event_at <= p_at - interval '60 seconds'
+    or exists (select from public.instance_outages o where o.instance_id = p_instance.id and o.closed_at is null));
+$$;
+comment on function public.is_news is 'Whether a sign of life changes anything in the line''s row.';
+
 create or replace function public.receive_event(
   p_event_key text,
   p_external_id text,
@@ -92,6 +106,9 @@ create or replace function public.receive_event(
   p_kind text,
   p_moment timestamptz,
   p_phone text,
+  p_is_life boolean,
+  p_change jsonb,
+  p_noise text,
   p_body text,
   p_texts jsonb,
   p_restart_quiet_seconds double precision,
@@ -104,7 +121,7 @@ declare
   v_event public.wapi_webhook_events;
   v_instance public.wapi_instances;
   v_moment timestamptz;
-  v_result jsonb;
+  v_result jsonb := '{}';
 begin
   insert into public.wapi_webhook_events (event_key, received_at, external_id, event, kind, moment, body)
   values (p_event_key, p_now, p_external_id, p_event, p_kind, p_moment, p_body)
@@ -119,24 +136,27 @@ begin
   end if;
   v_moment := public.moment_of_event(v_event.moment, v_event.received_at);
 
-  -- The active row (one by unique index), else a paused one if it is the only one.
-  if p_kind in ('disconnection', 'connection') then
-    select * into v_instance from public.wapi_instances
-    where instance_id = p_external_id and p_external_id <> '' and is_active is not false
-    for no key update;
-  else
-    select * into v_instance from public.wapi_instances
-    where instance_id = p_external_id and p_external_id <> '' and is_active is not false;
+  -- The active row (one by unique index), else a paused one if it is the only one: its messages are still stored.
+  select * into v_instance from public.wapi_instances
+  where instance_id = p_external_id and p_external_id <> '' and is_active is not false;
+  if not found and (select count(*) from public.wapi_instances where instance_id = p_external_id and p_external_id <> '') = 1 then
+    select * into v_instance from public.wapi_instances where instance_id = p_external_id;
   end if;
-  if v_instance.id is null then
-    v_result := jsonb_build_object('outcome', case
-      when (select count(*) from public.wapi_instances i where i.instance_id = p_external_id and p_external_id <> '') = 1
-      then 'paused' else 'unknown_instance' end);
-    if v_result ->> 'outcome' = 'paused' then
-      select * into v_instance from public.wapi_instances where instance_id = p_external_id;
+
+  -- The line's row first, and only when something in it is to change: a busy line is not a hot row.
+  if v_instance.is_active is not false and (p_kind = 'disconnection' or p_is_life and public.is_news(v_instance, least(v_moment, p_now), p_phone)) then
+    select * into v_instance from public.wapi_instances where id = v_instance.id for no key update;
+    if p_is_life and v_instance.is_active is not false then
+      v_result := public.restore_by_event(v_instance, v_moment, p_phone, p_texts, p_now);
     end if;
+  end if;
+
+  if v_instance.id is null then
+    v_result := jsonb_build_object('outcome', 'unknown_instance');
+  elsif p_kind in ('disconnection', 'connection') and v_instance.is_active is false then
+    v_result := jsonb_build_object('outcome', 'paused');
   elsif p_kind = 'connection' then
-    v_result := public.restore_by_event(v_instance, v_moment, p_phone, p_texts, p_now);
+    v_result := jsonb_build_object('outcome', case when p_phone is null then 'no_phone' else 'alive' end) || v_result;
   elsif p_kind = 'disconnection' then
     v_result := jsonb_build_object('outcome', coalesce(
       public.judge_disconnection(v_instance, v_moment, v_event.received_at, p_restart_quiet_seconds), 'look'));
@@ -150,7 +170,10 @@ begin
         jsonb_build_object('event_id', v_event.id), p_now);
     end if;
   else
-    v_result := jsonb_build_object('outcome', 'kept');
+    v_result := v_result || jsonb_build_object('life', v_result ->> 'outcome', 'outcome', case
+      when p_change is null then coalesce(p_noise, 'kept')
+      when p_change ->> 'do' = 'store' then public.store_message(v_instance, p_change, v_moment, p_now)
+      else public.change_or_wait(v_event.id, v_instance.id, p_change, v_moment) end);
   end if;
 
   update public.wapi_webhook_events
@@ -242,10 +265,12 @@ comment on function public.settle_disconnection is
 revoke execute on function public.moment_of_event(timestamptz, timestamptz) from public, anon, authenticated;
 revoke execute on function public.judge_disconnection(public.wapi_instances, timestamptz, timestamptz, double precision) from public, anon, authenticated;
 revoke execute on function public.restore_by_event(public.wapi_instances, timestamptz, text, jsonb, timestamptz) from public, anon, authenticated;
-revoke execute on function public.receive_event(text, text, text, text, timestamptz, text, text, jsonb, double precision, timestamptz) from public, anon, authenticated;
+revoke execute on function public.is_news(public.wapi_instances, timestamptz, text) from public, anon, authenticated;
+revoke execute on function public.receive_event(text, text, text, text, timestamptz, text, boolean, jsonb, text, text, jsonb, double precision, timestamptz) from public, anon, authenticated;
 revoke execute on function public.settle_disconnection(bigint, text, timestamptz, jsonb, double precision, timestamptz) from public, anon, authenticated;
 grant execute on function public.moment_of_event(timestamptz, timestamptz) to service_role;
 grant execute on function public.judge_disconnection(public.wapi_instances, timestamptz, timestamptz, double precision) to service_role;
 grant execute on function public.restore_by_event(public.wapi_instances, timestamptz, text, jsonb, timestamptz) to service_role;
-grant execute on function public.receive_event(text, text, text, text, timestamptz, text, text, jsonb, double precision, timestamptz) to service_role;
+grant execute on function public.is_news(public.wapi_instances, timestamptz, text) to service_role;
+grant execute on function public.receive_event(text, text, text, text, timestamptz, text, boolean, jsonb, text, text, jsonb, double precision, timestamptz) to service_role;
 grant execute on function public.settle_disconnection(bigint, text, timestamptz, jsonb, double precision, timestamptz) to service_role;
