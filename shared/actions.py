@@ -130,8 +130,8 @@ class Actions:
                 transition = await self._move(seen, Status.CONNECTED)
                 self._report.outcomes["restored"] += came_back and transition.applied
             case Skip():
-                self._report.outcomes["skipped"] += 1
-                await self._move(seen, Status.DEGRADED)
+                transition = await self._move(seen, Status.DEGRADED)
+                self._report.outcomes["skipped"] += transition.applied
             case Disconnect(tell=tell, then_restart=then_restart):
                 text = _text_for(seen) if tell else None
                 transition = await self._move(seen, Status.DISCONNECTED, text=text, release=not then_restart)
@@ -228,17 +228,18 @@ class Actions:
         )
         outcome = _outcome_of(look.observation)
         after = _seen_after(seen, look.observation, looked_at)
-        was_down = seen.instance.status is Status.DISCONNECTED
+        # A brake that came on meanwhile holds this line like the canary: nobody is marked or told.
+        keeps_row = is_canary or seen.instance.status is Status.DISCONNECTED or self._is_held_back(after)
         to: Status | None
         text: NoticeText | None = None
         match outcome:
             case RestartOutcome.RECOVERED:
                 to = Status.CONNECTED
             case RestartOutcome.FAILED:
-                to = None if was_down or is_canary else Status.DISCONNECTED
+                to = None if keeps_row else Status.DISCONNECTED
                 text = _text_for(after) if to else None
             case RestartOutcome.UNVERIFIED:
-                to = None if was_down or is_canary else Status.DEGRADED
+                to = None if keeps_row else Status.DEGRADED
         await self._move(after, to, text=text, restart=outcome)
         self._report.outcomes[outcome] += 1
         log = logs.info if outcome is RestartOutcome.RECOVERED else logs.warning

@@ -99,6 +99,9 @@ def _decide_known_outage(instance: Instance, policy: Policy, now: datetime) -> D
     if instance.outage is None:
         # The platform's screen wrote the status: nobody was told. On the very first look that is history, not news.
         return Disconnect(tell=instance.last_health_check is not None, then_restart=may_restart)
+    if instance.outage.is_untold:
+        # It opened in silence (degraded, a canary, a crash) and then the screen wrote the status.
+        return Disconnect(tell=True, then_restart=may_restart)
     return Restart() if may_restart else Hold()
 
 
@@ -139,9 +142,9 @@ class Census:
         return replace(self, looked=self.looked - 1, unknown=self.unknown - 1)
 
 
-def count(status: Status, seen: Observation) -> Census:
+def count(instance: Instance, seen: Observation) -> Census:
     """The census of one look."""
-    connected = status is Status.CONNECTED
+    connected = instance.was_connected
     return Census(
         looked=1,
         unknown=int(seen is Observation.UNKNOWN),
@@ -166,7 +169,9 @@ def decide_braked(instance: Instance, seen: Observation, *, policy: Policy, now:
     if isinstance(decision, Healthy | Restore | Hold):
         return decision
     if not leaves_brake(instance, seen, policy=policy, now=now):
-        return Hold()
+        # The very first look at a line that was down before us tells nobody, and there is no second first look.
+        silent = isinstance(decision, Disconnect) and not decision.tell
+        return Disconnect(tell=False, then_restart=False) if silent else Hold()
     if instance.status is not Status.DISCONNECTED and isinstance(decision, Restart | Skip):
         return Disconnect(tell=True, then_restart=isinstance(decision, Restart))
     return decision

@@ -5,7 +5,8 @@ LineRecoveryError
 ├── StoreError
 │   ├── StoreUnavailable try again: answer 503 and let the caller come back
 │   └── StoreRefused     a bug or a wrong key: log it, answer 500
-└── EventRejected        the sender's fault: answer ``status`` (400 or 413)
+├── EventRejected        the sender's fault: answer ``status`` (400 or 413)
+└── UndeliveredUnreadable  an operator's file or key is not what a replay needs
 
 A provider that does not answer is no error: it is the observation UNKNOWN.
 """
@@ -55,3 +56,7 @@ class EventRejected(LineRecoveryError):  # noqa: N818 - see above
         self.status = status
         self.reason = reason
         super().__init__(reason)
+
+
+class UndeliveredUnreadable(LineRecoveryError):  # noqa: N818 - see above
+    """A replay cannot begin."""

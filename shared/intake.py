@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from shared import logs
 from shared.actions import warn_if_nobody_heard
 from shared.clock import DatabaseClock
+from shared.errors import StoreUnavailable
+from shared.fairness import Turns
 from shared.looks import doubt_fresh_ghost
 from shared.model import Observation, Policy
+from shared.undelivered import log_undelivered
 from shared.wapi.events import parse_event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from shared.looks import Provider
-    from shared.settings import WebhookSettings
+    from shared.settings import IntakeSettings
     from shared.store import Intake, Store
+    from shared.wapi.events import Event
 
 LOOK_WITHIN: Final = timedelta(seconds=2)
 """The provider waits for our answer while we look."""
+PATIENCE: Final = timedelta(seconds=4)
+_RETRY_AFTER_SECONDS: Final = (0.1, 0.3, 0.6, 1.0)
+
+_turns = Turns()
 
 
 async def take_event(
-    body: bytes, store: Store, provider: Callable[[], Provider], *, settings: WebhookSettings
+    body: bytes, store: Store, provider: Callable[[], Provider], *, settings: IntakeSettings
 ) -> Intake:
-    """Keep an event and let it have its effect.
+    """Keep an event and let it have its effect; what cannot be kept goes into the log, sealed.
 
     Args:
         body: As it came.
@@ -36,10 +45,25 @@ async def take_event(
 
     Raises:
         EventRejected: When the body is no event at all.
-        StoreError: When it could not be kept; nothing has been answered then.
+        StoreError: When it could not be kept, for as long as there is patience; nothing has been answered then.
     """
     event = parse_event(body)
-    intake = await store.receive_event(event, restart_quiet_seconds=settings.restart_quiet_seconds)
+    try:
+        async with _turns.of(event.external_id or ""):
+            return await deliver(event, store, provider, settings=settings)
+    except StoreUnavailable:
+        log_undelivered(event, settings.event_log_key)
+        raise
+
+
+async def deliver(event: Event, store: Store, provider: Callable[[], Provider], *, settings: IntakeSettings) -> Intake:
+    """Keep a parsed event and let it have its effect. Again is no harm: it is kept once.
+
+    Raises:
+        StoreError: When it could not be kept.
+    """
+    quiet = settings.restart_quiet_seconds
+    intake = await _patiently(lambda: store.receive_event(event, restart_quiet_seconds=quiet))
     if intake.outcome == "look":
         intake = await _settle(intake, store, provider, settings)
     logs.info(
@@ -56,7 +80,7 @@ async def take_event(
     return intake
 
 
-async def _settle(intake: Intake, store: Store, provider: Callable[[], Provider], settings: WebhookSettings) -> Intake:
+async def _settle(intake: Intake, store: Store, provider: Callable[[], Provider], settings: IntakeSettings) -> Intake:
     """Believe a disconnection unless one look says ALIVE."""
     line, said = intake.instance, intake.now
     if line is None or said is None:
@@ -70,9 +94,26 @@ async def _settle(intake: Intake, store: Store, provider: Callable[[], Provider]
         observation = look.observation
         if look.drifted:
             logs.error("contract.drifted", cause_word=look.cause, instance=line.id)
-    return await store.settle_disconnection(
-        intake.event_id,
-        observation=observation,
-        looked_at=looked_at,
-        restart_quiet_seconds=settings.restart_quiet_seconds,
+    return await _patiently(
+        lambda: store.settle_disconnection(
+            intake.event_id,
+            observation=observation,
+            looked_at=looked_at,
+            restart_quiet_seconds=settings.restart_quiet_seconds,
+        )
     )
+
+
+async def _patiently(call: Callable[[], Awaitable[Intake]]) -> Intake:
+    """Try while the database is away, for four seconds: a disconnection's two calls take eight at most."""
+    try:
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            for wait in _RETRY_AFTER_SECONDS:
+                try:
+                    return await call()
+                except StoreUnavailable as error:
+                    logs.warning("store.retried", operation=error.operation, code=error.code)
+                    await asyncio.sleep(wait)
+            return await call()
+    except TimeoutError:
+        raise StoreUnavailable("event", "no answer in time") from None

@@ -61,6 +61,12 @@ class Outage(_Row):
     started_at: AwareDatetime
     restarts: int
     told_at: AwareDatetime | None
+    opened_by: str
+
+    @property
+    def is_untold(self) -> bool:
+        """Nobody was told, and not because it is older than our being here."""
+        return self.told_at is None and self.opened_by != "adoption"
 
 
 class Instance(_Row):
@@ -85,6 +91,15 @@ class Instance(_Row):
     unknown_looks: int
     last_event_at: AwareDatetime | None
     outage: Outage | None
+
+    @property
+    def was_connected(self) -> bool:
+        """Connected when the last look ended: an event may have degraded it since."""
+        if self.status is not Status.DEGRADED:
+            return self.status is Status.CONNECTED
+        if self.degraded_since is None or self.last_health_check is None:
+            return False
+        return self.degraded_since > self.last_health_check
 
     @property
     def status(self) -> Status:

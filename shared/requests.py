@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 RETRY_AFTER_SECONDS = 5
+BODY_SECONDS = 15
 
 
 def answer(code: int, **body: object) -> JSONResponse:
@@ -58,17 +60,20 @@ async def read_body(request: Request, limit: int) -> bytes:
     """The body, counted while it comes: the framework has no limit of its own.
 
     Raises:
-        EventRejected: With 413 when it is longer than ``limit`` bytes, with 400 when it never ends.
+        EventRejected: With 413 when it is longer than ``limit`` bytes, with 400 or 408 when it never ends.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise EventRejected(413, f"the body is longer than {limit} bytes")
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise EventRejected(413, f"the body is longer than {limit} bytes")
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise EventRejected(413, f"the body is longer than {limit} bytes")
+    except TimeoutError:
+        raise EventRejected(408, "the body did not come in time") from None
     except ClientDisconnect:
         raise EventRejected(400, "the sender went away in the middle of the body") from None
     return bytes(body)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
@@ -15,6 +16,7 @@ from shared.errors import SettingsError
 from shared.model import Limits, Policy
 
 MIN_SECRET_LENGTH = 16
+FERNET_KEY_BYTES = 32
 
 _JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 _SECRET_KEY = re.compile(r"sb_secret_[\w-]{8,}", re.ASCII)
@@ -64,6 +66,17 @@ def _webhook_secrets(values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     if any(len(value.get_secret_value()) < MIN_SECRET_LENGTH for value in values):
         raise ValueError(f"every secret must have at least {MIN_SECRET_LENGTH} characters")
     return values
+
+
+def _fernet_key(value: SecretStr) -> SecretStr:
+    key = value.get_secret_value().strip()
+    try:
+        valid = len(base64.urlsafe_b64decode(key.encode("ascii"))) == FERNET_KEY_BYTES
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError("must be a Fernet key: 32 bytes in URL-safe base64")
+    return SecretStr(key)
 
 
 Url = Annotated[str, AfterValidator(_http_url)]
@@ -124,13 +137,11 @@ class SweepSettings(Settings):
         )
 
 
-class WebhookSettings(Settings):
-    """What ``wapi_webhook`` needs."""
+class IntakeSettings(Settings):
+    """What taking an event needs, from W-API or from a replay."""
 
-    wapi_webhook_secrets: Annotated[
-        tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_webhook_secrets)
-    ]
     confirm_disconnect_events: bool = True
+    event_log_key: Annotated[SecretStr, AfterValidator(_fernet_key)] | None = None
 
     @property
     def restart_quiet_seconds(self) -> float:
@@ -138,28 +149,37 @@ class WebhookSettings(Settings):
         return self.restart_verify_seconds + 30
 
 
-def load_sweep_settings() -> SweepSettings:
-    """Read what ``follow_up_check`` needs.
+class WebhookSettings(IntakeSettings):
+    """What ``wapi_webhook`` needs."""
+
+    wapi_webhook_secrets: Annotated[
+        tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_webhook_secrets)
+    ]
+
+
+_Kind = TypeVar("_Kind", bound=Settings)
+
+
+def load_settings(kind: type[_Kind]) -> _Kind:
+    """Read what a function or command needs from the environment.
 
     Raises:
         SettingsError: Naming every variable that is missing or wrong, never its value.
     """
     try:
-        return SweepSettings()
+        return kind()
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
+
+
+def load_sweep_settings() -> SweepSettings:
+    """Read what ``follow_up_check`` needs; see ``load_settings``."""
+    return load_settings(SweepSettings)
 
 
 def load_webhook_settings() -> WebhookSettings:
-    """Read what ``wapi_webhook`` needs.
-
-    Raises:
-        SettingsError: Naming every variable that is missing or wrong, never its value.
-    """
-    try:
-        return WebhookSettings()
-    except ValidationError as error:
-        raise SettingsError(_explain(error)) from None
+    """Read what ``wapi_webhook`` needs; see ``load_settings``."""
+    return load_settings(WebhookSettings)
 
 
 def _explain(error: ValidationError) -> str:

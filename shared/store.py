@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
 import httpx
-from pydantic import AwareDatetime, BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from supabase import AsyncClient, AsyncClientOptions, PostgrestAPIError
 
 from shared.errors import StoreRefused, StoreUnavailable
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: nothing happened, the same call may be made again."""
 _ATTEMPTS: Final = 4
+_CALL_SECONDS: Final = 20
 # SQLSTATE classes: connection, resources, operator, system; PostgREST: no connection, no schema cache, pool.
 _UNAVAILABLE: Final = ("08", "53", "57", "58", "PGRST000", "PGRST001", "PGRST002", "PGRST003")
 
@@ -87,7 +88,6 @@ class Intake(_Answer):
 
 
 _Shape = TypeVar("_Shape", bound=BaseModel)
-_COUNT = TypeAdapter(int)
 
 
 class Store:
@@ -106,7 +106,7 @@ class Store:
 
     async def begin_sweep(self) -> SweepBegun:
         """Write the run row."""
-        return SweepBegun.model_validate(await self._call("begin_sweep", {}))
+        return self._read(SweepBegun, "begin_sweep", await self._call("begin_sweep", {}))
 
     async def claim_instances(
         self, *, due_before: datetime, lease: timedelta, limit: int, after: Batch | None
@@ -150,7 +150,7 @@ class Store:
             }
             for each in seen
         ]
-        return _COUNT.validate_python(await self._call("record_looks", {"p_looks": looks}))
+        return _count("record_looks", await self._call("record_looks", {"p_looks": looks}))
 
     async def claim_restart(self, seen: Seen, *, cooldown: timedelta, lease: timedelta, run: UUID) -> RestartClaim:
         """Take the right to send one restart; without it, none may be sent."""
@@ -220,7 +220,7 @@ class Store:
             "p_braked": braked,
             "p_took_ms": round(took.total_seconds() * 1000),
         }
-        return _COUNT.validate_python(await self._call("finish_sweep", arguments))
+        return _count("finish_sweep", await self._call("finish_sweep", arguments))
 
     async def purge_history(self) -> None:
         """Delete what is past its retention, in a batch sized to the inflow."""
@@ -259,6 +259,8 @@ class Store:
 
     @staticmethod
     def _read(shape: type[_Shape], operation: str, answer: Any) -> _Shape:  # noqa: ANN401 - JSON
+        if not isinstance(answer, dict):
+            raise _not_an_answer(operation)
         try:
             return shape.model_validate(answer)
         except ValidationError:
@@ -268,7 +270,8 @@ class Store:
     async def _call(self, operation: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return (await self._client.rpc(operation, arguments).execute()).data
+                async with asyncio.timeout(_CALL_SECONDS):  # a dripping answer never times out by itself
+                    return (await self._client.rpc(operation, arguments).execute()).data
             except PostgrestAPIError as error:
                 code = error.code or "no code"
                 if code in _ROLLED_BACK and attempt < _ATTEMPTS:
@@ -280,6 +283,17 @@ class Store:
             except (httpx.HTTPError, OSError) as error:
                 raise StoreUnavailable(operation, type(error).__name__) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _count(operation: str, answer: Any) -> int:  # noqa: ANN401 - JSON
+    if isinstance(answer, bool) or not isinstance(answer, int):
+        raise _not_an_answer(operation)
+    return answer
+
+
+def _not_an_answer(operation: str) -> StoreUnavailable:
+    """A 200 with a page, with nothing: a gateway speaks, not our function."""
+    return StoreUnavailable(operation, "not an answer")
 
 
 def _change_row(event: Event) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ from shared.decisions import (
     decide_braked,
     leaves_brake,
 )
-from shared.errors import StoreError, StoreUnavailable
+from shared.errors import StoreError
 from shared.limiter import Limiter
 from shared.looks import doubt_fresh_ghost, look_twice
 from shared.model import Observation, Seen
@@ -65,10 +65,7 @@ async def run_sweep(store: Store, provider: Provider, *, policy: Policy, limits:
         deadline=started + limits.budget.total_seconds(),
         report=report,
     )
-    try:
-        await sweep.run(due_before)
-    except BaseExceptionGroup as group:
-        raise _first_cause(group) from group
+    await sweep.run(due_before)
     report.took = timedelta(seconds=clock() - started)
     report.left = await store.finish_sweep(
         report.run_id,
@@ -85,18 +82,6 @@ async def run_sweep(store: Store, provider: Provider, *, policy: Policy, limits:
         logs.error("history.not_purged", cause=error)
     logs.info("sweep.finished", **report.as_answer())
     return report
-
-
-def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that tells the caller most: a store that is away, before what followed from it."""
-    leaves = _leaves(group)
-    return next((each for each in leaves if isinstance(each, StoreUnavailable)), leaves[0])
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for each in error.exceptions for leaf in _leaves(each)]
-    return [error]
 
 
 class _Sweep:
@@ -133,28 +118,35 @@ class _Sweep:
         self._census = Census()
         self._canary: asyncio.Task[bool] | None = None
         self._brake_lifted = False
+        self._failure: StoreError | None = None
 
     async def run(self, due_before: datetime) -> None:
         """Claim and sweep batches until no line is due or the budget is over."""
         clock = asyncio.get_running_loop().time
         batch: Batch | None = None
         async with self._tasks:
-            while clock() < self._deadline:
-                batch = await self._store.claim_instances(
-                    due_before=due_before, lease=self._limits.look_lease, limit=self._limits.batch_size, after=batch
-                )
+            while clock() < self._deadline and self._failure is None:
+                try:
+                    batch = await self._store.claim_instances(
+                        due_before=due_before, lease=self._limits.look_lease, limit=self._limits.batch_size, after=batch
+                    )
+                except StoreError as error:
+                    self._failure = error
+                    break
                 if batch.instances:
                     all_begun = asyncio.Event()
                     self._tasks.create_task(self._sweep_batch(batch.instances, all_begun))
                     await all_begun.wait()
                 if len(batch.instances) < self._limits.batch_size:
                     break
+        if self._failure is not None:
+            raise self._failure
 
     # Gather
 
     async def _sweep_batch(self, instances: list[Instance], all_begun: asyncio.Event) -> None:
         seen = await self._look_at_all(instances, all_begun)
-        census = sum((count(each.instance.status, each.observed) for each in seen if each.observed), Census())
+        census = sum((count(each.instance, each.observed) for each in seen if each.observed), Census())
         self._census += census
         self._report.observations.update(each.observed for each in seen if each.observed)
         now = self._clock.now()
@@ -162,7 +154,11 @@ class _Sweep:
             replace(each, concluded=conclude(each.instance, each.concluded, self._census, policy=self._policy, now=now))
             for each in seen
         ]
-        await self._decide(concluded, batch_brakes=brake_engages(census, policy=self._policy))
+        try:
+            await self._decide(concluded, batch_brakes=brake_engages(census, policy=self._policy))
+        except StoreError as error:
+            # Restarts that are under way are seen to their end before the sweep gives up.
+            self._failure = self._failure or error
 
     async def _look_at_all(self, instances: list[Instance], all_begun: asyncio.Event) -> list[Seen]:
         not_begun = len(instances)
@@ -257,13 +253,20 @@ class _Sweep:
             now = self._clock.now()
             longest = min(candidates, key=lambda each: each.instance.bad_since or now)
             held = [each for each in held if each is not longest]
-            self._canary = self._tasks.create_task(self._actions.restart_canary(longest))
+            self._canary = self._tasks.create_task(self._send_canary(longest))
         if self._canary is not None and await asyncio.shield(self._canary):
             self._brake_lifted = True
             logs.warning("brake.lifted", held=len(held))
             await self._actions.carry_out([(each, self._judge(each)) for each in held])
         else:
             await self._actions.hold(held)
+
+    async def _send_canary(self, seen: Seen) -> bool:
+        try:
+            return await self._actions.restart_canary(seen)
+        except StoreError as error:
+            self._failure = self._failure or error
+            return False
 
     def _may_restart(self, seen: Seen) -> bool:
         match self._judge(seen):

@@ -18,6 +18,7 @@ PURE = (
     "shared.notices",
     "shared.wapi.answers",
     "shared.wapi.events",
+    "shared.wapi.messages",
     "shared.model",
     "shared.report",
 )

@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
+from pydantic import SecretStr
+
+from shared.http import pooled_http
+from shared.model import Limits, Policy
+from shared.store import connect
+from shared.sweep import run_sweep
+from shared.wapi.client import WapiClient
 
 if TYPE_CHECKING:
     from world import Line, World
@@ -146,3 +154,66 @@ def test_the_brake_is_logged_at_error(world: World) -> None:
     assert len(facts) == before + 1
     assert facts[-1]["severity"] == "ERROR"
     assert (facts[-1]["connected"], facts[-1]["not_alive"]) == (5, 5)
+
+
+def test_a_fleet_adopted_under_the_brake_stays_silent_about_what_was_down_before(world: World) -> None:
+    company = world.company(users=1)
+    world.lines(company, 5, session="token_refused", seen_before=False)
+    down = world.lines(company, 3, status="disconnected", session="disconnected", seen_before=False)
+    world.simulator.set_lines([line.external_id for line in down], restart="refused")
+
+    for _ in range(3):
+        assert world.sweep()["notified"] == 0
+        world.pass_time(5 * MINUTE)
+
+    assert [len(world.outages(line)) for line in down] == [1, 1, 1]
+
+
+def test_lines_that_events_degraded_a_moment_ago_still_pull_the_brake(world: World) -> None:
+    """Regression: a mass of blind disconnections left the sweep without a brake."""
+    lines = fleet(world, 12)
+    world.simulator.set_provider(down="500")
+    for line in lines:
+        world.event(world.disconnection(line))
+    assert [world.status(line) for line in lines].count("degraded") == 7
+    told = len(world.bells())
+    world.simulator.set_provider(down=None, everyone_disconnected=True)
+
+    answer = world.sweep()
+
+    assert (answer["braked"], answer["notified"]) == (True, 0)
+    assert len(world.bells()) == told
+
+
+def test_a_mass_of_disconnections_and_a_provider_that_refuses_every_token_only_degrades(world: World) -> None:
+    lines = fleet(world, 8, session="token_refused")
+    outcomes = [world.event(world.disconnection(line)) for line in lines]
+    assert outcomes == ["disconnected"] * 5 + ["degraded"] * 3
+
+
+async def test_lines_whose_restart_is_under_way_when_the_brake_comes_on_are_neither_marked_nor_told(
+    world: World,
+) -> None:
+    company = world.company(users=1)
+    first = world.lines(company, 6)
+    for line in first:
+        world.set(line, "last_health_check = now() - interval '1 hour'")
+    second = world.lines(company, 6, session="disconnected")
+    dead = first[:2]
+    world.simulator.set_lines(
+        [line.external_id for line in dead + second], session="disconnected", restart="accepted_no_effect"
+    )
+
+    world.simulator.set_lines([line.external_id for line in second], latency_ms=250)
+
+    async with pooled_http(httpx.Timeout(10)) as database, pooled_http(httpx.Timeout(10)) as provider:
+        store = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database)
+        limits = Limits(
+            check_interval=timedelta(0), ghost_confirm=timedelta(0), restart_verify=timedelta(seconds=1), batch_size=6
+        )
+        report = await run_sweep(store, WapiClient(provider, world.simulator.wapi_url), policy=Policy(), limits=limits)
+
+    assert report.braked
+    assert report.outcomes["restarted"] == 3  # the two, and the canary
+    assert world.bells() == []
+    assert {world.status(line) for line in first + second} == {"connected"}

@@ -45,7 +45,9 @@ def ago(age: timedelta | None) -> datetime | None:
 
 
 def an_outage(restarts: int) -> Outage:
-    return Outage(id=UUID(int=2), started_at=NOW - timedelta(hours=5), restarts=restarts, told_at=NOW)
+    return Outage(
+        id=UUID(int=2), started_at=NOW - timedelta(hours=5), restarts=restarts, told_at=NOW, opened_by="sweep"
+    )
 
 
 A_LINE: Final = Instance(
@@ -559,7 +561,8 @@ def test_the_brake_holds_whatever_has_not_been_bad_for_30_minutes(line: Instance
     """Nobody is restarted, marked or told under the brake."""
     if line.bad_since is None or NOW - line.bad_since < 30 * MINUTE:
         decision = decide_braked(line, seen, policy=POLICY, now=NOW)
-        assert isinstance(decision, Healthy | Restore | Hold)
+        silent = Disconnect(tell=False, then_restart=False)  # a first look at what was down before us
+        assert isinstance(decision, Healthy | Restore | Hold) or decision == silent
 
 
 @at_any_speed
@@ -573,17 +576,21 @@ def test_the_brake_never_adds_a_restart(line: Instance, seen: Observation) -> No
 
 
 def test_a_look_is_counted_once_and_by_what_its_row_said() -> None:
-    assert count(Status.CONNECTED, Observation.ALIVE) == Census(looked=1, connected=1)
-    assert count(Status.CONNECTED, Observation.GHOST) == Census(looked=1, connected=1, connected_not_alive=1)
-    assert count(Status.CONNECTED, Observation.UNKNOWN) == Census(
+    assert count(a_line(raw_status="connected"), Observation.ALIVE) == Census(looked=1, connected=1)
+    assert count(a_line(raw_status="connected"), Observation.GHOST) == Census(
+        looked=1, connected=1, connected_not_alive=1
+    )
+    assert count(a_line(raw_status="connected"), Observation.UNKNOWN) == Census(
         looked=1, unknown=1, connected=1, connected_not_alive=1
     )
-    assert count(Status.DEGRADED, Observation.GHOST) == Census(looked=1)
-    assert count(Status.DISCONNECTED, Observation.UNKNOWN) == Census(looked=1, unknown=1)
+    assert count(a_line(raw_status="degraded"), Observation.GHOST) == Census(looked=1)
+    assert count(a_line(raw_status="disconnected"), Observation.UNKNOWN) == Census(looked=1, unknown=1)
 
 
 def census_of(*groups: tuple[int, Status, Observation]) -> Census:
-    return sum((count(status, seen) for lines, status, seen in groups for _ in range(lines)), Census())
+    return sum(
+        (count(a_line(raw_status=status.value), seen) for lines, status, seen in groups for _ in range(lines)), Census()
+    )
 
 
 @pytest.mark.parametrize(
@@ -813,3 +820,40 @@ def test_a_line_that_sent_an_event_within_ten_minutes_is_not_called_a_ghost_by_t
     line = a_line(unknown_looks=2, last_event_at=NOW - timedelta(minutes=age))
     answering = Census(looked=11, unknown=1)
     assert conclude(line, Observation.UNKNOWN, answering, policy=POLICY, now=NOW) is concluded
+
+
+@pytest.mark.parametrize(
+    ("degraded_for", "looked_ago", "counts"),
+    [
+        pytest.param(1, 5, 1, id="degraded by an event since the last look"),
+        pytest.param(5, 5, 0, id="degraded by the last sweep"),
+        pytest.param(9, 5, 0, id="degraded before the last look"),
+    ],
+)
+def test_a_line_that_an_event_has_just_degraded_still_counts_for_the_brake(
+    degraded_for: int, looked_ago: int, counts: int
+) -> None:
+    line = a_line(
+        raw_status="degraded",
+        degraded_since=NOW - timedelta(minutes=degraded_for),
+        last_health_check=NOW - timedelta(minutes=looked_ago),
+    )
+    assert count(line, Observation.GHOST).connected_not_alive == counts
+
+
+def test_an_open_outage_of_which_nobody_heard_is_told_when_the_platform_writes_the_status() -> None:
+    untold = Outage(id=UUID(int=3), started_at=NOW - timedelta(minutes=9), restarts=1, told_at=None, opened_by="sweep")
+    line = a_line(raw_status="disconnected", outage=untold, last_restart_at=NOW - timedelta(minutes=5))
+    assert decide(line, Observation.GHOST, policy=POLICY, now=NOW) == Disconnect(tell=True, then_restart=False)
+
+
+def test_an_outage_that_an_adoption_opened_in_silence_stays_silent() -> None:
+    silent = Outage(id=UUID(int=3), started_at=NOW, restarts=1, told_at=None, opened_by="adoption")
+    line = a_line(raw_status="disconnected", outage=silent, last_restart_at=NOW - timedelta(minutes=5))
+    assert decide(line, Observation.GHOST, policy=POLICY, now=NOW) == Hold()
+
+
+def test_the_brake_does_not_spend_the_silence_of_a_first_look() -> None:
+    line = a_line(raw_status="disconnected", last_health_check=None, outage=None)
+    silent = Disconnect(tell=False, then_restart=False)
+    assert decide_braked(line, Observation.DISCONNECTED, policy=POLICY, now=NOW) == silent

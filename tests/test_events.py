@@ -46,9 +46,9 @@ def rejection(raw: bytes) -> EventRejected:
         pytest.param("disconnection", Kind.DISCONNECTION, id="a disconnection by the plan's name"),
         pytest.param("webhookConnected", Kind.CONNECTION, id="the provider's connection"),
         pytest.param("connection", Kind.CONNECTION, id="a connection by the plan's name"),
-        pytest.param("webhookStatus", Kind.OTHER, id="an ack, although its name says status"),
-        pytest.param("webhookReceived", Kind.OTHER, id="a message"),
-        pytest.param("webhookDelivery", Kind.OTHER, id="an echo"),
+        pytest.param("webhookStatus", Kind.ACK, id="an ack, although its name says status"),
+        pytest.param("webhookReceived", Kind.MESSAGE, id="a message"),
+        pytest.param("webhookDelivery", Kind.MESSAGE, id="an echo"),
         pytest.param("webhookChatPresence", Kind.OTHER, id="a presence"),
         pytest.param("webhookdisconnected", Kind.OTHER, id="lower case"),
         pytest.param("WEBHOOKDISCONNECTED", Kind.OTHER, id="upper case"),
@@ -91,18 +91,21 @@ def test_an_event_without_a_usable_name_is_kept_and_does_nothing(fields: dict[st
 
 
 @pytest.mark.parametrize(
-    ("name", "field", "kind"),
+    ("name", "field", "kind", "denials"),
     [
-        ("webhookDisconnected", "disconnected", Kind.DISCONNECTION),
-        ("disconnection", "disconnected", Kind.DISCONNECTION),
-        ("webhookConnected", "connected", Kind.CONNECTION),
-        ("connection", "connected", Kind.CONNECTION),
+        ("webhookDisconnected", "disconnected", Kind.DISCONNECTION, (False, None, 0, 1, "true", "false", [], {})),
+        ("disconnection", "disconnected", Kind.DISCONNECTION, (False, None, 0, 1, "true", "false", [], {})),
+        ("webhookConnected", "connected", Kind.CONNECTION, (False, 0, "false", "False")),
+        ("connection", "connected", Kind.CONNECTION, (False, 0, "false", "False")),
     ],
 )
-def test_an_event_that_denies_itself_in_its_own_field_does_nothing(name: str, field: str, kind: Kind) -> None:
+def test_an_event_that_denies_itself_in_its_own_field_does_nothing(
+    name: str, field: str, kind: Kind, denials: tuple[object, ...]
+) -> None:
+    """The body of a connection is unconfirmed, so that only a clear no denies it."""
     assert parsed(event=name, moment=MOMENT).kind is kind
     assert parsed(event=name, moment=MOMENT, **{field: True}).kind is kind
-    for denial in (False, None, 0, 1, "true", "false", [], {}):
+    for denial in denials:
         assert parsed(event=name, moment=MOMENT, **{field: denial}).kind is Kind.OTHER
 
 

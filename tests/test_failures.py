@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from world import SECRET, check_environment, until, webhook_environment
 
 from dev.functions import FunctionServer
 from dev.processes import StackError
+from shared.errors import StoreError, StoreUnavailable
+from shared.http import pooled_http
+from shared.model import Limits, Policy
+from shared.store import Store, connect
+from shared.sweep import run_sweep
+from shared.wapi.client import WapiClient
 
 if TYPE_CHECKING:
     from world import World
@@ -154,3 +162,40 @@ def test_an_error_of_the_database_that_quotes_a_row_does_not_show(world: World) 
     shown = json.dumps(fact) + answer.text
     assert "5511988888888" not in shown
     assert line.token not in shown
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"", b"null", b"[]"])
+async def test_a_200_that_is_no_answer_of_ours_is_a_database_that_is_away(answer: bytes) -> None:
+    def speak(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=answer, headers={"content-type": "application/json"})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(speak)) as http:
+        store = connect("https://project.example", SecretStr("sb_secret_0123456789"), http)
+        with pytest.raises(StoreError) as caught:
+            await store.begin_sweep()
+    assert isinstance(caught.value, StoreUnavailable)
+
+
+async def test_a_batch_that_cannot_be_recorded_does_not_cut_restarts_short(world: World) -> None:
+    company = world.company(users=1)
+    dead = world.line(company, seen_before=False)
+    world.behave(dead, session="disconnected")
+    world.lines(company, 3)
+
+    async with pooled_http(httpx.Timeout(10)) as database, pooled_http(httpx.Timeout(10)) as provider:
+
+        class Failing(Store):
+            async def record_looks(self, seen: list[Any], *, finished: bool = True) -> int:
+                if any(each.instance.id != dead.id for each in seen):
+                    raise StoreUnavailable("record_looks", "503")
+                return await super().record_looks(seen, finished=finished)
+
+        inner = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database)
+        limits = Limits(check_interval=timedelta(0), restart_verify=timedelta(seconds=0.3), batch_size=1)
+        with pytest.raises(StoreUnavailable):
+            await run_sweep(
+                Failing(inner._client), WapiClient(provider, world.simulator.wapi_url), policy=Policy(), limits=limits
+            )
+
+    assert world.audit(dead)[-1] == "restart_recovered"
+    assert [outage["closed_as"] for outage in world.outages(dead)] == ["recovered"]

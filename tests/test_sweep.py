@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from world import until
+from world import SECRET, until
 
 if TYPE_CHECKING:
     from world import World
@@ -529,3 +529,56 @@ def test_health_answers_without_the_database_and_other_methods_do_not(world: Wor
     url = world._served("follow_up_check").url
     assert httpx.get(f"{url}/health").json() == {"status": "ok"}
     assert httpx.put(url).status_code == 405
+
+
+def test_an_outage_of_which_nobody_heard_is_told_when_the_platforms_screen_writes_the_status(world: World) -> None:
+    """Regression: an untold open outage and a status written by the screen rang no bell for ever."""
+    line = world.line(world.company(users=1), session="disconnected")
+    world.set(line, "last_restart_at = now() - interval '5 minutes'")
+    world.sweep()
+    assert world.status(line) == "degraded"
+    world.set(line, "status = 'disconnected'")
+
+    world.sweep()
+
+    assert len(world.bells(line)) == 1
+    assert len(world.outages(line)) == 1
+
+
+def test_a_line_that_moved_to_another_company_rings_the_bells_of_its_people_of_today(world: World) -> None:
+    before, today = world.company("A"), world.company("B")
+    world.user(before)
+    mine = world.user(today)
+    line = world.line(before, session="disconnected")
+    world.set(line, "last_restart_at = now()")
+    world.sweep()
+    world.set(line, "company_id = %s", today)
+    world.pass_time(11 * MINUTE)
+    world.sweep()
+
+    assert [bell["user_id"] for bell in world.bells(line)] == [mine]
+
+
+def test_the_connection_event_of_our_own_restart_does_not_make_it_another_kind_of_cure(world: World) -> None:
+    """Regression: the outage closed as "event", so a death ten minutes later opened a new one with new restarts."""
+    line = world.line(world.company(users=1), session="disconnected")
+    hook = world._served("wapi_webhook").url
+    world.simulator.set_provider(webhook_url=f"{hook}/?key={SECRET}")
+    world.behave(line, restart_events=True)
+
+    assert world.sweep()["recovered"] == 1
+
+    assert [outage["closed_as"] for outage in world.outages(line)] == ["recovered"]
+
+
+def test_a_user_row_without_a_user_silences_nobody_else(world: World) -> None:
+    company = world.company(users=1)
+    line = world.line(company, session="token_refused")
+    world.sql("alter table public.user_companies alter column user_id drop not null")
+    try:
+        world.sql("insert into public.user_companies (user_id, company_id) values (null, %s)", company)
+        assert world.sweep()["notified"] == 1
+    finally:
+        world.sql("delete from public.user_companies where user_id is null")
+        world.sql("alter table public.user_companies alter column user_id set not null")
+    assert world.status(line) == "disconnected"

@@ -440,3 +440,73 @@ def test_through_wapi_send_the_look_that_confirms_goes_there_too(world: World) -
 
     assert answer.json() == {"outcome": "denied"}
     assert world.simulator.calls(line.external_id) == {"wapi-send:get-status": 1}
+
+
+def test_a_sign_of_life_while_a_sweep_is_at_the_line_stops_its_verdict(world: World, sweeping: dict[str, Any]) -> None:
+    """Regression: kept to the minute, the event was not stored, and the line was marked although it had just spoken."""
+    line, claimed = sweeping["line"], sweeping["claimed"]
+    world.set(line, "last_event_at = now() - interval '40 seconds'")
+
+    assert world.event(world.connection(line)) == "alive"
+
+    verdict = world.sql(
+        "select public.apply_verdict(p_instance => %s, p_raw_status => 'connected', p_lease => %s, p_looked_at => now() - interval '2 seconds',"
+        " p_observation => 'DISCONNECTED', p_unknown_looks => 0, p_to => 'disconnected', p_reason => 'disconnected',"
+        " p_text => 'disconnected', p_texts => '{}', p_release => true) as verdict",
+        line.id, claimed["lease"],
+    )[0]["verdict"]  # fmt: skip
+    assert verdict["applied"] is False
+    row = world.row(line)
+    assert (row["status"], row["health_lease_until"]) == ("connected", None)
+
+
+@pytest.fixture
+def sweeping(world: World) -> dict[str, Any]:
+    """A line that a sweep has just claimed."""
+    line = world.line(world.company(users=1))
+    claimed = world.sql("select public.claim_instances(now(), 60, 1) as claimed")[0]["claimed"]
+    return {"line": line, "claimed": claimed["instances"][0]}
+
+
+def test_an_old_connection_undoes_nothing_that_is_newer(world: World) -> None:
+    line = world.line(world.company(), status="disconnected")
+    world.set(line, "connected_at = now() - interval '1 day', last_alive_at = now() - interval '10 minutes'")
+    assert world.event(world.connection(line, moment=time.time() - 3 * 86400)) == "stale"
+    assert world.status(line) == "disconnected"
+
+    alive = world.line(world.company())
+    assert world.event(world.connection(alive) | {"connectedPhone": "5511911111111"}) == "alive"
+    old = world.connection(alive, moment=time.time() - 50) | {"connectedPhone": "5511922222222"}
+    assert world.event(old) == "alive"
+    assert world.row(alive)["phone_number"] == "5511911111111"
+
+
+def test_a_moment_of_long_ago_opens_no_outage_of_long_ago(world: World) -> None:
+    line = world.line(world.company(users=1), session="disconnected")
+    assert world.event(world.disconnection(line, moment=1000)) == "disconnected"
+    [outage] = world.outages(line)
+    assert (outage["opened_at"] - outage["started_at"]).total_seconds() <= 3601
+
+
+def test_an_untold_outage_and_a_status_of_the_platform_are_no_reason_to_ignore_an_event(world: World) -> None:
+    line = world.line(world.company(users=1), session="disconnected")
+    world.set(line, "last_restart_at = now() - interval '5 minutes'")
+    world.sweep()
+    world.set(line, "status = 'disconnected'")
+
+    assert world.event(world.disconnection(line)) == "disconnected"
+    assert len(world.bells(line)) == 1
+
+
+def test_an_event_of_an_unknown_or_paused_line_finds_its_row_by_an_index(world: World) -> None:
+    world.sql(
+        "insert into public.wapi_instances (user_id, company_id, instance_id, instance_token, is_active)"
+        " select gen_random_uuid(), %s, 'LITE-' || n, 't', n %% 10 > 0 from generate_series(1, 5000) n",
+        world.company(),
+    )
+    world.sql("analyze public.wapi_instances")
+    for condition in ("is_active is not false", "is_active is false"):
+        plan = world.sql(
+            f"explain select * from public.wapi_instances where instance_id = 'LITE-77' and 'LITE-77' <> '' and {condition}"
+        )
+        assert "Seq Scan" not in " ".join(row["QUERY PLAN"] for row in plan)

@@ -151,10 +151,10 @@ def _is_life(kind: Kind, name: str | None, found: dict[str, Any]) -> bool:
 
 def _kind(name: str | None, found: dict[str, Any]) -> Kind:
     kind = _NAMES.get(name or "", Kind.OTHER)
-    # An event that denies itself in its own field is none we know.
+    # An event that denies itself is none we know. A disconnection's body is certain, a connection's is not.
     if kind is Kind.DISCONNECTION and found.get("disconnected", True) is not True:
         return Kind.OTHER
-    if kind is Kind.CONNECTION and found.get("connected", True) is not True:
+    if kind is Kind.CONNECTION and str(found.get("connected", True)).lower() in ("false", "0"):
         return Kind.OTHER
     return kind
 

@@ -126,7 +126,7 @@ def read_ack(event: Json) -> ChangeMessage:
 
 def is_ack_of_life(event: Json) -> bool:
     """Whether an ack proves that the line's session works: somebody's phone received something."""
-    return event.get("status") in _ACKS_OF_LIFE
+    return str(event.get("status")) in _ACKS_OF_LIFE
 
 
 # Messages

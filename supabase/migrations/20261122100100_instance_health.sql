@@ -67,6 +67,11 @@ create unique index if not exists one_active_instance_per_external_id
   on public.wapi_instances (instance_id)
   where is_active is not false and instance_id <> '';
 
+-- Reader: receive_event, for a line that has no active row.
+create index if not exists paused_instances_by_external_id
+  on public.wapi_instances (instance_id)
+  where is_active is false;
+
 -- Reader: claim_instances. Oldest look first, never looked at before all.
 create index if not exists active_instances_by_last_health_check
   on public.wapi_instances ((coalesce(last_health_check, timestamptz '-infinity')), id)
@@ -79,11 +84,14 @@ create unique index if not exists one_notice_per_outage_user_type
   on public.notifications (outage_id, user_id, type)
   where outage_id is not null;
 
--- On a fresh project (members hold column grants) the new columns are readable; tokens stay unreadable.
--- An adopted platform keeps its own grants: a member who can select the table needs nothing from us.
+-- On a fresh project (known by our own policy) members hold column grants: the new columns are readable, tokens are not.
+-- An adopted platform keeps its own grants.
 do $$
 begin
-  if not has_table_privilege('authenticated', 'public.wapi_instances', 'select') then
+  if exists (
+    select from pg_catalog.pg_policies
+    where schemaname = 'public' and tablename = 'wapi_instances' and policyname = 'members_read_their_instances'
+  ) then
     grant select (
       last_health_check, auto_recovery_attempts, last_restart_at, last_alive_at, is_active, status_reason,
       degraded_since, bad_since, last_event_at

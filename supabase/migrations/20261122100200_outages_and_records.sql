@@ -25,6 +25,8 @@ create table if not exists public.instance_outages (
 );
 comment on table public.instance_outages is 'From the first sign of death of a line until life is proven. At most one open per line.';
 comment on column public.instance_outages.instance_id is 'wapi_instances.id; no foreign key, the outage outlives the line.';
+comment on column public.instance_outages.opened_by is
+  'sweep | webhook | adoption (the very first look at a line that was down already: nobody is told).';
 comment on column public.instance_outages.started_at is 'First sign of death.';
 comment on column public.instance_outages.opened_at is 'When this row was written.';
 comment on column public.instance_outages.life_counts_from is 'Webhook moments before this do not prove life.';

@@ -27,6 +27,16 @@ as $$
 $$;
 comment on function public.record_event is 'Writes one line of the audit.';
 
+create or replace function public.knows_life_since(p_instance public.wapi_instances, p_looked_at timestamptz)
+returns boolean
+language sql stable security invoker set search_path = ''
+as $$
+  -- An event's moment is a whole second of another clock: within five seconds it may have come after the look began.
+  select coalesce(greatest(p_instance.last_alive_at, p_instance.connected_at) > p_looked_at, false)
+    or coalesce(p_instance.last_event_at >= p_looked_at - interval '5 seconds', false);
+$$;
+comment on function public.knows_life_since is 'Whether a sign of life is stored that a look begun then has not seen.';
+
 create or replace function public.open_outage(
   p_instance public.wapi_instances,
   p_started_at timestamptz,
@@ -129,7 +139,7 @@ begin
       else '{}'::jsonb end,
     p_outage.id, p_now
   from public.user_companies m
-  where m.company_id = p_outage.company_id
+  where m.company_id = p_outage.company_id and m.user_id is not null
     and (not v_back or exists (
       select from public.notifications n
       where n.outage_id = p_outage.id and n.user_id = m.user_id and n.type = 'instance_disconnected'
@@ -163,6 +173,11 @@ declare
 begin
   v_outage := public.open_outage(p_instance, p_started_at, p_life_counts_from, p_reason, p_source, p_run, p_now);
   if p_text is not null and v_outage.told_at is null then
+    -- The line may have moved since the outage opened in silence: who is told are its people of today.
+    update public.instance_outages
+    set company_id = p_instance.company_id, unit = p_instance.unit, external_id = p_instance.instance_id
+    where id = v_outage.id
+    returning * into v_outage;
     v_told := public.notify_users(v_outage, p_text, p_texts, p_reason, p_now);
     update public.instance_outages set told_at = p_now where id = v_outage.id;
   end if;
@@ -210,7 +225,8 @@ begin
   update public.wapi_instances
   set status = 'connected',
       status_reason = null,
-      connected_at = case when status is distinct from 'connected' then least(p_alive_at, p_now) else connected_at end,
+      connected_at = case
+        when status is distinct from 'connected' then greatest(connected_at, least(p_alive_at, p_now)) else connected_at end,
       degraded_since = null,
       bad_since = null,
       unknown_looks = 0
@@ -266,6 +282,7 @@ create trigger close_outage_when_deleted
   for each row execute function public.close_outage_of_gone_instance();
 
 revoke execute on function public.record_event(public.wapi_instances, text, text, text, text, uuid, uuid, jsonb, timestamptz) from public, anon, authenticated;
+revoke execute on function public.knows_life_since(public.wapi_instances, timestamptz) from public, anon, authenticated;
 revoke execute on function public.open_outage(public.wapi_instances, timestamptz, timestamptz, text, text, uuid, timestamptz) from public, anon, authenticated;
 revoke execute on function public.render_downtime(interval, jsonb) from public, anon, authenticated;
 revoke execute on function public.notify_users(public.instance_outages, text, jsonb, text, timestamptz) from public, anon, authenticated;
@@ -273,6 +290,7 @@ revoke execute on function public.take_instance_down(public.wapi_instances, text
 revoke execute on function public.bring_instance_back(public.wapi_instances, timestamptz, text, text, jsonb, uuid, timestamptz) from public, anon, authenticated;
 revoke execute on function public.close_outage_of_gone_instance() from public, anon, authenticated;
 grant execute on function public.record_event(public.wapi_instances, text, text, text, text, uuid, uuid, jsonb, timestamptz) to service_role;
+grant execute on function public.knows_life_since(public.wapi_instances, timestamptz) to service_role;
 grant execute on function public.open_outage(public.wapi_instances, timestamptz, timestamptz, text, text, uuid, timestamptz) to service_role;
 grant execute on function public.render_downtime(interval, jsonb) to service_role;
 grant execute on function public.notify_users(public.instance_outages, text, jsonb, text, timestamptz) to service_role;

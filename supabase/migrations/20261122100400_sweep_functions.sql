@@ -53,7 +53,8 @@ as $$
         'degraded_since', c.degraded_since, 'bad_since', c.bad_since, 'unknown_looks', coalesce(c.unknown_looks, 0),
         'last_event_at', c.last_event_at,
         'outage', case when o.id is not null then jsonb_build_object(
-          'id', o.id, 'started_at', o.started_at, 'restarts', o.restarts, 'told_at', o.told_at) end
+          'id', o.id, 'started_at', o.started_at, 'restarts', o.restarts, 'told_at', o.told_at,
+          'opened_by', o.opened_by) end
       ) order by c.last_check, c.id), '[]'),
     'after_check', (array_agg(c.last_check order by c.last_check desc, c.id desc))[1],
     'after_id', (array_agg(c.id order by c.last_check desc, c.id desc))[1]
@@ -93,7 +94,7 @@ as $$
           when i.status is distinct from l.raw_status or l.observation is null or l.observation = 'UNKNOWN' then i.bad_since
           when l.observation = 'ALIVE' then null
           -- Somebody wrote or answered since the look began: it proves nothing any more.
-          when greatest(i.last_event_at, i.last_alive_at, i.connected_at) > l.looked_at then i.bad_since
+          when public.knows_life_since(i, l.looked_at) then i.bad_since
           else coalesce(i.bad_since, l.looked_at) end,
         auto_recovery_attempts = case
           when l.observation = 'ALIVE' and i.last_restart_at < p_now - interval '24 hours' then 0
@@ -135,7 +136,7 @@ begin
     and i.health_lease_until = p_lease
     and i.status is not distinct from p_raw_status
     and (i.last_restart_at is null or i.last_restart_at <= p_now - make_interval(secs => p_cooldown_seconds))
-    and coalesce(greatest(i.last_event_at, i.last_alive_at, i.connected_at) <= p_looked_at, true)
+    and not public.knows_life_since(i, p_looked_at)
   returning * into v_instance;
   if not found then
     return jsonb_build_object('claimed', false);
@@ -191,7 +192,7 @@ begin
     when v_alive then exists (
       select from public.instance_outages o
       where o.instance_id = p_instance and o.closed_at is null and o.life_counts_from > p_looked_at)
-    else coalesce(greatest(v_instance.last_event_at, v_instance.last_alive_at, v_instance.connected_at) > p_looked_at, false)
+    else public.knows_life_since(v_instance, p_looked_at)
   end;
 
   if not v_overtaken then
@@ -201,15 +202,16 @@ begin
       );
     elsif p_to is not null then
       v_result := public.take_instance_down(
-        v_instance, p_to, coalesce(v_instance.bad_since, p_looked_at), p_now - interval '5 seconds', p_reason, 'sweep',
+        v_instance, p_to, coalesce(v_instance.bad_since, p_looked_at), p_now - interval '5 seconds', p_reason,
+        case when p_to = 'disconnected' and p_text is null then 'adoption' else 'sweep' end,
         p_text, p_texts, p_run, p_now
       );
     end if;
   end if;
 
   update public.wapi_instances i
-  set health_lease_until = case when p_release then null else i.health_lease_until end,
-      last_health_check = case when p_release then p_now else i.last_health_check end,
+  set health_lease_until = case when p_release or v_overtaken then null else i.health_lease_until end,
+      last_health_check = case when p_release or v_overtaken then p_now else i.last_health_check end,
       unknown_looks = case when v_overtaken then i.unknown_looks else p_unknown_looks end,
       last_alive_at = case when v_alive and not v_overtaken then greatest(i.last_alive_at, p_looked_at) else i.last_alive_at end,
       auto_recovery_attempts = case
@@ -218,6 +220,11 @@ begin
         else i.auto_recovery_attempts end
   where i.id = p_instance;
 
+  if p_restart = 'recovered' and v_alive and not v_overtaken then
+    -- The restart's own connection event may have been faster than our look: it is a recovery all the same.
+    update public.instance_outages set closed_as = 'recovered'
+    where instance_id = p_instance and closed_as = 'event' and restarts > 0 and closed_at >= v_instance.last_restart_at;
+  end if;
   if p_restart is not null then
     select o.id into v_outage from public.instance_outages o
     where o.instance_id = p_instance order by (o.closed_at is null) desc, o.closed_at desc limit 1;

@@ -31,7 +31,8 @@ as $$
         and p_instance.last_restart_at + make_interval(secs => p_restart_quiet_seconds)
       then 'own_restart'
     when coalesce(p_instance.status, '') not in ('connected', 'degraded') and exists (
-        select from public.instance_outages o where o.instance_id = p_instance.id and o.closed_at is null)
+        select from public.instance_outages o
+        where o.instance_id = p_instance.id and o.closed_at is null and (o.told_at is not null or o.opened_by = 'adoption'))
       then 'already_disconnected'
   end;
 $$;
@@ -57,7 +58,9 @@ begin
   end if;
   select o.life_counts_from into v_dead_from from public.instance_outages o
   where o.instance_id = p_instance.id and o.closed_at is null;
-  if p_moment < coalesce(v_dead_from, p_instance.bad_since) then
+  if p_moment < coalesce(v_dead_from, p_instance.bad_since)
+    or p_moment < greatest(p_instance.connected_at, p_instance.last_event_at, p_instance.last_alive_at) - interval '60 seconds'
+  then
     return jsonb_build_object('outcome', 'stale');
   end if;
 
@@ -65,7 +68,7 @@ begin
     v_result := public.bring_instance_back(p_instance, v_at, 'event', 'webhook', p_texts, null, p_now)
       || jsonb_build_object('outcome', 'restored');
   end if;
-  if p_instance.phone_number is distinct from p_phone then
+  if p_instance.phone_number is distinct from p_phone and coalesce(p_moment >= p_instance.last_event_at, true) then
     if p_instance.phone_number <> '' then
       perform public.record_event(
         p_instance, 'phone_changed', 'webhook', null, null, null, null,
@@ -74,12 +77,13 @@ begin
     end if;
     update public.wapi_instances set phone_number = p_phone where id = p_instance.id;
   end if;
-  -- At most once a minute: a busy line is not a hot row. A restored line always knows since when.
+  -- At most once a minute: a busy line is not a hot row. But a restored line always knows since when, and a sweep that
+  -- is at this line must learn of the life that its look has not seen.
   update public.wapi_instances
   set last_event_at = greatest(last_event_at, v_at), bad_since = null
   where id = p_instance.id
     and (last_event_at is null or last_event_at <= v_at - interval '60 seconds' or bad_since is not null
-         or v_result ->> 'outcome' = 'restored');
+         or v_result ->> 'outcome' = 'restored' or health_lease_until > p_now);
   return v_result;
 end
 $$;
@@ -95,6 +99,7 @@ as $$
     or p_instance.bad_since is not null
     or p_instance.last_event_at is null
     or p_instance.last_event_at <= p_at - interval '60 seconds'
+    or p_instance.health_lease_until is not null and p_instance.last_event_at < p_at
     or exists (select from public.instance_outages o where o.instance_id = p_instance.id and o.closed_at is null));
 $$;
 comment on function public.is_news is 'Whether a sign of life changes anything in the line''s row.';
@@ -139,8 +144,15 @@ begin
   -- The active row (one by unique index), else a paused one if it is the only one: its messages are still stored.
   select * into v_instance from public.wapi_instances
   where instance_id = p_external_id and p_external_id <> '' and is_active is not false;
-  if not found and (select count(*) from public.wapi_instances where instance_id = p_external_id and p_external_id <> '') = 1 then
-    select * into v_instance from public.wapi_instances where instance_id = p_external_id;
+  if not found then
+    select * into v_instance from public.wapi_instances
+    where instance_id = p_external_id and p_external_id <> '' and is_active is false;
+    if exists (
+      select from public.wapi_instances
+      where instance_id = p_external_id and is_active is false and id <> v_instance.id
+    ) then
+      v_instance := null;
+    end if;
   end if;
 
   -- The line's row first, and only when something in it is to change: a busy line is not a hot row.
@@ -204,6 +216,7 @@ declare
   v_moment timestamptz;
   v_outcome text;
   v_others integer;
+  v_down_from timestamptz;
   v_result jsonb := '{}';
 begin
   select * into v_event from public.wapi_webhook_events where id = p_event_id for update;
@@ -211,6 +224,8 @@ begin
     return jsonb_build_object('outcome', 'duplicate', 'event_id', v_event.id, 'instance_id', v_event.instance_id);
   end if;
   v_moment := public.moment_of_event(v_event.moment, v_event.received_at);
+  -- A moment of long ago opens no outage of long ago.
+  v_down_from := greatest(least(v_moment, v_event.received_at), v_event.received_at - interval '1 hour');
   select * into v_instance from public.wapi_instances where id = v_event.instance_id for no key update;
 
   -- Everything is judged again under the lock: the look took time.
@@ -233,16 +248,17 @@ begin
         null, v_outcome, null, null, jsonb_build_object('event_id', v_event.id), p_now);
     end if;
   else
-    -- Many lines at once and a provider that does not answer: that is the provider. The sweep decides.
+    -- Many lines at once and a look that says nothing for certain (no answer, or a verdict that needs a second look):
+    -- that is the provider. The sweep decides.
     select count(distinct e.instance_id) into v_others
     from public.wapi_webhook_events e
     where e.kind = 'disconnection' and e.instance_id is not null and e.instance_id <> v_instance.id
       and e.received_at between v_event.received_at - interval '2 minutes' and v_event.received_at + interval '2 minutes';
-    if p_observation = 'UNKNOWN' and v_others >= 5 then
+    if p_observation <> 'DISCONNECTED' and v_others >= 5 then
       if coalesce(v_instance.status, '') in ('connected', 'degraded') then
         v_outcome := 'degraded';
         v_result := public.take_instance_down(
-          v_instance, 'degraded', least(v_moment, v_event.received_at), least(v_moment, v_event.received_at),
+          v_instance, 'degraded', v_down_from, v_down_from,
           'disconnect_event', 'webhook', null, p_texts, null, p_now);
       else
         v_outcome := 'left_to_sweep';
@@ -250,7 +266,7 @@ begin
     else
       v_outcome := 'disconnected';
       v_result := public.take_instance_down(
-        v_instance, 'disconnected', least(v_moment, v_event.received_at), least(v_moment, v_event.received_at),
+        v_instance, 'disconnected', v_down_from, v_down_from,
         'disconnect_event', 'webhook', 'disconnected', p_texts, null, p_now);
     end if;
   end if;

@@ -1,0 +1,69 @@
+"""``python -m ops.replay FILE``: delivers the events of ``event.undelivered`` log lines again.
+
+Reads the same environment as wapi_webhook (without its secrets) and ``EVENT_LOG_KEY``. Delivering twice is no harm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from shared.errors import LineRecoveryError, StoreError
+from shared.intake import deliver
+from shared.service import Service
+from shared.settings import IntakeSettings, load_settings
+from shared.undelivered import read_undelivered
+
+
+async def replay(log: str, settings: IntakeSettings) -> int:
+    """Deliver what a log export holds and say what became of each event.
+
+    Returns:
+        How many could not be delivered.
+    """
+    if settings.event_log_key is None:
+        raise LineRecoveryError("settings: EVENT_LOG_KEY is missing")
+    service = Service(settings, pooled=False)
+    delivered = failed = 0
+    for undelivered in read_undelivered(log, settings.event_log_key):
+        short = undelivered.event_key[:12]
+        if undelivered.event is None:
+            failed += 1
+            print(f"{short}  not delivered: {undelivered.problem}")  # noqa: T201 - a command talks to its user
+            continue
+        try:
+            intake = await deliver(undelivered.event, service.store, lambda: service.provider, settings=settings)
+        except StoreError as error:
+            failed += 1
+            print(f"{short}  not delivered: {error}")  # noqa: T201 - see above
+        else:
+            delivered += 1
+            print(f"{short}  {intake.outcome}")  # noqa: T201 - see above
+    print(f"{delivered} delivered, {failed} not")  # noqa: T201 - see above
+    return failed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        0 when every event was delivered, 1 otherwise.
+    """
+    parser = argparse.ArgumentParser(prog="python -m ops.replay", description=__doc__)
+    parser.add_argument(
+        "file", type=Path, help="an export of the log: lines as printed, or `gcloud logging read --format=json`"
+    )
+    file: Path = parser.parse_args(arguments).file
+    try:
+        return 1 if asyncio.run(replay(file.read_text("utf-8"), load_settings(IntakeSettings))) else 0
+    except OSError as error:
+        print(f"{file}: {error.strerror}", file=sys.stderr)  # noqa: T201 - see above
+    except LineRecoveryError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - see above
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

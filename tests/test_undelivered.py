@@ -1,0 +1,221 @@
+"""When the database is away: patience, 503, the sealed log line, and the replay that brings everything in."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from cryptography.fernet import Fernet
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+from world import SECRET, webhook_environment
+
+from dev.functions import FunctionServer
+from shared import logs
+from shared.errors import UndeliveredUnreadable
+from shared.undelivered import PART_BYTES, log_undelivered, read_undelivered
+from shared.wapi.events import parse_event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from world import World
+
+KEY = SecretStr(Fernet.generate_key().decode())
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def sealing_webhook(world: World) -> Iterator[FunctionServer]:
+    environment = webhook_environment(world.stack, world.simulator) | {"EVENT_LOG_KEY": KEY.get_secret_value()}
+    with FunctionServer("wapi_webhook", environment) as server:
+        yield server
+
+
+def message(line: int, number: int) -> dict[str, Any]:
+    return {
+        "event": "webhookReceived", "instanceId": f"LITE-AB12CD-{line:06d}", "connectedPhone": "5511900000001",
+        "messageId": f"M{line}-{number}", "fromMe": False, "chat": {"id": f"5511940000{line:03d}"},
+        "sender": {"pushName": "Ana"}, "moment": 1_790_000_000 + number, "msgContent": {"conversation": f"segredo {number}"},
+    }  # fmt: skip
+
+
+def replay(world: World, log: str, tmp_path: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    file = tmp_path / "export.log"
+    file.write_text(log)
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "SUPABASE_URL": world.stack.supabase_url,
+        "SUPABASE_SERVICE_ROLE_KEY": world.stack.service_role_key,
+        "WAPI_BASE_URL": world.simulator.wapi_url,
+        "EVENT_LOG_KEY": KEY.get_secret_value(),
+        **changes,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "ops.replay", str(file)], cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_of_500_events_around_three_seconds_without_the_database_none_is_lost(
+    world: World, sealing_webhook: FunctionServer, tmp_path: Path
+) -> None:
+    company = world.company()
+    lines = world.lines(company, 10)
+    events = [message(line, number) for line in range(1, 11) for number in range(50)]
+    random.Random(1).shuffle(events)
+    limits = httpx.Limits(max_connections=32)
+    began = threading.Event()
+
+    with httpx.Client(timeout=60, trust_env=False, limits=limits) as client, ThreadPoolExecutor(32) as pool:
+
+        def post(event: dict[str, Any]) -> int:
+            if event is events[60]:
+                began.set()
+            return client.post(sealing_webhook.url, params={"key": SECRET}, json=event).status_code
+
+        posts = [pool.submit(post, event) for event in events]
+        began.wait()
+        world.stack.stop_postgrest()
+        down_since = time.monotonic()
+        # The three seconds are the fault itself.
+        threading.Event().wait(3)
+        world.stack.start_postgrest()
+        assert time.monotonic() - down_since >= 3
+        codes = [posted.result() for posted in posts]
+
+    assert set(codes) <= {200, 503}
+    kept = {row["event_key"] for row in world.sql("select event_key from public.wapi_webhook_events")}
+    said = [fact for fact in sealing_webhook.facts() if fact["message"] == "event.undelivered"]
+    all_keys = {parse_event(json.dumps(event).encode()).key for event in events}
+    assert kept | {fact["event_key"] for fact in said} == all_keys
+    assert codes.count(503) == len(said)
+
+    done = replay(world, sealing_webhook.output(), tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {row["event_key"] for row in world.sql("select event_key from public.wapi_webhook_events")} == all_keys
+    assert world.sql("select count(*) from public.wapi_messages")[0]["count"] == 500
+    unread = world.sql("select unread_count from public.wapi_conversations")
+    assert [row["unread_count"] for row in unread] == [50] * 10
+    assert len(lines) == 10
+
+
+def test_an_outage_without_end_is_503_in_bounded_time_and_sealed(
+    world: World, sealing_webhook: FunctionServer, tmp_path: Path
+) -> None:
+    line = world.line(world.company(users=1), session="disconnected")
+    secret_event = message(1, 1) | {"instanceId": line.external_id}
+    world.stack.stop_postgrest()
+    try:
+        began = time.monotonic()
+        answer = httpx.post(sealing_webhook.url, params={"key": SECRET}, json=secret_event, timeout=30, trust_env=False)
+        took = time.monotonic() - began
+        httpx.post(
+            sealing_webhook.url, params={"key": SECRET}, json=world.disconnection(line), timeout=30, trust_env=False
+        )
+    finally:
+        world.stack.start_postgrest()
+
+    assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+    assert took < 15
+    log = sealing_webhook.output()
+    assert "segredo" not in log
+
+    exported = json.dumps(
+        [{"jsonPayload": json.loads(row)} for row in log.splitlines() if row.startswith("{")], indent=1
+    )
+    first = replay(world, exported, tmp_path)
+    assert (first.returncode, first.stdout.splitlines()[-1]) == (0, "2 delivered, 0 not")
+    again = replay(world, exported, tmp_path)
+    assert "duplicate" in again.stdout
+    assert world.status(line) == "disconnected"
+    assert len(world.bells(line)) == 1
+    assert world.sql("select count(*) from public.wapi_messages")[0]["count"] == 1
+
+
+def test_without_a_key_only_size_and_event_key_are_logged(world: World) -> None:
+    with FunctionServer("wapi_webhook", webhook_environment(world.stack, world.simulator)) as server:
+        world.stack.stop_postgrest()
+        try:
+            assert (
+                httpx.post(
+                    server.url, params={"key": SECRET}, json=message(1, 1), timeout=30, trust_env=False
+                ).status_code
+                == 503
+            )
+        finally:
+            world.stack.start_postgrest()
+        [fact] = [fact for fact in server.facts() if fact["message"] == "event.undelivered"]
+
+    assert fact.keys() == {"severity", "message", "time", "event_key", "size", "received_at", "serviceContext"}
+    [read] = read_undelivered(json.dumps(fact), KEY)
+    assert read.event is None
+    assert "EVENT_LOG_KEY was not set" in read.problem
+
+
+def logged(capsys: pytest.CaptureFixture[str], body: bytes, key: SecretStr | None = KEY) -> str:
+    logs.configure()
+    capsys.readouterr()
+    log_undelivered(parse_event(body), key)
+    return capsys.readouterr().out
+
+
+def test_a_large_event_is_logged_in_numbered_parts_that_fit_a_log_entry(capsys: pytest.CaptureFixture[str]) -> None:
+    noise = random.Random(3).randbytes(500_000).hex()
+    body = json.dumps({"event": "x", "noise": noise}).encode()
+    printed = logged(capsys, body)
+    rows = printed.splitlines()
+
+    assert len(rows) > 3
+    assert all(len(row) < 256_000 for row in rows)
+    assert all(len(json.loads(row)["sealed"]) <= PART_BYTES for row in rows)
+    random.Random(4).shuffle(rows)
+    [read] = read_undelivered("\n".join(rows), KEY)
+    assert read.event is not None
+    assert read.event.body.encode() == body
+    [incomplete] = read_undelivered("\n".join(rows[1:]), KEY)
+    assert incomplete.event is None
+    assert "is not in the file" in incomplete.problem
+
+
+def test_a_replayed_event_without_a_moment_happened_when_it_arrived(capsys: pytest.CaptureFixture[str]) -> None:
+    body = b'{"event": "webhookDisconnected", "instanceId": "LITE-1", "disconnected": true}'
+    printed = logged(capsys, body)
+    arrived = datetime.fromisoformat(json.loads(printed)["received_at"])
+
+    [read] = read_undelivered(printed * 2, KEY)
+
+    assert read.event is not None
+    assert (read.event.moment, read.event.key) == (arrived, read.event_key)
+    assert (datetime.now(UTC) - arrived).total_seconds() < 60
+
+
+def test_another_key_reads_nothing_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = logged(capsys, b'{"event": "x"}')
+    [read] = read_undelivered(printed, SecretStr(Fernet.generate_key().decode()))
+    assert (read.event, read.problem) == (None, "it cannot be decrypted with this EVENT_LOG_KEY")
+    with pytest.raises(UndeliveredUnreadable):
+        list(read_undelivered(printed, SecretStr("no key")))
+
+
+@given(st.text(max_size=300))
+def test_any_file_is_read_or_refused(log: str) -> None:
+    with contextlib.suppress(UndeliveredUnreadable):
+        assert list(read_undelivered(log, KEY)) == []
+
+
+def test_a_replay_without_a_key_or_a_file_says_what_is_missing(world: World, tmp_path: Path) -> None:
+    done = replay(world, "", tmp_path, EVENT_LOG_KEY="")
+    assert (done.returncode, done.stderr.strip()) == (1, "settings: EVENT_LOG_KEY is missing")
+    assert replay(world, "", tmp_path, SUPABASE_URL="").stderr.strip() == "settings: SUPABASE_URL is missing"
