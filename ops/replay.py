@@ -34,7 +34,9 @@ async def replay(log: str, settings: IntakeSettings) -> int:
             print(f"{short}  not delivered: {undelivered.problem}")  # noqa: T201 - a command talks to its user
             continue
         try:
-            intake = await deliver(undelivered.event, service.store, lambda: service.provider, settings=settings)
+            intake = await deliver(
+                undelivered.event, service.store, lambda: service.provider, settings=settings, relay=service.relay
+            )
         except StoreError as error:
             failed += 1
             print(f"{short}  not delivered: {error}")  # noqa: T201 - see above

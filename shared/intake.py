@@ -13,13 +13,15 @@ from shared.errors import StoreUnavailable
 from shared.fairness import Turns
 from shared.looks import doubt_fresh_ghost
 from shared.model import Observation, Policy
+from shared.relay import IN_REQUEST
 from shared.undelivered import log_undelivered
-from shared.wapi.events import parse_event
+from shared.wapi.events import CONNECTION_KINDS, parse_event
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from shared.looks import Provider
+    from shared.relay import Relay
     from shared.settings import IntakeSettings
     from shared.store import Intake, Store
     from shared.wapi.events import Event
@@ -33,7 +35,7 @@ _turns = Turns()
 
 
 async def take_event(
-    body: bytes, store: Store, provider: Callable[[], Provider], *, settings: IntakeSettings
+    body: bytes, store: Store, provider: Callable[[], Provider], *, settings: IntakeSettings, relay: Relay | None = None
 ) -> Intake:
     """Keep an event and let it have its effect; what cannot be kept goes into the log, sealed.
 
@@ -42,6 +44,7 @@ async def take_event(
         store: One round trip; a disconnection that has to be looked into takes two.
         provider: Made at first use.
         settings: Whether and how long to look.
+        relay: The platform's own handler, if events go there as well.
 
     Raises:
         EventRejected: When the body is no event at all.
@@ -50,22 +53,36 @@ async def take_event(
     event = parse_event(body)
     try:
         async with _turns.of(event.external_id or ""):
-            return await deliver(event, store, provider, settings=settings)
+            return await deliver(event, store, provider, settings=settings, relay=relay)
     except StoreUnavailable:
         log_undelivered(event, settings.event_log_key)
         raise
 
 
-async def deliver(event: Event, store: Store, provider: Callable[[], Provider], *, settings: IntakeSettings) -> Intake:
+async def deliver(
+    event: Event,
+    store: Store,
+    provider: Callable[[], Provider],
+    *,
+    settings: IntakeSettings,
+    relay: Relay | None = None,
+) -> Intake:
     """Keep a parsed event and let it have its effect. Again is no harm: it is kept once.
 
     Raises:
         StoreError: When it could not be kept.
     """
     quiet = settings.restart_quiet_seconds
-    intake = await _patiently(lambda: store.receive_event(event, restart_quiet_seconds=quiet))
+    goes_on = relay is not None and (relay.with_connections or event.kind not in CONNECTION_KINDS)
+    goes_now = goes_on and relay is not None and relay.is_closed
+    intake = await _patiently(
+        lambda: store.receive_event(event, restart_quiet_seconds=quiet, relay=goes_on, relay_now=goes_now)
+    )
+    turn = intake.relay
     if intake.outcome == "look":
         intake = await _settle(intake, store, provider, settings)
+    if relay is not None and turn is not None:
+        await relay.forward(turn, store, within=IN_REQUEST)
     logs.info(
         "event.taken",
         event=event.name,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 
 from shared.http import pooled_http
+from shared.relay import Relay
 from shared.store import Store, connect
 from shared.wapi.client import WapiClient
 from shared.wapi_send import WapiSendClient
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _STORE_TIMEOUT: Final = httpx.Timeout(15, connect=5)
 _PROVIDER_TIMEOUT: Final = httpx.Timeout(None)
-"""``exchange`` bounds every call to the provider as a whole."""
+"""Every call to the provider and to the relay is bounded as a whole."""
 
 
 class Service:
@@ -40,6 +41,15 @@ class Service:
             pooled_http(_STORE_TIMEOUT) if self._pooled else httpx.AsyncClient(timeout=_STORE_TIMEOUT, trust_env=False)
         )
         return connect(self._settings.supabase_url, self._settings.supabase_service_role_key, http)
+
+    @cached_property
+    def relay(self) -> Relay | None:
+        """The platform's own handler, with ``EVENT_RELAY_URL``."""
+        url = self._settings.event_relay_url
+        if url is None:
+            return None
+        http = httpx.AsyncClient(timeout=_PROVIDER_TIMEOUT, trust_env=False)
+        return Relay(http, url, with_connections=self._settings.event_relay_connections)
 
     @cached_property
     def provider(self) -> Provider:

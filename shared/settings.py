@@ -84,6 +84,12 @@ Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 SomeSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
+def _relay_url(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value().strip()
+    _http_url(url.partition("?")[0])  # its query may hold a key
+    return SecretStr(url)
+
+
 class Settings(BaseSettings):
     """What both functions need. Names are the environment's; seconds may be fractions."""
 
@@ -94,6 +100,8 @@ class Settings(BaseSettings):
     wapi_base_url: Url = "https://api.w-api.app/v1"
     wapi_send_url: Url | None = None
     google_cloud_project: str | None = None
+    event_relay_url: Annotated[SecretStr, AfterValidator(_relay_url)] | None = None
+    event_relay_connections: bool = False
 
     look_timeout_seconds: SomeSeconds = 10
     restart_verify_seconds: SomeSeconds = 30

@@ -32,6 +32,9 @@ _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: nothing happened, the same call may be made again."""
 _ATTEMPTS: Final = 4
 _CALL_SECONDS: Final = 20
+EVENTS_A_TURN: Final = 20
+TURN_SECONDS: Final = 10
+"""A turn to forward a line's events is longer than a request may take; after a crash somebody else goes on then."""
 # SQLSTATE classes: connection, resources, operator, system; PostgREST: no connection, no schema cache, pool.
 _UNAVAILABLE: Final = ("08", "53", "57", "58", "PGRST000", "PGRST001", "PGRST002", "PGRST003")
 
@@ -74,6 +77,21 @@ class Transition(_Answer):
     down_seconds: float | None = None
 
 
+class RelayEvent(_Answer):
+    """An event to forward, as it came."""
+
+    id: int
+    body: str
+
+
+class RelayTurn(_Answer):
+    """The right to forward a line's events now, and its oldest waiting ones."""
+
+    line: str
+    token: UUID
+    events: list[RelayEvent]
+
+
 class Intake(_Answer):
     """What became of an event; ``instance`` and ``now`` come with outcome ``look``."""
 
@@ -85,6 +103,7 @@ class Intake(_Answer):
     now: AwareDatetime | None = None
     told: int | None = None
     down_seconds: float | None = None
+    relay: RelayTurn | None = None
 
 
 _Shape = TypeVar("_Shape", bound=BaseModel)
@@ -226,8 +245,17 @@ class Store:
         """Delete what is past its retention, in a batch sized to the inflow."""
         await self._call("purge_history", {})
 
-    async def receive_event(self, event: Event, *, restart_quiet_seconds: float) -> Intake:
-        """Keep an event once and give it its effect."""
+    async def receive_event(
+        self, event: Event, *, restart_quiet_seconds: float, relay: bool = False, relay_now: bool = False
+    ) -> Intake:
+        """Keep an event once and give it its effect.
+
+        Args:
+            event: Parsed.
+            restart_quiet_seconds: How long after a restart a disconnection is the restart's own.
+            relay: Mark it as one to forward.
+            relay_now: And take the line's turn to forward, if it is free.
+        """
         arguments = {
             "p_event_key": event.key,
             "p_external_id": event.external_id,
@@ -241,6 +269,9 @@ class Store:
             "p_body": event.body,
             "p_texts": TEXTS,
             "p_restart_quiet_seconds": restart_quiet_seconds,
+            "p_relay": relay,
+            "p_relay_limit": EVENTS_A_TURN if relay_now else 0,
+            "p_relay_seconds": TURN_SECONDS,
         }
         return self._read(Intake, "receive_event", await self._call("receive_event", arguments))
 
@@ -256,6 +287,33 @@ class Store:
             "p_restart_quiet_seconds": restart_quiet_seconds,
         }
         return self._read(Intake, "settle_disconnection", await self._call("settle_disconnection", arguments))
+
+    async def claim_relay(self, line: str) -> RelayTurn | None:
+        """Take a line's turn to forward; None when somebody has it or nothing waits."""
+        arguments = {"p_line": line, "p_limit": EVENTS_A_TURN, "p_seconds": TURN_SECONDS}
+        return self._turn("claim_relay", await self._call("claim_relay", arguments))
+
+    async def finish_relay(self, turn: RelayTurn, done: list[int], *, more: bool) -> RelayTurn | None:
+        """Mark what was forwarded; with ``more`` go on with what waits now, else give the turn back."""
+        arguments = {
+            "p_line": turn.line,
+            "p_token": str(turn.token),
+            "p_done": done,
+            "p_more": more,
+            "p_limit": EVENTS_A_TURN,
+            "p_seconds": TURN_SECONDS,
+        }
+        return self._turn("finish_relay", await self._call("finish_relay", arguments))
+
+    async def list_relay_backlog(self, limit: int) -> list[str]:
+        """Lines with events that nobody is forwarding, longest waiting first."""
+        lines = await self._call("list_relay_backlog", {"p_limit": limit})
+        if not isinstance(lines, list):
+            raise _not_an_answer("list_relay_backlog")
+        return [str(line) for line in lines]
+
+    def _turn(self, operation: str, answer: Any) -> RelayTurn | None:  # noqa: ANN401 - JSON
+        return None if answer is None else self._read(RelayTurn, operation, answer)
 
     @staticmethod
     def _read(shape: type[_Shape], operation: str, answer: Any) -> _Shape:  # noqa: ANN401 - JSON

@@ -40,12 +40,15 @@ if TYPE_CHECKING:
     from shared.decisions import Decision
     from shared.looks import Provider
     from shared.model import Instance, Limits, Policy
+    from shared.relay import Relay
     from shared.store import Batch, Store
     from shared.wapi.answers import Look
 
 
-async def run_sweep(store: Store, provider: Provider, *, policy: Policy, limits: Limits) -> Report:
-    """Run one sweep.
+async def run_sweep(
+    store: Store, provider: Provider, *, policy: Policy, limits: Limits, relay: Relay | None = None
+) -> Report:
+    """Run one sweep, then forward the events that requests could not.
 
     Raises:
         StoreUnavailable: When the database cannot be reached; what was claimed comes free by itself.
@@ -66,6 +69,11 @@ async def run_sweep(store: Store, provider: Provider, *, policy: Policy, limits:
         report=report,
     )
     await sweep.run(due_before)
+    if relay is not None:
+        try:
+            await relay.forward_backlog(store, deadline=started + limits.budget.total_seconds())
+        except StoreError as error:  # the lines were swept; the events wait
+            logs.error("relay.backlog_not_read", cause=error)
     report.took = timedelta(seconds=clock() - started)
     report.left = await store.finish_sweep(
         report.run_id,

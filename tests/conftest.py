@@ -53,7 +53,7 @@ def database(stack: Stack) -> Iterator[psycopg.Connection[dict[str, object]]]:
     with psycopg.connect(stack.database_url, autocommit=True, row_factory=dict_row) as connection:
         connection.execute(
             "truncate public.companies, auth.users, public.instance_outages, public.instance_events,"
-            " public.health_check_runs, public.wapi_webhook_events cascade"
+            " public.health_check_runs, public.wapi_webhook_events, public.relay_turns cascade"
         )
         yield connection
 

@@ -34,7 +34,13 @@ async def follow_up_check(request: Request) -> Response:
     if request.method not in ("GET", "POST"):
         return method_not_allowed("GET, POST")
     try:
-        report = await run_sweep(_service.store, _service.provider, policy=_settings.policy, limits=_settings.limits)
+        report = await run_sweep(
+            _service.store,
+            _service.provider,
+            policy=_settings.policy,
+            limits=_settings.limits,
+            relay=_service.relay,
+        )
     except StoreUnavailable as error:
         logs.error("store.unavailable", operation=error.operation, code=error.code)
         return unavailable()

@@ -39,7 +39,9 @@ async def wapi_webhook(request: Request) -> Response:
         return answer(401, error="wrong or missing key")
     try:
         body = await read_body(request, MAX_BODY_BYTES)
-        intake = await take_event(body, _service.store, lambda: _service.provider, settings=_settings)
+        intake = await take_event(
+            body, _service.store, lambda: _service.provider, settings=_settings, relay=_service.relay
+        )
     except EventRejected as error:
         logs.warning("event.rejected", status=error.status, reason=error.reason)
         return answer(error.status, error=error.reason)

@@ -39,6 +39,7 @@ class Kind(StrEnum):
     OTHER = "other"
 
 
+CONNECTION_KINDS: Final = (Kind.DISCONNECTION, Kind.CONNECTION)
 _NAMES: Final = {
     "webhookDisconnected": Kind.DISCONNECTION,
     "disconnection": Kind.DISCONNECTION,
@@ -105,7 +106,7 @@ def parse_event(body: bytes) -> Event:
     moment = _moment(found.get("moment"))
     change, noise = _change(kind, found)
     key = hashlib.sha256(json.dumps(found, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-    if kind in (Kind.DISCONNECTION, Kind.CONNECTION) and moment is None:
+    if kind in CONNECTION_KINDS and moment is None:
         # Two of these are two facts: nothing in them says otherwise. Their effect is idempotent by transition.
         key = f"{key}:{secrets.token_hex(8)}"
     return Event(

@@ -284,6 +284,7 @@ begin
   update public.wapi_webhook_events set body = null where id in (
     select id from public.wapi_webhook_events
     where body is not null and received_at < p_now - interval '48 hours' and processed_at is not null
+      and relay is distinct from 'pending'
     order by received_at limit v_batch for update skip locked);
   get diagnostics v_bodies = row_count;
   delete from public.wapi_webhook_events where id in (
@@ -302,7 +303,7 @@ begin
 end
 $$;
 comment on function public.purge_history is
-  'Retention: bodies 48 h (14 days if not processed), inbox 14 days, audit 90 days, runs 30 days; outages for ever.';
+  'Retention: bodies 48 h (14 days if not processed or not relayed), inbox 14 days, audit 90 days, runs 30 days; outages for ever.';
 
 revoke execute on function public.begin_sweep(timestamptz) from public, anon, authenticated;
 revoke execute on function public.claim_instances(timestamptz, double precision, integer, timestamptz, uuid, timestamptz) from public, anon, authenticated;

@@ -117,6 +117,9 @@ create or replace function public.receive_event(
   p_body text,
   p_texts jsonb,
   p_restart_quiet_seconds double precision,
+  p_relay boolean default false,
+  p_relay_limit integer default 0,
+  p_relay_seconds double precision default 0,
   p_now timestamptz default now()
 )
 returns jsonb
@@ -128,8 +131,8 @@ declare
   v_moment timestamptz;
   v_result jsonb := '{}';
 begin
-  insert into public.wapi_webhook_events (event_key, received_at, external_id, event, kind, moment, body)
-  values (p_event_key, p_now, p_external_id, p_event, p_kind, p_moment, p_body)
+  insert into public.wapi_webhook_events (event_key, received_at, external_id, event, kind, moment, body, relay)
+  values (p_event_key, p_now, p_external_id, p_event, p_kind, p_moment, p_body, case when p_relay then 'pending' end)
   on conflict (event_key) do nothing
   returning * into v_event;
   if not found then
@@ -193,6 +196,10 @@ begin
       outcome = v_result ->> 'outcome',
       processed_at = case when v_result ->> 'outcome' <> 'look' then p_now end
   where id = v_event.id;
+  if p_relay and p_relay_limit > 0 then
+    v_result := v_result || jsonb_build_object(
+      'relay', public.claim_relay(coalesce(p_external_id, ''), p_relay_limit, p_relay_seconds, p_now));
+  end if;
   return v_result || jsonb_build_object('event_id', v_event.id, 'instance_id', v_instance.id);
 end
 $$;
@@ -282,11 +289,11 @@ revoke execute on function public.moment_of_event(timestamptz, timestamptz) from
 revoke execute on function public.judge_disconnection(public.wapi_instances, timestamptz, timestamptz, double precision) from public, anon, authenticated;
 revoke execute on function public.restore_by_event(public.wapi_instances, timestamptz, text, jsonb, timestamptz) from public, anon, authenticated;
 revoke execute on function public.is_news(public.wapi_instances, timestamptz, text) from public, anon, authenticated;
-revoke execute on function public.receive_event(text, text, text, text, timestamptz, text, boolean, jsonb, text, text, jsonb, double precision, timestamptz) from public, anon, authenticated;
+revoke execute on function public.receive_event(text, text, text, text, timestamptz, text, boolean, jsonb, text, text, jsonb, double precision, boolean, integer, double precision, timestamptz) from public, anon, authenticated;
 revoke execute on function public.settle_disconnection(bigint, text, timestamptz, jsonb, double precision, timestamptz) from public, anon, authenticated;
 grant execute on function public.moment_of_event(timestamptz, timestamptz) to service_role;
 grant execute on function public.judge_disconnection(public.wapi_instances, timestamptz, timestamptz, double precision) to service_role;
 grant execute on function public.restore_by_event(public.wapi_instances, timestamptz, text, jsonb, timestamptz) to service_role;
 grant execute on function public.is_news(public.wapi_instances, timestamptz, text) to service_role;
-grant execute on function public.receive_event(text, text, text, text, timestamptz, text, boolean, jsonb, text, text, jsonb, double precision, timestamptz) to service_role;
+grant execute on function public.receive_event(text, text, text, text, timestamptz, text, boolean, jsonb, text, text, jsonb, double precision, boolean, integer, double precision, timestamptz) to service_role;
 grant execute on function public.settle_disconnection(bigint, text, timestamptz, jsonb, double precision, timestamptz) to service_role;
