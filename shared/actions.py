@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from shared.model import Limits, Policy
     from shared.notices import NoticeText
     from shared.report import Report
-    from shared.store import Store, Transition
+    from shared.rows import Transition
+    from shared.store import Store
     from shared.wapi.answers import Look
 
 _TRANSITIONS_AT_ONCE: Final = 16

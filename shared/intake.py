@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from shared.looks import Provider
     from shared.relay import Relay
+    from shared.rows import Intake
     from shared.settings import IntakeSettings
-    from shared.store import Intake, Store
+    from shared.store import Store
     from shared.wapi.events import Event
 
 LOOK_WITHIN: Final = timedelta(seconds=2)

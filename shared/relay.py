@@ -18,7 +18,8 @@ from shared.store import TURN_SECONDS
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from shared.store import RelayTurn, Store
+    from shared.rows import RelayTurn
+    from shared.store import Store
 
 IN_REQUEST: Final = timedelta(seconds=2)
 _BREAKS_AFTER: Final = 5

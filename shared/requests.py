@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
-from shared.errors import EventRejected
+from shared import logs
+from shared.errors import EventRejected, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from pydantic import SecretStr
     from starlette.requests import Request
+    from starlette.responses import Response
 
 RETRY_AFTER_SECONDS = 5
 BODY_SECONDS = 15
@@ -45,6 +47,29 @@ def unavailable() -> JSONResponse:
         status_code=503,
         headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
     )
+
+
+async def guarded(doing: str, call: Callable[[], Awaitable[Response]]) -> Response:
+    """Answer with what ``call`` answers; every error becomes an answer, and none goes unlogged.
+
+    Args:
+        doing: What failed, if it does: the log says ``<doing>.failed``.
+        call: The use case.
+    """
+    try:
+        return await call()
+    except EventRejected as error:
+        logs.warning("event.rejected", status=error.status, reason=error.reason)
+        return answer(error.status, error=error.reason)
+    except StoreUnavailable as error:
+        logs.error("store.unavailable", operation=error.operation, code=error.code)
+        return unavailable()
+    except StoreError as error:
+        logs.error("store.refused", cause=error, operation=error.operation, code=error.code)
+        return answer(500, error="the database refused; see the log")
+    except Exception as error:  # noqa: BLE001 - the last guard: a 500 never goes without a logged reason
+        logs.error(f"{doing}.failed", cause=error)
+        return answer(500, error="it failed; see the log")
 
 
 def knows_secret(given: str | None, secrets: Iterable[SecretStr]) -> bool:

@@ -8,19 +8,19 @@ from __future__ import annotations
 import asyncio
 import random
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from uuid import UUID
 
 import httpx
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from supabase import AsyncClient, AsyncClientOptions, PostgrestAPIError
 
 from shared.errors import StoreRefused, StoreUnavailable
-from shared.model import Instance, SuspectLine
 from shared.notices import TEXTS, preview
+from shared.rows import Batch, Intake, RelayTurn, RestartClaim, SweepBegun, Transition
 from shared.wapi.messages import StoreMessage
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
+    from uuid import UUID
 
     from pydantic import SecretStr
 
@@ -39,72 +39,6 @@ TURN_SECONDS: Final = 10
 _UNAVAILABLE: Final = ("08", "53", "57", "58", "PGRST000", "PGRST001", "PGRST002", "PGRST003")
 
 _AWAY: Final = (429, 502, 503, 504)
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class SweepBegun(_Answer):
-    """A run row was written; ``started_at`` is on the database's clock."""
-
-    run_id: UUID
-    started_at: AwareDatetime
-
-
-class Batch(_Answer):
-    """Lines leased to this sweep; ``after_*`` say where the next batch begins. ``now`` is the database's clock."""
-
-    now: AwareDatetime
-    instances: list[Instance]
-    after_check: str | None
-    after_id: UUID | None
-
-
-class RestartClaim(_Answer):
-    """Whether this sweep may send one restart; the lease is renewed with it."""
-
-    claimed: bool
-    lease: AwareDatetime | None = None
-
-
-class Transition(_Answer):
-    """What became of a verdict. ``told`` is how many bells rang, None when none was due."""
-
-    applied: bool
-    outage_id: UUID | None = None
-    told: int | None = None
-    down_seconds: float | None = None
-
-
-class RelayEvent(_Answer):
-    """An event to forward, as it came."""
-
-    id: int
-    body: str
-
-
-class RelayTurn(_Answer):
-    """The right to forward a line's events now, and its oldest waiting ones."""
-
-    line: str
-    token: UUID
-    events: list[RelayEvent]
-
-
-class Intake(_Answer):
-    """What became of an event; ``instance`` and ``now`` come with outcome ``look``."""
-
-    outcome: str
-    event_id: int
-    instance_id: UUID | None = None
-    life: str | None = None
-    instance: SuspectLine | None = None
-    now: AwareDatetime | None = None
-    told: int | None = None
-    down_seconds: float | None = None
-    relay: RelayTurn | None = None
-
 
 _Shape = TypeVar("_Shape", bound=BaseModel)
 

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from shared.looks import Provider
     from shared.model import Instance, Limits, Policy
     from shared.relay import Relay
-    from shared.store import Batch, Store
+    from shared.rows import Batch
+    from shared.store import Store
     from shared.wapi.answers import Look
 
 

@@ -18,6 +18,7 @@ PURE = (
     "shared.notices",
     "shared.wapi.answers",
     "shared.wapi.events",
+    "shared.wapi.contents",
     "shared.wapi.messages",
     "shared.model",
     "shared.report",
@@ -63,8 +64,7 @@ CLOCK_CALLS = {"now", "today", "utcnow"}
 GUARDS = {
     "shared.sweep",
     "shared.actions",
-    "functions.follow_up_check.main",
-    "functions.wapi_webhook.main",
+    "shared.requests",
 }
 """Around one line of a sweep, and around a whole request: nowhere else is an error caught without knowing it."""
 

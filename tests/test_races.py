@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 @pytest.fixture
 def two(world: World) -> Iterator[list[psycopg.Connection[dict[str, Any]]]]:
     """Two connections that work at the same time."""
-    opened = [psycopg.connect(world.stack.database_url, row_factory=dict_row) for _ in range(2)]
+    # A claim that waits where it must not fails instead of hanging.
+    opened = [
+        psycopg.connect(world.stack.database_url, row_factory=dict_row, options="-c lock_timeout=5s") for _ in range(2)
+    ]
     yield opened
     for connection in opened:
         connection.close()

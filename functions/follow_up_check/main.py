@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from functions_framework import aio
 
 from shared import logs
-from shared.errors import SettingsError, StoreError, StoreUnavailable
-from shared.requests import answer, health, method_not_allowed, unavailable
+from shared.errors import SettingsError
+from shared.requests import answer, guarded, health, method_not_allowed
 from shared.service import Service
 from shared.settings import load_sweep_settings
 from shared.sweep import run_sweep
@@ -33,21 +33,15 @@ async def follow_up_check(request: Request) -> Response:
         return healthy
     if request.method not in ("GET", "POST"):
         return method_not_allowed("GET, POST")
-    try:
-        report = await run_sweep(
-            _service.store,
-            _service.provider,
-            policy=_settings.policy,
-            limits=_settings.limits,
-            relay=_service.relay,
-        )
-    except StoreUnavailable as error:
-        logs.error("store.unavailable", operation=error.operation, code=error.code)
-        return unavailable()
-    except StoreError as error:
-        logs.error("store.refused", cause=error, operation=error.operation, code=error.code)
-        return answer(500, error="the database refused; see the log")
-    except Exception as error:  # noqa: BLE001 - the last guard: a 500 never goes without a logged reason
-        logs.error("sweep.failed", cause=error)
-        return answer(500, error="the sweep failed; see the log")
+    return await guarded("sweep", _sweep)
+
+
+async def _sweep() -> Response:
+    report = await run_sweep(
+        _service.store,
+        _service.provider,
+        policy=_settings.policy,
+        limits=_settings.limits,
+        relay=_service.relay,
+    )
     return answer(200, **report.as_answer())

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from functions_framework import aio
 
 from shared import logs
-from shared.errors import EventRejected, SettingsError, StoreError, StoreUnavailable
+from shared.errors import SettingsError
 from shared.intake import take_event
-from shared.requests import answer, health, knows_secret, method_not_allowed, read_body, unavailable
+from shared.requests import answer, guarded, health, knows_secret, method_not_allowed, read_body
 from shared.service import Service
 from shared.settings import load_webhook_settings
 from shared.wapi.events import MAX_BODY_BYTES
@@ -37,21 +37,10 @@ async def wapi_webhook(request: Request) -> Response:
     if not knows_secret(request.query_params.get("key"), _settings.wapi_webhook_secrets):
         logs.warning("webhook.unauthorized")
         return answer(401, error="wrong or missing key")
-    try:
-        body = await read_body(request, MAX_BODY_BYTES)
-        intake = await take_event(
-            body, _service.store, lambda: _service.provider, settings=_settings, relay=_service.relay
-        )
-    except EventRejected as error:
-        logs.warning("event.rejected", status=error.status, reason=error.reason)
-        return answer(error.status, error=error.reason)
-    except StoreUnavailable as error:
-        logs.error("store.unavailable", operation=error.operation, code=error.code)
-        return unavailable()
-    except StoreError as error:
-        logs.error("store.refused", cause=error, operation=error.operation, code=error.code)
-        return answer(500, error="the database refused; see the log")
-    except Exception as error:  # noqa: BLE001 - the last guard: a 500 never goes without a logged reason
-        logs.error("event.failed", cause=error)
-        return answer(500, error="the event could not be taken; see the log")
+    return await guarded("event", lambda: _take(request))
+
+
+async def _take(request: Request) -> Response:
+    body = await read_body(request, MAX_BODY_BYTES)
+    intake = await take_event(body, _service.store, lambda: _service.provider, settings=_settings, relay=_service.relay)
     return answer(200, outcome=intake.outcome)

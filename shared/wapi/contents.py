@@ -1,0 +1,192 @@
+"""What WhatsApp's own message object holds, by its kind. Pure: a part of an event -> the columns of a message.
+
+It comes in two spellings over time: ``url``/``URL``, ``fileSha256``/``fileSHA256``, ``stanzaId``/``stanzaID``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+Json: TypeAlias = Mapping[str, Any]
+
+_MAX_WRAPPERS: Final = 5
+
+
+class NoMessageError(Exception):
+    """The event carries no message.
+
+    Args:
+        reason: Which kind of noise, in one constant word.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+_WRAPPERS: Final = (
+    "ephemeralMessage",
+    "viewOnceMessage",
+    "viewOnceMessageV2",
+    "viewOnceMessageV2Extension",
+    "documentWithCaptionMessage",
+    "deviceSentMessage",
+    "editedMessage",
+)
+
+
+def unwrap(content: Json) -> Json:
+    """The message inside its wrappers: vanishing, to be seen once, a document with a caption."""
+    for _ in range(_MAX_WRAPPERS):
+        inner = next(
+            (object_of(object_of(content.get(name)).get("message")) for name in _WRAPPERS if content.get(name)), None
+        )
+        if not inner:
+            break
+        content = inner
+    return content
+
+
+def body_of(content: Json) -> tuple[str, Json]:
+    """The part that says what kind of message it is, and its name."""
+    if isinstance(content.get("conversation"), str) and content["conversation"]:
+        return "conversation", content
+    for name in READERS:
+        if name != "conversation" and isinstance(content.get(name), Mapping) and content[name]:
+            return name, content[name]
+    raise NoMessageError("empty" if not content else "noise")
+
+
+def _text(body: Json) -> dict[str, Any]:
+    return {"type": "text", "content": text_of(body.get("conversation")) or text_of(body.get("text")) or ""}
+
+
+def _media(kind: str) -> Callable[[Json], dict[str, Any]]:
+    def read(body: Json) -> dict[str, Any]:
+        return {
+            "type": kind,
+            "content": text_of(body.get("caption")),
+            "media_url": either(body, "url", "URL"),
+            "media_key": either(body, "mediaKey", "MediaKey"),
+            "media_direct_path": either(body, "directPath", "DirectPath"),
+            "metadata": {
+                "mimetype": text_of(body.get("mimetype")),
+                "file_name": either(body, "fileName", "title"),
+                "file_length": _scalar(body.get("fileLength")),
+                "file_sha256": either(body, "fileSha256", "fileSHA256"),
+                "file_enc_sha256": either(body, "fileEncSha256", "fileEncSHA256"),
+                "seconds": _scalar(body.get("seconds")),
+                "voice": body.get("ptt") is True or body.get("PTT") is True or None,
+                "width": _scalar(body.get("width")),
+                "height": _scalar(body.get("height")),
+            },
+        }
+
+    return read
+
+
+def _location(body: Json) -> dict[str, Any]:
+    latitude, longitude = _scalar(body.get("degreesLatitude")), _scalar(body.get("degreesLongitude"))
+    place = ", ".join(part for part in (text_of(body.get("name")), text_of(body.get("address"))) if part)
+    return {
+        "type": "location",
+        "content": place or text_of(body.get("caption")) or f"{latitude}, {longitude}",
+        "metadata": {"latitude": latitude, "longitude": longitude, "place": place or None},
+    }
+
+
+def _contact(body: Json) -> dict[str, Any]:
+    cards = [each for each in _list(body.get("contacts")) if isinstance(each, Mapping)] or [body]
+    names = [text_of(each.get("displayName")) for each in cards]
+    return {
+        "type": "contact",
+        "content": text_of(body.get("displayName")) or ", ".join(name for name in names if name),
+        "metadata": {"vcards": [card for each in cards if (card := text_of(each.get("vcard")))] or None},
+    }
+
+
+def _poll(body: Json) -> dict[str, Any]:
+    options = [text_of(object_of(each).get("optionName")) for each in _list(body.get("options"))]
+    return {
+        "type": "poll",
+        "content": text_of(body.get("name")),
+        "metadata": {"options": [option for option in options if option]},
+    }
+
+
+def _reaction(body: Json) -> dict[str, Any]:
+    # An empty text takes the reaction back.
+    return {
+        "type": "reaction",
+        "content": text_of(body.get("text")) or "",
+        "quoted_message_id": either(object_of(body.get("key")), "id", "ID"),
+    }
+
+
+def _button(body: Json) -> dict[str, Any]:
+    row = object_of(body.get("singleSelectReply"))
+    return {
+        "type": "button_reply",
+        "content": either(body, "selectedDisplayText", "title", "selectedButtonId", "selectedId", "selectedID"),
+        "metadata": {
+            "button_id": either(body, "selectedButtonId", "selectedButtonID", "selectedId", "selectedID")
+            or either(row, "selectedRowId", "selectedRowID")
+        },
+    }
+
+
+READERS: Final[dict[str, Callable[[Json], dict[str, Any]]]] = {
+    "conversation": _text,
+    "extendedTextMessage": _text,
+    "imageMessage": _media("image"),
+    "videoMessage": _media("video"),
+    "ptvMessage": _media("video"),
+    "audioMessage": _media("audio"),
+    "documentMessage": _media("document"),
+    "stickerMessage": _media("sticker"),
+    "locationMessage": _location,
+    "liveLocationMessage": _location,
+    "contactMessage": _contact,
+    "contactsArrayMessage": _contact,
+    "pollCreationMessage": _poll,
+    "pollCreationMessageV2": _poll,
+    "pollCreationMessageV3": _poll,
+    "reactionMessage": _reaction,
+    "buttonsResponseMessage": _button,
+    "listResponseMessage": _button,
+    "templateButtonReplyMessage": _button,
+}
+
+
+# JSON
+
+
+def object_of(value: object) -> Json:
+    """The value if it is an object, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _scalar(value: object) -> int | float | str | None:
+    if isinstance(value, bool) or value is None:
+        return None
+    return value if isinstance(value, int | float) else text_of(value)
+
+
+def text_of(value: object) -> str | None:
+    """A non-empty text that a text column can hold: without NUL, half surrogate pairs replaced."""
+    if not isinstance(value, str) or not value:
+        return None
+    held = value.replace("\x00", "")
+    if not held.isascii():
+        held = held.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return held or None
+
+
+def either(body: Json, *spellings: str) -> str | None:
+    """The first text under one of a key's spellings."""
+    return next((found for name in spellings if (found := text_of(body.get(name)))), None)
