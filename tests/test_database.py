@@ -174,3 +174,16 @@ def test_the_migrations_run_on_a_platform_with_live_rows_and_twice_is_a_no_op(tm
             (tmp_path / "20200101000000_platform.sql").write_text("select 1;")
             stack.apply_migrations()
             assert connection.execute(rows).fetchall() == after
+
+
+def test_ringing_the_bells_of_one_outage_twice_rings_nobody_twice(world: World) -> None:
+    line = world.line(world.company(users=2), session="disconnected")
+    world.behave(line, restart="refused")
+    world.sweep()
+    rung = world.sql(
+        "select public.notify_users(o, 'disconnected', %s, 'x') as told from public.instance_outages o where instance_id = %s",
+        Jsonb(TEXTS),
+        line.id,
+    )
+    assert [row["told"] for row in rung] == [0]
+    assert len(world.bells(line)) == 2
