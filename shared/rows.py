@@ -61,9 +61,10 @@ class RelayTurn(_Answer):
 
 
 class Intake(_Answer):
-    """What became of an event; ``instance`` and ``now`` come with outcome ``look``."""
+    """What became of an event; ``instance`` and ``now`` come with outcome ``look``, ``code`` (a SQLSTATE) with ``failed``."""
 
     outcome: str
+    code: str | None = None
     event_id: int
     instance_id: UUID | None = None
     life: str | None = None

@@ -293,7 +293,7 @@ def _change_row(event: Event) -> dict[str, Any] | None:
         return None
     row = event.change.model_dump()
     if isinstance(event.change, StoreMessage):
-        row["preview"] = preview(event.change.type, event.change.content)
+        row["metadata"]["preview"] = preview(event.change.type, event.change.content)
     return row
 
 

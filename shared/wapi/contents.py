@@ -11,6 +11,8 @@ from typing import Any, Final, TypeAlias
 Json: TypeAlias = Mapping[str, Any]
 
 _MAX_WRAPPERS: Final = 5
+_MAX_ID: Final = 200
+_MAX_NUMBER: Final = 10**18
 
 
 class NoMessageError(Exception):
@@ -32,7 +34,6 @@ _WRAPPERS: Final = (
     "viewOnceMessageV2Extension",
     "documentWithCaptionMessage",
     "deviceSentMessage",
-    "editedMessage",
 )
 
 
@@ -46,6 +47,12 @@ def unwrap(content: Json) -> Json:
             break
         content = inner
     return content
+
+
+def edit_inside(content: Json) -> Json | None:
+    """What an ``editedMessage`` holds, with or without a ``message`` of its own around it; None if there is none."""
+    edited = object_of(unwrap(content).get("editedMessage"))
+    return (object_of(edited.get("message")) or edited) if edited else None
 
 
 def body_of(content: Json) -> tuple[str, Json]:
@@ -120,7 +127,7 @@ def _reaction(body: Json) -> dict[str, Any]:
     return {
         "type": "reaction",
         "content": text_of(body.get("text")) or "",
-        "quoted_message_id": either(object_of(body.get("key")), "id", "ID"),
+        "quoted_message_id": id_of(either(object_of(body.get("key")), "id", "ID")),
     }
 
 
@@ -172,9 +179,25 @@ def _list(value: object) -> list[Any]:
 
 
 def _scalar(value: object) -> int | float | str | None:
+    """A number that JSON can hold, or a text; infinities (``1e999``) are neither."""
     if isinstance(value, bool) or value is None:
         return None
-    return value if isinstance(value, int | float) else text_of(value)
+    if isinstance(value, int | float):
+        return value if abs(value) < _MAX_NUMBER else None  # infinities and NaN are not
+    return text_of(value)
+
+
+def is_true(value: object) -> bool:
+    """A yes, in the spellings it comes in."""
+    return value is True or value in (1, "true", "True", "1")
+
+
+def id_of(value: object) -> str | None:
+    """An id or address: a text (or a number) of a length that an index can hold."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MAX_NUMBER:
+        value = str(value)
+    found = text_of(value)
+    return found if found is not None and len(found) <= _MAX_ID else None
 
 
 def text_of(value: object) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from shared.errors import EventRejected
 from shared.wapi.contents import NoMessageError
-from shared.wapi.messages import Change, is_ack_of_life, is_story, read_ack, read_message
+from shared.wapi.messages import Change, is_ack_of_life, is_echo, is_story, read_ack, read_message
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 64
@@ -143,8 +143,7 @@ def _is_life(kind: Kind, name: str | None, found: dict[str, Any]) -> bool:
         case Kind.CONNECTION:
             return True
         case Kind.MESSAGE:
-            echo = found.get("fromMe") is True and found.get("fromApi") is True
-            return name == "webhookReceived" and not echo and not is_story(found)
+            return name == "webhookReceived" and not is_echo(found) and not is_story(found)
         case Kind.ACK:
             return is_ack_of_life(found)
         case Kind.DISCONNECTION | Kind.OTHER:

@@ -10,27 +10,57 @@ from typing import Any, Final, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.wapi.contents import READERS, Json, NoMessageError, body_of, either, object_of, text_of, unwrap
+from shared.wapi.contents import (
+    READERS,
+    Json,
+    NoMessageError,
+    body_of,
+    edit_inside,
+    either,
+    id_of,
+    is_true,
+    object_of,
+    text_of,
+    unwrap,
+)
 
 _PHONE = re.compile(r"[1-9][0-9]{7,14}")
+_LID = re.compile(r"[0-9]{6,20}@lid")
+_GROUP = re.compile(r"[0-9]{6,25}(-[0-9]{6,15})?@g\.us")
 _MAX_CONTACT_PHONE: Final = 13
-"""LIDs have 14 or 15 digits; a sender with so many is not taken for a phone."""
+"""LIDs have 14 or 15 digits; so many are not taken for a phone."""
 
 
 class _Change(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class StoreMessage(_Change):
+class Who(_Change):
+    """Between whom an event is.
+
+    Attributes:
+        from_me: Sent by the line, not to it.
+        group: The group's address, None in a direct chat.
+        phone: The other side's number in a direct chat, None if the event does not give it; never a LID.
+        lid: The other side's hidden identity (``…@lid``), None if the event does not give it.
+        sender_phone: Who wrote in a group, None if it is not said or was the line.
+        sender_lid: The same one's hidden identity.
+    """
+
+    from_me: bool
+    group: str | None
+    phone: str | None
+    lid: str | None
+    sender_phone: str | None = None
+    sender_lid: str | None = None
+
+
+class StoreMessage(Who):
     """A message to store, once.
 
     Attributes:
         do: Always ``store``.
         message_id: The provider's.
-        from_me: Sent by the line, not to it.
-        group: The group's address, None in a direct chat.
-        phone: The other side's number, None if the event does not give it; never a LID.
-        lid: The other side's hidden identity (``…@lid``), None if the event does not give it.
         contact_name: Of the person or the group.
         contact_picture: Its address.
         type: text, image, video, audio, document, sticker, location, contact, poll, reaction or button_reply.
@@ -44,10 +74,6 @@ class StoreMessage(_Change):
 
     do: str = "store"
     message_id: str
-    from_me: bool
-    group: str | None
-    phone: str | None
-    lid: str | None
     contact_name: str | None
     contact_picture: str | None
     type: str
@@ -67,12 +93,14 @@ class ChangeMessage(_Change):
         message_id: Which message.
         status: Of an ack: sent, delivered, read or error.
         content: Of an edit: the new text.
+        who: Of an edit or deletion: only the message's own side may change it.
     """
 
     do: str
     message_id: str
     status: str | None = None
     content: str | None = None
+    who: Who | None = None
 
 
 Change: TypeAlias = StoreMessage | ChangeMessage
@@ -101,7 +129,7 @@ def read_ack(event: Json) -> ChangeMessage:
     Raises:
         NoMessageError: When it names no message or a status we do not know.
     """
-    message_id = text_of(event.get("messageId"))
+    message_id = id_of(event.get("messageId"))
     status = _ACKS.get(str(event.get("status")).upper())
     if message_id is None or status is None:
         raise NoMessageError("ack_unreadable")
@@ -122,22 +150,24 @@ def read_message(event: Json) -> Change:
     Raises:
         NoMessageError: When it is none.
     """
-    chat_id = text_of(object_of(event.get("chat")).get("id"))
+    chat_id = id_of(object_of(event.get("chat")).get("id"))
     if chat_id is None:
         raise NoMessageError("no_chat")
     if is_story(event):
         raise NoMessageError("story")
     if chat_id.endswith(("@newsletter", "@broadcast")):
         raise NoMessageError("newsletter" if chat_id.endswith("@newsletter") else "broadcast")
-    content = unwrap(object_of(event.get("msgContent")))
-    if change := _change_of_another(content):
+    who = _who(event, chat_id)
+    message_id = id_of(event.get("messageId"))
+    content = object_of(event.get("msgContent"))
+    if change := _change_of_another(content, message_id, who):
         return change
-    message_id = text_of(event.get("messageId"))
     if message_id is None:
         raise NoMessageError("no_message_id")
-    if event.get("messageStubType") is not None or "messageStubType" in content:
+    content = unwrap(content)
+    if event.get("messageStubType") or content.get("messageStubType"):
         raise NoMessageError("stub")
-    return _message(event, chat_id, message_id, content)
+    return _message(event, who, message_id, content)
 
 
 def is_story(event: Json) -> bool:
@@ -146,31 +176,28 @@ def is_story(event: Json) -> bool:
     return isinstance(chat_id, str) and (chat_id == "status" or chat_id.startswith("status@"))
 
 
-def _message(event: Json, chat_id: str, message_id: str, content: Json) -> StoreMessage:
-    from_me = event.get("fromMe") is True
+def is_echo(event: Json) -> bool:
+    """Whether an event echoes what was sent through the API."""
+    return is_true(event.get("fromMe")) and is_true(event.get("fromApi"))
+
+
+def _message(event: Json, who: Who, message_id: str, content: Json) -> StoreMessage:
     sender, chat = object_of(event.get("sender")), object_of(event.get("chat"))
-    is_group = chat_id.endswith("@g.us") or event.get("isGroup") is True
     kind, body = body_of(content)
     read = READERS[kind](body)
     context = object_of(body.get("contextInfo")) or object_of(content.get("messageContextInfo"))
-    metadata = {**read.pop("metadata", {}), "provider_event": event.get("event")}
     name = text_of(sender.get("pushName")) or text_of(sender.get("verifiedBizName"))
-    phone, lid = (None, None) if is_group else _other_side(chat_id, sender, from_me=from_me)
-    if is_group and not from_me:
-        metadata["sender_name"] = name
-        metadata["sender_phone"], metadata["sender_lid"] = _person(sender)
-    if is_group and not chat_id.endswith("@g.us"):
-        chat_id = f"{chat_id}@g.us"
+    metadata = {**read.pop("metadata", {}), "provider_event": event.get("event")}
+    if who.group is not None and not who.from_me:
+        metadata |= {"sender_name": name, "sender_phone": who.sender_phone, "sender_lid": who.sender_lid}
+    is_theirs = who.group is None and not who.from_me
     return StoreMessage(
+        **who.model_dump(),
         message_id=message_id,
-        from_me=from_me,
-        group=chat_id if is_group else None,
-        phone=phone,
-        lid=lid,
-        contact_name=text_of(chat.get("subject")) if is_group else None if from_me else name,
+        contact_name=name if is_theirs else text_of(chat.get("subject")) if who.group is not None else None,
         contact_picture=text_of(chat.get("profilePicture"))
-        or (None if from_me or is_group else text_of(sender.get("profilePicture"))),
-        quoted_message_id=read.pop("quoted_message_id", None) or either(context, "stanzaId", "stanzaID"),
+        or (text_of(sender.get("profilePicture")) if is_theirs else None),
+        quoted_message_id=read.pop("quoted_message_id", None) or id_of(either(context, "stanzaId", "stanzaID")),
         metadata={key: value for key, value in metadata.items() if value is not None},
         **read,
     )
@@ -179,28 +206,48 @@ def _message(event: Json, chat_id: str, message_id: str, content: Json) -> Store
 # Who
 
 
-def _other_side(chat_id: str, sender: Json, *, from_me: bool) -> tuple[str | None, str | None]:
-    """The phone and the LID of the other side of a direct chat; on ``fromMe`` it is only in ``chat.id``."""
-    sender_phone, sender_lid = (None, None) if from_me else _person(sender)
+def _who(event: Json, chat_id: str) -> Who:
+    """Between whom an event is; on ``fromMe`` the other side is only in ``chat.id``.
+
+    Raises:
+        NoMessageError: When the chat is neither a person nor a group.
+    """
+    from_me = is_true(event.get("fromMe"))
+    phone, lid = (None, None) if from_me else _sender(event)
+    group = chat_id if chat_id.endswith("@g.us") else f"{chat_id}@g.us"
+    if chat_id.endswith("@g.us") or (is_true(event.get("isGroup")) and "@" not in chat_id and len(chat_id) > 15):  # noqa: PLR2004 - no phone is so long
+        if not _GROUP.fullmatch(group):
+            raise NoMessageError("chat_unreadable")
+        return Who(from_me=from_me, group=group, phone=None, lid=None, sender_phone=phone, sender_lid=lid)
+    digits = _digits(chat_id)
+    if digits is not None and len(digits) > _MAX_CONTACT_PHONE:
+        chat_id = f"{digits}@lid"  # too long for a phone: a LID without its suffix
     if chat_id.endswith("@lid"):
-        digits = chat_id.removesuffix("@lid")
-        return (sender_phone if sender_phone != digits else None), chat_id
-    phone = _digits(chat_id)
-    if phone is None:
+        if not _LID.fullmatch(chat_id):
+            raise NoMessageError("chat_unreadable")
+        return Who(
+            from_me=from_me, group=None, phone=phone if phone != chat_id.removesuffix("@lid") else None, lid=chat_id
+        )
+    if digits is None:
         raise NoMessageError("chat_unreadable")
-    if sender_lid is not None and phone == sender_lid.removesuffix("@lid"):
-        return sender_phone, sender_lid
-    return phone, sender_lid
+    if lid is not None and digits == lid.removesuffix("@lid"):
+        return Who(from_me=from_me, group=None, phone=phone, lid=lid)
+    return Who(from_me=from_me, group=None, phone=digits, lid=lid)
 
 
-def _person(sender: Json) -> tuple[str | None, str | None]:
-    """A sender's phone, unless it is a LID in disguise, and LID."""
-    raw, lid = text_of(sender.get("id")) or "", text_of(sender.get("senderLid"))
+def _sender(event: Json) -> tuple[str | None, str | None]:
+    """A sender's phone, unless it is a LID in disguise, and LID; nothing if the sender is the line itself."""
+    sender = object_of(event.get("sender"))
+    raw, lid = id_of(sender.get("id")) or "", id_of(sender.get("senderLid"))
     if raw.endswith("@lid"):
-        return None, lid or raw
-    if lid is not None and not lid.endswith("@lid"):
-        lid = f"{lid}@lid"
+        lid = lid or raw
+    if lid is not None:
+        lid = lid if lid.endswith("@lid") else f"{lid}@lid"
+        lid = lid if _LID.fullmatch(lid) else None
     digits = _digits(raw)
+    own = _digits(id_of(event.get("connectedPhone")) or "")
+    if (digits is not None and digits == own) or (lid is not None and lid == id_of(event.get("connectedLid"))):
+        return None, None
     if digits is None or len(digits) > _MAX_CONTACT_PHONE or (lid and digits == lid.removesuffix("@lid")):
         return None, lid
     return digits, lid
@@ -211,22 +258,35 @@ def _digits(address: str) -> str | None:
     return digits if _PHONE.fullmatch(digits) else None
 
 
-def _change_of_another(content: Json) -> ChangeMessage | None:
+# Changes
+
+
+def _change_of_another(content: Json, message_id: str | None, who: Who) -> ChangeMessage | None:
     """An edit or a deletion names the message it changes; every other protocol message is noise."""
+    edit = edit_inside(content)
+    content = unwrap(content) if edit is None else edit
     protocol = object_of(content.get("protocolMessage"))
     if not protocol:
-        return None
-    target = text_of(object_of(protocol.get("key")).get("id")) or either(
-        object_of(protocol.get("key")), "ID", "messageId"
-    )
+        if edit is None:
+            return None
+        # An edit without a protocol message: the event's own id is the message's.
+        return _edit(edit, message_id, who)
+    key = object_of(protocol.get("key"))
+    target = id_of(key.get("id")) or id_of(either(key, "ID", "messageId"))
     kind = protocol.get("type")
     edited = object_of(protocol.get("editedMessage"))
-    if target is not None and (kind in (14, "14", "MESSAGE_EDIT") or (kind is None and edited)):
-        try:
-            name, body = body_of(unwrap(edited))
-        except NoMessageError:
-            raise NoMessageError("edit_unreadable") from None
-        return ChangeMessage(do="edit", message_id=target, content=READERS[name](body).get("content"))
+    if kind in (14, "14", "MESSAGE_EDIT") or (kind is None and edited):
+        return _edit(object_of(edited.get("message")) or edited, target, who)
     if target is not None and not isinstance(kind, bool) and kind in (0, "0", "REVOKE"):
-        return ChangeMessage(do="delete", message_id=target)
+        return ChangeMessage(do="delete", message_id=target, who=who)
     raise NoMessageError("protocol")
+
+
+def _edit(content: Json, target: str | None, who: Who) -> ChangeMessage:
+    if target is None:
+        raise NoMessageError("edit_unreadable")
+    try:
+        name, body = body_of(unwrap(content))
+    except NoMessageError:
+        raise NoMessageError("edit_unreadable") from None
+    return ChangeMessage(do="edit", message_id=target, content=READERS[name](body).get("content"), who=who)

@@ -83,7 +83,8 @@ begin
   set last_event_at = greatest(last_event_at, v_at), bad_since = null
   where id = p_instance.id
     and (last_event_at is null or last_event_at <= v_at - interval '60 seconds' or bad_since is not null
-         or v_result ->> 'outcome' = 'restored' or health_lease_until > p_now);
+         or v_result ->> 'outcome' = 'restored' or health_lease_until > p_now
+         or p_instance.phone_number is distinct from p_phone);
   return v_result;
 end
 $$;
@@ -185,16 +186,26 @@ begin
         jsonb_build_object('event_id', v_event.id), p_now);
     end if;
   else
-    v_result := v_result || jsonb_build_object('life', v_result ->> 'outcome', 'outcome', case
-      when p_change is null then coalesce(p_noise, 'kept')
-      when p_change ->> 'do' = 'store' then public.store_message(v_instance, p_change, v_moment, p_now)
-      else public.change_or_wait(v_event.id, v_instance.id, p_change, v_moment) end);
+    v_result := v_result || jsonb_build_object('life', v_result ->> 'outcome');
+    begin
+      v_result := v_result || jsonb_build_object('outcome', case
+        when p_change is null then coalesce(p_noise, 'kept')
+        when p_change ->> 'do' = 'store' then public.store_message(v_instance, p_change, v_moment, p_now)
+        else public.change_or_wait(v_event.id, v_instance.id, p_change, v_moment) end);
+    exception when others then
+      -- The platform's tables refuse this message (a rule of theirs, a row that has just gone). The event is kept, not
+      -- processed: the same event again tries again. What passes by itself is tried again by the caller.
+      if sqlstate in ('40001', '40P01') or left(sqlstate, 2) in ('53', '57', '58') then
+        raise;
+      end if;
+      v_result := v_result || jsonb_build_object('outcome', 'failed', 'code', sqlstate);
+    end;
   end if;
 
   update public.wapi_webhook_events
   set instance_id = v_instance.id,
       outcome = v_result ->> 'outcome',
-      processed_at = case when v_result ->> 'outcome' <> 'look' then p_now end
+      processed_at = case when v_result ->> 'outcome' not in ('look', 'failed') then p_now end
   where id = v_event.id;
   if p_relay and p_relay_limit > 0 then
     v_result := v_result || jsonb_build_object(

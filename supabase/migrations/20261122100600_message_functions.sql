@@ -60,56 +60,146 @@ as $$
 $$;
 comment on function public.find_message is 'The message with a provider''s id, within one line.';
 
-create or replace function public.change_message(p_message uuid, p_change jsonb, p_moment timestamptz)
+create or replace function public.message_rank(p_status text)
+returns integer
+language sql immutable security invoker set search_path = ''
+as $$
+  select case p_status when 'sent' then 1 when 'delivered' then 2 when 'read' then 3 else 0 end;
+$$;
+comment on function public.message_rank is 'How far an outgoing message has come: pending, sent, delivered, read.';
+
+create or replace function public.refresh_last_message(p_conversation uuid)
+returns void
+language sql volatile security invoker set search_path = ''
+as $$
+  -- By moment; within one second the greater id is the later one: the same end for every order of arrival.
+  update public.wapi_conversations c
+  set last_message_at = m."timestamp", last_message_from_me = m.from_me,
+      last_message_content = coalesce(nullif(m.content, ''), m.metadata ->> 'preview', '')
+  from (
+    select "timestamp", from_me, content, metadata from public.wapi_messages
+    where conversation_id = p_conversation
+    order by "timestamp" desc, message_id collate "C" desc nulls last limit 1
+  ) m
+  where c.id = p_conversation;
+$$;
+comment on function public.refresh_last_message is 'What a list of conversations shows: the last message, by its moment.';
+
+create or replace function public.change_message(p_message public.wapi_messages, p_change jsonb, p_moment timestamptz)
 returns text
 language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
-  v_message public.wapi_messages;
+  v_acks jsonb := coalesce(p_message.metadata -> 'acks', '{}');
+  v_best text;
+  v_error_at timestamptz;
+  v_delivered_at timestamptz;
   v_versions jsonb;
-  v_content text;
 begin
-  select * into v_message from public.wapi_messages where id = p_message for update;
   if p_change ->> 'do' = 'ack' then
-    -- Forward only; error is an end of its own, reached before delivery. What came in has no ack.
-    update public.wapi_messages m
-    set status = p_change ->> 'status'
-    where m.id = p_message and m.from_me
-      and case p_change ->> 'status'
-        when 'sent' then coalesce(m.status, 'pending') = 'pending'
-        when 'delivered' then coalesce(m.status, 'pending') in ('pending', 'sent')
-        when 'read' then coalesce(m.status, 'pending') in ('pending', 'sent', 'delivered')
-        when 'error' then coalesce(m.status, 'pending') in ('pending', 'sent')
-        else false end;
+    -- What came in has no ack.
+    if not p_message.from_me then
+      return 'not_newer';
+    end if;
+    -- Forward only. ERROR is an end of its own: it counts unless a delivery came before it, by their moments.
+    v_best := coalesce(v_acks ->> 'best', nullif(p_message.status, 'error'), 'pending');
+    if public.message_rank(p_change ->> 'status') > public.message_rank(v_best) then
+      v_best := p_change ->> 'status';
+    end if;
+    v_error_at := least((v_acks ->> 'error_at')::timestamptz, case p_change ->> 'status' when 'error' then p_moment end);
+    v_delivered_at := least((v_acks ->> 'delivered_at')::timestamptz,
+      case when p_change ->> 'status' in ('delivered', 'read') then p_moment end);
+    update public.wapi_messages
+    set status = case when v_error_at is not null and (v_delivered_at is null or v_error_at <= v_delivered_at)
+          then 'error' else v_best end,
+        metadata = coalesce(metadata, '{}') || jsonb_build_object('acks',
+          jsonb_strip_nulls(jsonb_build_object('best', v_best, 'error_at', v_error_at, 'delivered_at', v_delivered_at)))
+    where id = p_message.id
+      and (status is distinct from v_best or v_error_at is not null
+        or v_delivered_at is distinct from (v_acks ->> 'delivered_at')::timestamptz);
     return case when found then 'applied' else 'not_newer' end;
   elsif p_change ->> 'do' = 'delete' then
     update public.wapi_messages
-    set metadata = coalesce(metadata, '{}') || jsonb_build_object('deleted', true, 'deleted_at', p_moment)
-    where id = p_message and coalesce(metadata ->> 'deleted', '') <> 'true';
-    return case when found then 'applied' else 'not_newer' end;
+    set metadata = coalesce(metadata, '{}')
+      || jsonb_build_object('deleted', true, 'deleted_at', least((metadata ->> 'deleted_at')::timestamptz, p_moment))
+    where id = p_message.id;
+    return 'applied';
   end if;
 
-  -- An edit: every version once, by its moment; the newest is the text.
-  select jsonb_agg(v order by (v ->> 'at')::timestamptz, v ->> 'content') into v_versions
+  -- An edit: the message's own text first, then every version by its moment; the last one is the text.
+  select jsonb_agg(v order by (v ->> 'at')::timestamptz nulls first, v ->> 'content') into v_versions
   from (
     select jsonb_array_elements(coalesce(
-      v_message.metadata -> 'versions',
-      jsonb_build_array(jsonb_build_object('at', v_message."timestamp", 'content', v_message.content)))) as v
+      p_message.metadata -> 'versions',
+      jsonb_build_array(jsonb_build_object('at', null, 'content', p_message.content)))) as v
     union
     select jsonb_build_object('at', p_moment, 'content', p_change -> 'content')
   ) as versions;
-  v_content := v_versions -> -1 ->> 'content';
   update public.wapi_messages
-  set content = v_content, metadata = coalesce(metadata, '{}') || jsonb_build_object('edited', true, 'versions', v_versions)
-  where id = p_message;
-  update public.wapi_conversations c
-  set last_message_content = v_content
-  where c.id = v_message.conversation_id and c.last_message_at = v_message."timestamp"
-    and c.last_message_content is not distinct from v_message.content;
+  set content = v_versions -> -1 ->> 'content',
+      metadata = coalesce(metadata, '{}') || jsonb_build_object('edited', true, 'versions', v_versions)
+  where id = p_message.id;
+  perform public.refresh_last_message(p_message.conversation_id);
   return 'applied';
 end
 $$;
 comment on function public.change_message is 'An ack (forward only), an edit (the old texts stay in metadata.versions) or a deletion (a mark).';
+
+create or replace function public.may_change(p_instance uuid, p_message public.wapi_messages, p_change jsonb)
+returns boolean
+language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_who constant jsonb := p_change -> 'who';
+  v_jid text;
+  v_phone text := v_who ->> 'phone';
+begin
+  if p_change ->> 'do' = 'ack' then
+    return true;
+  end if;
+  select remote_jid into v_jid from public.wapi_conversations where id = p_message.conversation_id;
+  if v_who ->> 'group' is not null then
+    -- In a group its administrators may delete; nobody else may edit.
+    return v_jid = v_who ->> 'group' and (p_change ->> 'do' = 'delete' or (
+      p_message.from_me = (v_who ->> 'from_me')::boolean and (
+        p_message.from_me
+        or coalesce(p_message.metadata ->> 'sender_phone' = v_who ->> 'sender_phone', false)
+        or coalesce(p_message.metadata ->> 'sender_lid' = v_who ->> 'sender_lid', false))));
+  end if;
+  if v_phone is null then
+    select phone into v_phone from public.wapi_contact_lids where instance_id = p_instance and lid = v_who ->> 'lid';
+  end if;
+  return p_message.from_me = (v_who ->> 'from_me')::boolean
+    and (coalesce(v_jid = v_phone || '@s.whatsapp.net', false) or coalesce(v_jid = v_who ->> 'lid', false));
+end
+$$;
+comment on function public.may_change is 'Whether who sent an edit or deletion is the message''s own side, in its own conversation.';
+
+create or replace function public.apply_waiting(p_instance uuid, p_message_id text)
+returns void
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_waiting record;
+  v_message public.wapi_messages;
+begin
+  for v_waiting in
+    select id, change, public.moment_of_event(moment, received_at) as moment
+    from public.wapi_webhook_events
+    where instance_id = p_instance and message_id = p_message_id and outcome = 'waiting'
+    order by id
+    for update
+  loop
+    select * into v_message from public.find_message(p_instance, p_message_id) order by from_me desc limit 1;
+    update public.wapi_webhook_events
+    set outcome = case when public.may_change(p_instance, v_message, v_waiting.change)
+          then public.change_message(v_message, v_waiting.change, v_waiting.moment) else 'not_theirs' end,
+        change = null
+    where id = v_waiting.id;
+  end loop;
+end
+$$;
+comment on function public.apply_waiting is 'What waited for a message that is there now.';
 
 create or replace function public.merge_conversations(p_from uuid, p_into uuid)
 returns void
@@ -122,7 +212,15 @@ begin
   perform 1 from public.wapi_conversations where id in (p_from, p_into) order by id for update;
   select * into v_from from public.wapi_conversations where id = p_from;
 
-  -- What both have is one message; it was counted twice.
+  -- What both have is one message, with what either knows of it; it was counted twice.
+  update public.wapi_messages i
+  set status = case when public.message_rank(f.status) > public.message_rank(i.status) or i.status is null
+        then f.status else i.status end,
+      content = case when f.metadata ? 'versions' and not coalesce(i.metadata ? 'versions', false)
+        then f.content else i.content end,
+      metadata = coalesce(f.metadata, '{}') || coalesce(i.metadata, '{}')
+  from public.wapi_messages f
+  where f.conversation_id = p_from and i.conversation_id = p_into and f.message_id = i.message_id;
   with twins as (
     delete from public.wapi_messages f
     using public.wapi_messages i
@@ -137,31 +235,31 @@ begin
       contact_name = coalesce(nullif(i.contact_name, ''), v_from.contact_name),
       contact_picture = coalesce(i.contact_picture, v_from.contact_picture),
       lead_id = coalesce(i.lead_id, v_from.lead_id),
-      last_message_at = greatest(i.last_message_at, v_from.last_message_at),
-      last_message_content = case when v_from.last_message_at > i.last_message_at or i.last_message_at is null
-        then v_from.last_message_content else i.last_message_content end,
-      last_message_from_me = case when v_from.last_message_at > i.last_message_at or i.last_message_at is null
-        then v_from.last_message_from_me else i.last_message_from_me end
+      bot_enabled = coalesce(i.bot_enabled, true) and coalesce(v_from.bot_enabled, true)
   where i.id = p_into;
+  perform public.refresh_last_message(p_into);
   delete from public.wapi_conversations where id = p_from;
 end
 $$;
 comment on function public.merge_conversations is 'Two conversations with one person become one: no message lost, none twice, unread counts added.';
 
-create or replace function public.learn_lid(p_instance uuid, p_lid text, p_phone text)
+create or replace function public.learn_lid(p_instance uuid, p_lid text, p_phone text, p_moment timestamptz)
 returns void
 language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
-  v_known text;
+  v_known public.wapi_contact_lids;
   v_by_lid uuid;
   v_by_phone uuid;
 begin
   perform public.lock_name(p_instance, p_lid);
-  select phone into v_known from public.wapi_contact_lids where instance_id = p_instance and lid = p_lid;
-  if v_known is distinct from p_phone then
-    insert into public.wapi_contact_lids (instance_id, lid, phone) values (p_instance, p_lid, p_phone)
-    on conflict (instance_id, lid) do update set phone = excluded.phone, learned_at = now();
+  select * into v_known from public.wapi_contact_lids where instance_id = p_instance and lid = p_lid;
+  if v_known.phone is distinct from p_phone then
+    if v_known.learned_at > p_moment then
+      return;  -- an old event does not undo a newer one
+    end if;
+    insert into public.wapi_contact_lids (instance_id, lid, phone, learned_at) values (p_instance, p_lid, p_phone, p_moment)
+    on conflict (instance_id, lid) do update set phone = excluded.phone, learned_at = excluded.learned_at;
   end if;
   select id into v_by_lid from public.wapi_conversations where instance_id = p_instance and remote_jid = p_lid;
   if not found then
@@ -201,14 +299,16 @@ declare
   v_group constant text := p_message ->> 'group';
   v_phone text := p_message ->> 'phone';
   v_jid text;
-  v_twin record;
+  v_twin text;
   v_conversation public.wapi_conversations;
-  v_stored uuid;
-  v_waiting record;
+  v_outcome text := 'already_stored';
 begin
+  if p_message ->> 'sender_lid' is not null and p_message ->> 'sender_phone' is not null then
+    perform public.learn_lid(p_instance.id, p_message ->> 'sender_lid', p_message ->> 'sender_phone', p_moment);
+  end if;
   if v_lid is not null then
     if v_phone is not null then
-      perform public.learn_lid(p_instance.id, v_lid, v_phone);
+      perform public.learn_lid(p_instance.id, v_lid, v_phone, p_moment);
     else
       perform public.lock_name(p_instance.id, v_lid);
       select phone into v_phone from public.wapi_contact_lids where instance_id = p_instance.id and lid = v_lid;
@@ -225,10 +325,10 @@ begin
     where case when v_phone is null then c.remote_jid like '%@s.whatsapp.net' else c.remote_jid like '%@lid' end
     limit 1;
     if found and v_phone is null and v_lid is not null then
-      v_phone := split_part(v_twin.remote_jid, '@', 1);
-      perform public.learn_lid(p_instance.id, v_lid, v_phone);
+      v_phone := split_part(v_twin, '@', 1);
+      perform public.learn_lid(p_instance.id, v_lid, v_phone, p_moment);
     elsif found and v_phone is not null then
-      perform public.learn_lid(p_instance.id, v_twin.remote_jid, v_phone);
+      perform public.learn_lid(p_instance.id, v_twin, v_phone, p_moment);
     end if;
   end if;
 
@@ -238,53 +338,40 @@ begin
   on conflict (instance_id, remote_jid) do update set remote_jid = excluded.remote_jid  -- takes the row's lock
   returning * into v_conversation;
 
-  if exists (select from public.wapi_messages where conversation_id = v_conversation.id and message_id = v_id) then
-    update public.wapi_messages set status = 'sent'
-    where conversation_id = v_conversation.id and message_id = v_id and v_from_me and status = 'pending';
-    return 'already_stored';
+  if not exists (select from public.wapi_messages where conversation_id = v_conversation.id and message_id = v_id) then
+    begin
+      insert into public.wapi_messages
+        (conversation_id, message_id, from_me, message_type, content, media_url, media_key, media_direct_path, status,
+         "timestamp", company_id, metadata, quoted_message_id)
+      values
+        (v_conversation.id, v_id, v_from_me, p_message ->> 'type', p_message ->> 'content', p_message ->> 'media_url',
+         p_message ->> 'media_key', p_message ->> 'media_direct_path', case when v_from_me then 'sent' else 'received' end,
+         p_moment, p_instance.company_id, p_message -> 'metadata', p_message ->> 'quoted_message_id');
+      v_outcome := 'stored';
+    exception when unique_violation then
+      null;  -- the platform's own writer was faster
+    end;
   end if;
-  begin
-    insert into public.wapi_messages
-      (conversation_id, message_id, from_me, message_type, content, media_url, media_key, media_direct_path, status,
-       "timestamp", company_id, metadata, quoted_message_id)
-    values
-      (v_conversation.id, v_id, v_from_me, p_message ->> 'type', p_message ->> 'content', p_message ->> 'media_url',
-       p_message ->> 'media_key', p_message ->> 'media_direct_path', case when v_from_me then 'sent' else 'received' end,
-       p_moment, p_instance.company_id, p_message -> 'metadata', p_message ->> 'quoted_message_id')
-    returning id into v_stored;
-  exception when unique_violation then
-    return 'already_stored';  -- the platform's own writer was faster
-  end;
 
-  -- Order is by moment, never by arrival; within one second the greater id is the later one, for every order of arrival.
-  update public.wapi_conversations c
-  set unread_count = coalesce(c.unread_count, 0) + case when v_from_me then 0 else 1 end,
-      contact_name = case
-        when coalesce(c.contact_name, '') = '' then p_message ->> 'contact_name' else c.contact_name end,
-      contact_picture = coalesce(c.contact_picture, p_message ->> 'contact_picture'),
-      company_id = coalesce(c.company_id, p_instance.company_id)
-  where c.id = v_conversation.id;
-  update public.wapi_conversations c
-  set last_message_at = p_moment, last_message_content = p_message ->> 'preview', last_message_from_me = v_from_me,
-      contact_picture = coalesce(p_message ->> 'contact_picture', c.contact_picture)
-  where c.id = v_conversation.id
-    and (c.last_message_at is null or c.last_message_at < p_moment
-      or (c.last_message_at = p_moment and not exists (
-        select from public.wapi_messages m
-        where m.conversation_id = c.id and m."timestamp" = p_moment and m.message_id > v_id collate "C")));
-
-  for v_waiting in
-    select id, change, public.moment_of_event(moment, received_at) as moment
-    from public.wapi_webhook_events
-    where instance_id = p_instance.id and message_id = v_id and outcome = 'waiting'
-    order by id
-    for update
-  loop
-    update public.wapi_webhook_events
-    set outcome = public.change_message(v_stored, v_waiting.change, v_waiting.moment), change = null
-    where id = v_waiting.id;
-  end loop;
-  return 'stored';
+  if v_outcome = 'stored' then
+    update public.wapi_conversations c
+    set unread_count = coalesce(c.unread_count, 0) + case when v_from_me then 0 else 1 end,
+        contact_name = case
+          when coalesce(c.contact_name, '') = '' then p_message ->> 'contact_name' else c.contact_name end,
+        contact_picture = case
+          when c.last_message_at > p_moment then coalesce(c.contact_picture, p_message ->> 'contact_picture')
+          else coalesce(p_message ->> 'contact_picture', c.contact_picture) end,
+        company_id = coalesce(c.company_id, p_instance.company_id)
+    where c.id = v_conversation.id;
+    if v_conversation.last_message_at is null or v_conversation.last_message_at <= p_moment then
+      perform public.refresh_last_message(v_conversation.id);
+    end if;
+  else
+    update public.wapi_messages set status = 'sent'
+    where conversation_id = v_conversation.id and message_id = v_id and v_from_me and coalesce(status, 'pending') = 'pending';
+  end if;
+  perform public.apply_waiting(p_instance.id, v_id);
+  return v_outcome;
 end
 $$;
 comment on function public.store_message is
@@ -295,30 +382,43 @@ returns text
 language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
-  v_message uuid;
+  v_message public.wapi_messages;
 begin
   perform public.lock_name(p_instance, p_change ->> 'message_id');
-  select id into v_message from public.find_message(p_instance, p_change ->> 'message_id') order by from_me desc limit 1;
-  if found then
-    return public.change_message(v_message, p_change, p_moment);
+  select * into v_message from public.find_message(p_instance, p_change ->> 'message_id') order by from_me desc limit 1;
+  if not found then
+    update public.wapi_webhook_events set message_id = p_change ->> 'message_id', change = p_change where id = p_event;
+    return 'waiting';
   end if;
-  update public.wapi_webhook_events set message_id = p_change ->> 'message_id', change = p_change where id = p_event;
-  return 'waiting';
+  perform public.apply_waiting(p_instance, p_change ->> 'message_id');
+  select * into v_message from public.wapi_messages where id = v_message.id for update;
+  if not public.may_change(p_instance, v_message, p_change) then
+    return 'not_theirs';
+  end if;
+  return public.change_message(v_message, p_change, p_moment);
 end
 $$;
 comment on function public.change_or_wait is 'An ack, edit or deletion: done now, or when its message comes.';
 
 revoke execute on function public.lock_name(uuid, text) from public, anon, authenticated;
 revoke execute on function public.find_message(uuid, text, boolean) from public, anon, authenticated;
-revoke execute on function public.change_message(uuid, jsonb, timestamptz) from public, anon, authenticated;
+revoke execute on function public.message_rank(text) from public, anon, authenticated;
+revoke execute on function public.refresh_last_message(uuid) from public, anon, authenticated;
+revoke execute on function public.change_message(public.wapi_messages, jsonb, timestamptz) from public, anon, authenticated;
+revoke execute on function public.may_change(uuid, public.wapi_messages, jsonb) from public, anon, authenticated;
+revoke execute on function public.apply_waiting(uuid, text) from public, anon, authenticated;
 revoke execute on function public.merge_conversations(uuid, uuid) from public, anon, authenticated;
-revoke execute on function public.learn_lid(uuid, text, text) from public, anon, authenticated;
+revoke execute on function public.learn_lid(uuid, text, text, timestamptz) from public, anon, authenticated;
 revoke execute on function public.store_message(public.wapi_instances, jsonb, timestamptz, timestamptz) from public, anon, authenticated;
 revoke execute on function public.change_or_wait(bigint, uuid, jsonb, timestamptz) from public, anon, authenticated;
 grant execute on function public.lock_name(uuid, text) to service_role;
 grant execute on function public.find_message(uuid, text, boolean) to service_role;
-grant execute on function public.change_message(uuid, jsonb, timestamptz) to service_role;
+grant execute on function public.message_rank(text) to service_role;
+grant execute on function public.refresh_last_message(uuid) to service_role;
+grant execute on function public.change_message(public.wapi_messages, jsonb, timestamptz) to service_role;
+grant execute on function public.may_change(uuid, public.wapi_messages, jsonb) to service_role;
+grant execute on function public.apply_waiting(uuid, text) to service_role;
 grant execute on function public.merge_conversations(uuid, uuid) to service_role;
-grant execute on function public.learn_lid(uuid, text, text) to service_role;
+grant execute on function public.learn_lid(uuid, text, text, timestamptz) to service_role;
 grant execute on function public.store_message(public.wapi_instances, jsonb, timestamptz, timestamptz) to service_role;
 grant execute on function public.change_or_wait(bigint, uuid, jsonb, timestamptz) to service_role;
