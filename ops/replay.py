@@ -12,6 +12,7 @@ from pathlib import Path
 
 from shared.errors import LineRecoveryError, StoreError
 from shared.intake import deliver
+from shared.relay import IN_REQUEST
 from shared.service import Service
 from shared.settings import IntakeSettings, load_settings
 from shared.undelivered import read_undelivered
@@ -41,6 +42,8 @@ async def replay(log: str, settings: IntakeSettings) -> int:
             failed += 1
             print(f"{short}  not delivered: {error}")  # noqa: T201 - see above
         else:
+            if service.relay is not None and intake.relay is not None:
+                await service.relay.forward(intake.relay, service.store, within=IN_REQUEST)
             delivered += 1
             print(f"{short}  {intake.outcome}")  # noqa: T201 - see above
     print(f"{delivered} delivered, {failed} not")  # noqa: T201 - see above

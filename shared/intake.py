@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 LOOK_WITHIN: Final = timedelta(seconds=2)
 """The provider waits for our answer while we look."""
-PATIENCE: Final = timedelta(seconds=4)
-_RETRY_AFTER_SECONDS: Final = (0.1, 0.3, 0.6, 1.0)
+PATIENCE: Final = timedelta(seconds=8)
+"""For an event as a whole: its turn, its calls, its look and all tries."""
+_ONE_TRY: Final = timedelta(seconds=4)
+_RETRY_AFTER_SECONDS: Final = (0.1, 0.3, 0.6, 1.0, 1.5)
 
 _turns = Turns()
 
@@ -53,11 +55,18 @@ async def take_event(
     """
     event = parse_event(body)
     try:
-        async with _turns.of(event.external_id or ""):
-            return await deliver(event, store, provider, settings=settings, relay=relay)
-    except StoreUnavailable:
+        async with asyncio.timeout(PATIENCE.total_seconds()), _turns.of(event.external_id or ""):
+            intake = await deliver(event, store, provider, settings=settings, relay=relay)
+    except TimeoutError:
+        log_undelivered(event, settings.event_log_key)
+        raise StoreUnavailable("event", "no answer in time") from None
+    except Exception:
+        # Whatever it was, the provider may not send it again.
         log_undelivered(event, settings.event_log_key)
         raise
+    if relay is not None and intake.relay is not None:
+        await relay.forward(intake.relay, store, within=IN_REQUEST)
+    return intake
 
 
 async def deliver(
@@ -79,11 +88,9 @@ async def deliver(
     intake = await _patiently(
         lambda: store.receive_event(event, restart_quiet_seconds=quiet, relay=goes_on, relay_now=goes_now)
     )
-    turn = intake.relay
     if intake.outcome == "look":
-        intake = await _settle(intake, store, provider, settings)
-    if relay is not None and turn is not None:
-        await relay.forward(turn, store, within=IN_REQUEST)
+        settled = await _settle(intake, store, provider, settings)
+        intake = settled.model_copy(update={"relay": intake.relay})
     logs.info(
         "event.taken",
         event=event.name,
@@ -94,6 +101,8 @@ async def deliver(
         life=intake.life,
         told=intake.told,
     )
+    if intake.outcome == "failed":
+        logs.error("event.not_applied", event_id=intake.event_id, instance=intake.instance_id, code=intake.code)
     warn_if_nobody_heard(intake.told, intake.instance_id)
     return intake
 
@@ -123,15 +132,14 @@ async def _settle(intake: Intake, store: Store, provider: Callable[[], Provider]
 
 
 async def _patiently(call: Callable[[], Awaitable[Intake]]) -> Intake:
-    """Try while the database is away, for four seconds: a disconnection's two calls take eight at most."""
-    try:
-        async with asyncio.timeout(PATIENCE.total_seconds()):
-            for wait in _RETRY_AFTER_SECONDS:
-                try:
-                    return await call()
-                except StoreUnavailable as error:
-                    logs.warning("store.retried", operation=error.operation, code=error.code)
-                    await asyncio.sleep(wait)
-            return await call()
-    except TimeoutError:
-        raise StoreUnavailable("event", "no answer in time") from None
+    """Try again while the database is away; the patience of the whole event ends it."""
+    for wait in _RETRY_AFTER_SECONDS:
+        try:
+            async with asyncio.timeout(_ONE_TRY.total_seconds()):
+                return await call()
+        except StoreUnavailable as error:
+            logs.warning("store.retried", operation=error.operation, code=error.code)
+        except TimeoutError:
+            logs.warning("store.retried", operation="event", code="timeout")
+        await asyncio.sleep(wait)
+    return await call()

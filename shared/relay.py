@@ -7,25 +7,42 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 import httpx
 
 from shared import logs
 from shared.errors import StoreError
-from shared.store import TURN_SECONDS
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from shared.rows import RelayTurn
+    from shared.rows import RelayEvent, RelayTurn
     from shared.store import Store
 
 IN_REQUEST: Final = timedelta(seconds=2)
+_IN_SWEEP: Final = timedelta(seconds=20)
+_POST: Final = timedelta(seconds=10)
+_RECORD: Final = timedelta(seconds=2)
+_REFUSALS: Final = 5
+"""Refused so often, an event is given up when it is ten minutes old: the others of its line wait behind it."""
+_NOT_WANTED: Final = (400, 413, 415, 422)
+"""About the event; any other error is about the handler, which may be back later."""
 _BREAKS_AFTER: Final = 5
-_BREAK: Final = timedelta(seconds=30)
+_FIRST_BREAK: Final = timedelta(seconds=30)
+_LONGEST_BREAK: Final = timedelta(minutes=10)
 _LINES_AT_ONCE: Final = 8
 _BACKLOG_LINES: Final = 500
+
+
+class _Answer(Enum):
+    """What the handler made of an event."""
+
+    TAKEN = auto()
+    REFUSED = auto()
+    """It is there, and does not want this event."""
+    FAILED = auto()
 
 
 class Relay:
@@ -42,11 +59,13 @@ class Relay:
         self._url = url
         self.with_connections = with_connections
         self._failures = 0
+        self._break = _FIRST_BREAK
         self._broken_until = 0.0
+        self._usually_takes = 0.0
 
     @property
     def is_closed(self) -> bool:
-        """Whether requests may try: after five failures in a row not for half a minute."""
+        """Whether requests may try: not for a while after failures in a row, longer each time."""
         return asyncio.get_running_loop().time() >= self._broken_until
 
     async def forward(self, turn: RelayTurn, store: Store, *, within: timedelta) -> int:
@@ -55,27 +74,43 @@ class Relay:
         Args:
             turn: The right to forward this line's events now.
             store: Where they are marked.
-            within: For all of it; what is left stays marked.
+            within: For the forwarding; what is left stays marked. Recording it may take two seconds more.
 
         Returns:
             How many were forwarded.
         """
         clock = asyncio.get_running_loop().time
-        deadline = clock() + min(within.total_seconds(), TURN_SECONDS / 2)
+        deadline = clock() + within.total_seconds()
         forwarded = 0
         current: RelayTurn | None = turn
         try:
             while current is not None:
                 done: list[int] = []
+                refused: RelayEvent | None = None
                 for event in current.events:
-                    if not await self._post(event.body, deadline):
+                    if (done or forwarded) and not self._fits(deadline - clock()):
+                        break
+                    answer = await self._post(event.body, deadline)
+                    if answer is _Answer.REFUSED:
+                        refused = event
+                    if answer is not _Answer.TAKEN:
                         break
                     done.append(event.id)
                 forwarded += len(done)
-                more = len(done) == len(current.events) and clock() < deadline
-                current = await store.finish_relay(current, done, more=more)
+                if refused is not None and refused.attempts + 1 >= _REFUSALS:
+                    logs.error("relay.refused", event_id=refused.id, attempts=refused.attempts + 1)
+                all_taken = len(done) == len(current.events)
+                async with asyncio.timeout(_RECORD.total_seconds()):
+                    current = await store.finish_relay(
+                        current,
+                        done,
+                        refused=refused.id if refused else None,
+                        more=all_taken and self._fits(deadline - clock()),
+                    )
         except StoreError as error:  # the turn ends by itself, and these events come once more
             logs.warning("relay.not_recorded", operation=error.operation, code=error.code)
+        except TimeoutError:
+            logs.warning("relay.not_recorded", operation="finish_relay", code="timeout")
         return forwarded
 
     async def forward_backlog(self, store: Store, *, deadline: float) -> int:
@@ -98,7 +133,8 @@ class Relay:
                     turn = await store.claim_relay(line)
                     if turn is None:
                         break
-                    done = await self.forward(turn, store, within=timedelta(seconds=deadline - clock()))
+                    within = min(_IN_SWEEP, timedelta(seconds=deadline - clock()))
+                    done = await self.forward(turn, store, within=within)
                     forwarded += done
                     if not done:
                         break
@@ -109,32 +145,47 @@ class Relay:
             logs.info("relay.caught_up", lines=len(lines), forwarded=forwarded)
         return forwarded
 
-    async def _post(self, body: str, deadline: float) -> bool:
+    def _fits(self, seconds_left: float) -> bool:
+        """Whether a POST would end in time: one that is cut has been delivered, and is delivered again."""
+        return seconds_left > max(0.2, 2 * self._usually_takes)
+
+    async def _post(self, body: str, deadline: float) -> _Answer:
+        clock = asyncio.get_running_loop().time
         request = self._http.build_request(
             "POST",
             self._url.get_secret_value(),
             content=body.encode(),
             headers={"Content-Type": "application/json"},
         )
+        began = clock()
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(min(deadline, began + _POST.total_seconds())):
                 response = await self._http.send(request, stream=True, follow_redirects=False)
                 await response.aclose()
-            problem = None if response.is_success else f"http_{response.status_code}"
         except TimeoutError:
-            problem = "timeout"
+            return self._failed("timeout")
         except (httpx.HTTPError, OSError) as error:
-            problem = type(error).__name__
-        self._note(problem)
-        return problem is None
+            return self._failed(type(error).__name__)
+        self._usually_takes = max(clock() - began, 0.9 * self._usually_takes)
+        if response.status_code in _NOT_WANTED:
+            self._alive()
+            logs.warning("relay.failed", problem=f"http_{response.status_code}", in_a_row=0)
+            return _Answer.REFUSED
+        if not response.is_success:
+            return self._failed(f"http_{response.status_code}")
+        self._alive()
+        return _Answer.TAKEN
 
-    def _note(self, problem: str | None) -> None:
-        if problem is None:
-            self._failures = 0
-            return
+    def _alive(self) -> None:
+        self._failures = 0
+        self._break = _FIRST_BREAK
+
+    def _failed(self, problem: str) -> _Answer:
         self._failures += 1
         logs.warning("relay.failed", problem=problem, in_a_row=self._failures)
         if self._failures >= _BREAKS_AFTER:
             self._failures = 0
-            self._broken_until = asyncio.get_running_loop().time() + _BREAK.total_seconds()
-            logs.error("relay.broken", seconds=_BREAK.total_seconds())
+            self._broken_until = asyncio.get_running_loop().time() + self._break.total_seconds()
+            logs.error("relay.broken", seconds=self._break.total_seconds())
+            self._break = min(2 * self._break, _LONGEST_BREAK)
+        return _Answer.FAILED

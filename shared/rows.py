@@ -50,6 +50,7 @@ class RelayEvent(_Answer):
 
     id: int
     body: str
+    attempts: int = 0
 
 
 class RelayTurn(_Answer):
@@ -61,7 +62,7 @@ class RelayTurn(_Answer):
 
 
 class Intake(_Answer):
-    """What became of an event; ``instance`` and ``now`` come with outcome ``look``, ``code`` (a SQLSTATE) with ``failed``."""
+    """What became of an event: ``instance`` and ``now`` come with ``look``, ``code`` (a SQLSTATE) with ``failed``."""
 
     outcome: str
     code: str | None = None

@@ -33,8 +33,8 @@ _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 _ATTEMPTS: Final = 4
 _CALL_SECONDS: Final = 20
 EVENTS_A_TURN: Final = 20
-TURN_SECONDS: Final = 10
-"""A turn to forward a line's events is longer than a request may take; after a crash somebody else goes on then."""
+TURN_SECONDS: Final = 30
+"""A turn to forward a line's events is longer than its holder may take; after a crash somebody else goes on then."""
 # SQLSTATE classes: connection, resources, operator, system; PostgREST: no connection, no schema cache, pool.
 _UNAVAILABLE: Final = ("08", "53", "57", "58", "PGRST000", "PGRST001", "PGRST002", "PGRST003")
 
@@ -227,12 +227,22 @@ class Store:
         arguments = {"p_line": line, "p_limit": EVENTS_A_TURN, "p_seconds": TURN_SECONDS}
         return self._turn("claim_relay", await self._call("claim_relay", arguments))
 
-    async def finish_relay(self, turn: RelayTurn, done: list[int], *, more: bool) -> RelayTurn | None:
-        """Mark what was forwarded; with ``more`` go on with what waits now, else give the turn back."""
+    async def finish_relay(
+        self, turn: RelayTurn, done: list[int], *, refused: int | None, more: bool
+    ) -> RelayTurn | None:
+        """Mark what was forwarded; with ``more`` go on with what waits now, else give the turn back.
+
+        Args:
+            turn: The one that ends or goes on.
+            done: Events that were forwarded.
+            refused: The event that the handler did not want, if one; after ten minutes of that it is given up.
+            more: Go on with what waits now.
+        """
         arguments = {
             "p_line": turn.line,
             "p_token": str(turn.token),
             "p_done": done,
+            "p_refused": refused,
             "p_more": more,
             "p_limit": EVENTS_A_TURN,
             "p_seconds": TURN_SECONDS,

@@ -73,12 +73,17 @@ def read_undelivered(log: str, key: SecretStr) -> Iterator[Undelivered]:
         fernet = Fernet(key.get_secret_value())
     except ValueError:
         raise UndeliveredUnreadable("EVENT_LOG_KEY is no Fernet key") from None
-    lines: dict[str, dict[int, dict[str, Any]]] = {}
+    sealings: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
     for line in _facts(log):
         if line.get("message") == FACT and isinstance(line.get("event_key"), str):
-            lines.setdefault(line["event_key"], {})[line.get("part") or 0] = line
-    for event_key, parts in lines.items():
-        yield _unseal(event_key, parts, fernet)
+            # One event may have been sealed more than once, each time differently.
+            sealing = sealings.setdefault((str(line.get("received_at")), line["event_key"]), {})
+            sealing[line.get("part") or 0] = line
+    read: dict[str, Undelivered] = {}
+    for (_, event_key), parts in sorted(sealings.items()):  # an export may be newest first
+        if event_key not in read or read[event_key].event is None:
+            read[event_key] = _unseal(event_key, parts, fernet)
+    yield from read.values()
 
 
 def _facts(log: str) -> Iterable[dict[str, Any]]:

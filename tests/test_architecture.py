@@ -64,6 +64,7 @@ CLOCK_CALLS = {"now", "today", "utcnow"}
 GUARDS = {
     "shared.sweep",
     "shared.actions",
+    "shared.intake",
     "shared.requests",
 }
 """Around one line of a sweep, and around a whole request: nowhere else is an error caught without knowing it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -480,6 +481,195 @@ def test_a_paused_lines_messages_are_stored_and_prove_no_life(world: World) -> N
     assert [row["unread_count"] for row in conversations(world, line)] == [1]
     row = world.row(line)
     assert (row["status"], row["last_event_at"]) == ("disconnected", None)
+
+
+# From reviews: each of these lost, doubled or misplaced something
+
+
+def test_a_message_that_the_platforms_tables_refuse_is_kept_and_tried_again_when_it_comes_again(
+    world: World, line: Line
+) -> None:
+    sticker = received({"stickerMessage": media()}, phone="5511900000011", message_id="R1")
+    world.sql("alter table public.wapi_messages add constraint platform_types check (message_type <> 'sticker')")
+    try:
+        assert world.event(sticker | {"instanceId": line.external_id}) == "failed"
+    finally:
+        world.sql("alter table public.wapi_messages drop constraint platform_types")
+    [kept] = world.sql("select outcome, processed_at, body from public.wapi_webhook_events")
+    assert (kept["outcome"], kept["processed_at"]) == ("failed", None)
+    assert [fact["code"] for fact in world.facts("wapi_webhook", "event.not_applied")][-1] == "23514"
+
+    assert world.event(sticker | {"instanceId": line.external_id}) == "stored"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        received({"audioMessage": media() | {"seconds": 1e400}}, phone="5511900000012", message_id="H1"),
+        received({"locationMessage": {"degreesLatitude": 10**400, "degreesLongitude": 1}}, phone="5511900000012", message_id="H2"),
+        received({"conversation": "x"}, phone="5511900000012", message_id="H" * 6000),
+        received({"conversation": "x"}, phone="x", message_id="H4") | {"chat": {"id": "1" * 6000 + "@lid"}},
+        received({"conversation": "x"}, phone="x", message_id="H5") | {"isGroup": True, "chat": {"id": "2" * 6000 + "@g.us"}},
+        received({"conversation": "x"}, phone="5511900000012", message_id="H6") | {"sender": {"senderLid": "3" * 6000}},
+        received({"conversation": "x"}, phone="x", message_id="H7") | {"chat": {"id": "@lid"}},
+        received({"conversation": "x"}, phone="x", message_id="H8") | {"isGroup": True, "chat": {"id": "@g.us"}},
+        ack("READ", message_id="H" * 6000),
+    ],
+    ids=lambda event: str(event["messageId"])[:4],
+)  # fmt: skip
+def test_hostile_ids_and_numbers_are_answered(world: World, line: Line, event: dict[str, Any]) -> None:
+    body = json.dumps(event | {"instanceId": line.external_id}).replace("Infinity", "1e999")
+    assert world.post(None, content=body.encode()).status_code == 200
+    assert all(len(conversation["remote_jid"]) < 100 for conversation in conversations(world, line))
+
+
+def test_what_waits_for_a_message_is_not_lost_when_the_platform_writes_that_message(world: World, line: Line) -> None:
+    post_all(world, line, [ack("READ", message_id="W1")])
+    post_all(world, line, [echo({"conversation": "x"}, phone="5511900000013", message_id="W0")])
+    world.sql(
+        "insert into public.wapi_messages (conversation_id, message_id, from_me, content, status)"
+        " select id, 'W1', true, 'y', 'pending' from public.wapi_conversations"
+    )
+    post_all(world, line, [echo({"conversation": "y"}, phone="5511900000013", message_id="W1")])
+    [conversation] = conversations(world, line)
+    assert [row["status"] for row in messages(world, conversation)] == ["sent", "read"]
+
+
+@pytest.mark.parametrize("from_me", ["true", 1, True])
+def test_the_lines_own_phone_is_never_taken_for_a_customers(world: World, line: Line, from_me: object) -> None:
+    events = [
+        by_lid(number, f"OWN{number}", "oi", sender={"id": line.phone, "senderLid": "100000000100099@lid"})
+        | {"fromMe": from_me}
+        for number in (41, 42)
+    ] + [by_lid(43, "OWN43", "oi", sender={"id": line.phone})]
+    post_all(world, line, events)
+    found = conversations(world, line)
+    assert [conversation["contact_phone"] for conversation in found] == ["", "", ""]
+    assert [conversation["remote_jid"][-9:] for conversation in found] == ["00041@lid", "00042@lid", "00043@lid"]
+
+
+def test_nobody_edits_or_deletes_what_another_side_wrote(world: World, line: Line) -> None:
+    victim, stranger = "5511900000014", "5511900000015"
+    post_all(world, line, [
+        echo({"conversation": "PIX: 123"}, phone=victim, message_id="PIX"),
+        received({"conversation": "oi"}, phone=victim, message_id="HIS"),
+        received({"conversation": "oi"}, phone=stranger, message_id="OWN"),
+    ])  # fmt: skip
+    edit = {"protocolMessage": {"type": 14, "key": {"id": "PIX"}, "editedMessage": {"conversation": "PIX: evil"}}}
+    revoke = {"protocolMessage": {"type": 0, "key": {"id": "PIX"}}}
+    for phone in (stranger, victim):
+        post_all(world, line, [
+            received(edit, phone=phone, message_id=f"A{phone}"), received(revoke, phone=phone, message_id=f"B{phone}"),
+        ])  # fmt: skip
+    steal = {"protocolMessage": {"type": 14, "key": {"id": "HIS"}, "editedMessage": {"conversation": "evil"}}}
+    post_all(world, line, [received(steal, phone=stranger, message_id="S1")])
+
+    rows = {row["message_id"]: row for c in conversations(world, line) for row in messages(world, c)}
+    assert (rows["PIX"]["content"], rows["HIS"]["content"]) == ("PIX: 123", "oi")
+    assert "deleted" not in rows["PIX"]["metadata"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"editedMessage": {"message": {"conversation": "novo"}}},
+        {"editedMessage": {"conversation": "novo"}},
+        {"editedMessage": {"protocolMessage": {"type": 14, "key": {"id": "ED"}, "editedMessage": {"message": {"conversation": "novo"}}}}},
+        {"protocolMessage": {"key": {"id": "ED"}, "editedMessage": {"message": {"extendedTextMessage": {"text": "novo"}}}}},
+    ],
+    ids=["a bare edited message", "without a wrapper", "a protocol message without a wrapper", "a message within the edit"],
+)  # fmt: skip
+@pytest.mark.parametrize("old", ["velho", "zz"])
+def test_an_edit_is_the_text_in_every_shape_even_within_the_same_second(
+    world: World, line: Line, content: dict[str, Any], old: str
+) -> None:
+    first = received({"conversation": old}, phone="5511900000016", message_id="ED")
+    post_all(world, line, [first, received(content, phone="5511900000016", message_id="ED")])
+    [conversation] = conversations(world, line)
+    [row] = messages(world, conversation)
+    assert (row["content"], conversation["last_message_content"], conversation["unread_count"]) == ("novo", "novo", 1)
+
+
+def test_an_edited_caption_replaces_the_label_in_the_list(world: World, line: Line) -> None:
+    edit = {
+        "protocolMessage": {"type": 14, "key": {"id": "IM"}, "editedMessage": {"imageMessage": {"caption": "o salão"}}}
+    }
+    post_all(world, line, [
+        received({"imageMessage": media()}, phone="5511900000017", message_id="IM"),
+        received(edit, phone="5511900000017", message_id="IM2"),
+    ])  # fmt: skip
+    assert [conversation["last_message_content"] for conversation in conversations(world, line)] == ["o salão"]
+
+
+@pytest.mark.parametrize(
+    ("acks", "ends"),
+    [
+        ([("ERROR", 5), ("DELIVERY", 10)], "error"),
+        ([("DELIVERY", 5), ("ERROR", 10)], "delivered"),
+        ([("SERVER", 1), ("READ", 5), ("ERROR", 10), ("DELIVERY", 4)], "read"),
+        ([("SERVER", 1), ("ERROR", 3), ("READ", 9)], "error"),
+    ],
+    ids=str,
+)
+def test_contradictory_acks_end_alike_in_every_order(
+    world: World, line: Line, acks: list[tuple[str, int]], ends: str
+) -> None:
+    for number, order in enumerate(itertools.permutations(acks)):
+        message_id = f"CA{number}"
+        events = [ack(status, message_id=message_id, at=AT + at) for status, at in order]
+        events.insert(
+            number % (len(events) + 1), echo({"conversation": "x"}, phone="5511900000018", message_id=message_id)
+        )
+        post_all(world, line, events)
+    [conversation] = conversations(world, line)
+    assert {row["status"] for row in messages(world, conversation)} == {ends}
+
+
+def test_a_merge_keeps_what_the_other_side_knew(world: World, line: Line) -> None:
+    lid = "100000000100051@lid"
+    for jid, status, bot in ((lid, "read", False), ("5511960000051@s.whatsapp.net", "sent", True)):
+        world.sql(
+            "with c as (insert into public.wapi_conversations (instance_id, remote_jid, contact_phone, bot_enabled)"
+            " values (%s, %s, '', %s) returning id)"
+            " insert into public.wapi_messages (conversation_id, message_id, from_me, content, status)"
+            " select id, 'MK', true, 'x', %s from c",
+            line.id, jid, bot, status,
+        )  # fmt: skip
+    post_all(world, line, [by_lid(51, "MK2", "oi", sender={"id": "5511960000051", "senderLid": lid})])
+    [conversation] = conversations(world, line)
+    assert conversation["bot_enabled"] is False
+    assert [row["status"] for row in messages(world, conversation)] == ["read", "received"]
+
+
+def test_a_group_tells_whose_lid_it_is(world: World, line: Line) -> None:
+    lid = "100000000100052@lid"
+    post_all(world, line, [
+        by_lid(52, "GT1", "oi", sender={"id": lid}),
+        received({"conversation": "oi"}, phone="x", message_id="GT2") | {
+            "isGroup": True, "chat": {"id": "12036300052@g.us"}, "sender": {"id": "5511960000052", "senderLid": lid},
+        },
+    ])  # fmt: skip
+    assert [each["remote_jid"] for each in conversations(world, line)] == [
+        "12036300052@g.us",
+        "5511960000052@s.whatsapp.net",
+    ]
+
+
+def test_an_old_event_does_not_point_a_lid_back_to_an_old_phone(world: World, line: Line) -> None:
+    lid = "100000000100053@lid"
+    for phone, at in (("5511960000054", AT + 100), ("5511960000053", AT)):
+        post_all(world, line, [by_lid(53, f"P{phone}", "oi", sender={"id": phone, "senderLid": lid}, at=at)])
+    assert world.sql("select phone from public.wapi_contact_lids where lid = %s", lid) == [{"phone": "5511960000054"}]
+
+
+def test_fifteen_digits_without_a_suffix_are_a_lid_and_a_stub_type_of_zero_is_none(world: World, line: Line) -> None:
+    post_all(world, line, [
+        received({"conversation": "oi"}, phone="100000000000077", message_id="BL1", messageStubType=0),
+        received({"conversation": "oi"}, phone="x", message_id="BL2") | {"chat": {"id": 5511960000055}},
+    ])  # fmt: skip
+    assert [(each["remote_jid"], each["contact_phone"]) for each in conversations(world, line)] == [
+        ("100000000000077@lid", ""), ("5511960000055@s.whatsapp.net", "5511960000055"),
+    ]  # fmt: skip
 
 
 # Signs of life

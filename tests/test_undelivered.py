@@ -219,3 +219,54 @@ def test_a_replay_without_a_key_or_a_file_says_what_is_missing(world: World, tmp
     done = replay(world, "", tmp_path, EVENT_LOG_KEY="")
     assert (done.returncode, done.stderr.strip()) == (1, "settings: EVENT_LOG_KEY is missing")
     assert replay(world, "", tmp_path, SUPABASE_URL="").stderr.strip() == "settings: SUPABASE_URL is missing"
+
+
+def test_of_two_sealings_of_one_event_a_whole_one_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    body = json.dumps({"event": "x", "noise": random.Random(3).randbytes(300_000).hex()}).encode()
+    first, second = logged(capsys, body).splitlines(), logged(capsys, body).splitlines()
+    assert len(first) > 1
+
+    [read] = read_undelivered("\n".join([second[0], *first]), KEY)
+
+    assert read.event is not None
+
+
+def test_an_export_that_is_newest_first_is_read_oldest_first(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = [logged(capsys, json.dumps({"event": "x", "n": n}).encode()) for n in range(3)]
+    read = read_undelivered("".join(reversed(printed)), KEY)
+    assert [json.loads(each.event.body)["n"] for each in read if each.event] == [0, 1, 2]
+
+
+def test_a_flood_of_one_line_without_the_database_is_sealed_in_bounded_time(
+    world: World, sealing_webhook: FunctionServer
+) -> None:
+    def flood(number: int) -> int:
+        url, params = sealing_webhook.url, {"key": SECRET}
+        return httpx.post(url, params=params, json=message(1, number), timeout=60, trust_env=False).status_code
+
+    world.stack.stop_postgrest()
+    try:
+        began = time.monotonic()
+        with ThreadPoolExecutor(30) as pool:
+            codes = set(pool.map(flood, range(30)))
+        took = time.monotonic() - began
+    finally:
+        world.stack.start_postgrest()
+    assert codes == {503}
+    assert took < 30  # eight seconds each, on any machine
+    sealed = {fact["event_key"] for fact in sealing_webhook.facts() if fact["message"] == "event.undelivered"}
+    assert len(sealed) == 30
+
+
+def test_an_event_that_meets_a_refusing_database_is_sealed_as_well(
+    world: World, sealing_webhook: FunctionServer
+) -> None:
+    world.sql("alter table public.wapi_webhook_events add constraint no_such_event check (event <> 'refused')")
+    try:
+        answer = httpx.post(
+            sealing_webhook.url, params={"key": SECRET}, json={"event": "refused"}, timeout=30, trust_env=False
+        )
+    finally:
+        world.sql("alter table public.wapi_webhook_events drop constraint no_such_event")
+    assert answer.status_code == 500
+    assert [fact for fact in sealing_webhook.facts() if fact["message"] == "event.undelivered"]

@@ -284,7 +284,7 @@ begin
   update public.wapi_webhook_events set body = null where id in (
     select id from public.wapi_webhook_events
     where body is not null and received_at < p_now - interval '48 hours' and processed_at is not null
-      and relay is distinct from 'pending'
+      and coalesce(relay, 'done') = 'done'
     order by received_at limit v_batch for update skip locked);
   get diagnostics v_bodies = row_count;
   delete from public.wapi_webhook_events where id in (

@@ -160,9 +160,10 @@ begin
   end if;
 
   -- The line's row first, and only when something in it is to change: a busy line is not a hot row.
-  if v_instance.is_active is not false and (p_kind = 'disconnection' or p_is_life and public.is_news(v_instance, least(v_moment, p_now), p_phone)) then
+  if v_instance.id is not null and v_instance.is_active is not false
+    and (p_kind = 'disconnection' or p_is_life and public.is_news(v_instance, least(v_moment, p_now), p_phone)) then
     select * into v_instance from public.wapi_instances where id = v_instance.id for no key update;
-    if p_is_life and v_instance.is_active is not false then
+    if p_is_life and v_instance.id is not null and v_instance.is_active is not false then
       v_result := public.restore_by_event(v_instance, v_moment, p_phone, p_texts, p_now);
     end if;
   end if;

@@ -8,8 +8,10 @@ set local lock_timeout = '5s';
 
 alter table public.wapi_webhook_events
   add column if not exists relay text,
-  add column if not exists relayed_at timestamptz;
-comment on column public.wapi_webhook_events.relay is 'null: not to be forwarded; pending; done.';
+  add column if not exists relayed_at timestamptz,
+  add column if not exists relay_attempts integer;
+comment on column public.wapi_webhook_events.relay is 'null: not to be forwarded; pending; done; refused (by the handler, again and again; set it to pending to try once more).';
+comment on column public.wapi_webhook_events.relay_attempts is 'How often the handler has refused it with a 4xx.';
 -- Readers: claim_relay, list_relay_backlog.
 create index if not exists events_to_relay on public.wapi_webhook_events ((coalesce(external_id, '')), id) where relay = 'pending';
 
@@ -30,9 +32,9 @@ as $$
 declare
   v_events jsonb;
 begin
-  select jsonb_agg(jsonb_build_object('id', e.id, 'body', e.body) order by e.id) into v_events
+  select jsonb_agg(jsonb_build_object('id', e.id, 'body', e.body, 'attempts', coalesce(e.relay_attempts, 0)) order by e.id) into v_events
   from (
-    select id, body from public.wapi_webhook_events
+    select id, body, relay_attempts from public.wapi_webhook_events
     where coalesce(external_id, '') = p_line and relay = 'pending' and body is not null
     order by id limit p_limit
   ) e;
@@ -68,6 +70,7 @@ create or replace function public.finish_relay(
   p_line text,
   p_token uuid,
   p_done bigint[],
+  p_refused bigint,
   p_more boolean,
   p_limit integer,
   p_seconds double precision,
@@ -79,8 +82,14 @@ as $$
 declare
   v_ours boolean;
 begin
-  select token = p_token into v_ours from public.relay_turns where line = p_line for update;
+  -- Events before the turn: a message being stored holds them in that order.
   update public.wapi_webhook_events set relay = 'done', relayed_at = p_now where id = any (p_done) and relay = 'pending';
+  update public.wapi_webhook_events
+  set relay_attempts = coalesce(relay_attempts, 0) + 1,
+      -- Not wanted five times and for ten minutes: the line's other events wait no longer behind it.
+      relay = case when relay_attempts >= 4 and received_at < p_now - interval '10 minutes' then 'refused' else relay end
+  where id = p_refused and relay = 'pending';
+  select token = p_token into v_ours from public.relay_turns where line = p_line for update;
   if not coalesce(v_ours, false) then
     return null;  -- it took too long and somebody else has gone on
   elsif p_more then
@@ -90,7 +99,8 @@ begin
   return null;
 end
 $$;
-comment on function public.finish_relay is 'Marks what was forwarded and gives the turn back, or takes the next events (p_more).';
+comment on function public.finish_relay is
+  'Marks what was forwarded, counts what was refused, and gives the turn back or takes the next events (p_more).';
 
 create or replace function public.list_relay_backlog(p_limit integer, p_now timestamptz default now())
 returns jsonb
@@ -112,9 +122,9 @@ comment on function public.list_relay_backlog is 'Lines with events that nobody 
 
 revoke execute on function public.take_relay_turn(text, uuid, integer, double precision, timestamptz) from public, anon, authenticated;
 revoke execute on function public.claim_relay(text, integer, double precision, timestamptz) from public, anon, authenticated;
-revoke execute on function public.finish_relay(text, uuid, bigint[], boolean, integer, double precision, timestamptz) from public, anon, authenticated;
+revoke execute on function public.finish_relay(text, uuid, bigint[], bigint, boolean, integer, double precision, timestamptz) from public, anon, authenticated;
 revoke execute on function public.list_relay_backlog(integer, timestamptz) from public, anon, authenticated;
 grant execute on function public.take_relay_turn(text, uuid, integer, double precision, timestamptz) to service_role;
 grant execute on function public.claim_relay(text, integer, double precision, timestamptz) to service_role;
-grant execute on function public.finish_relay(text, uuid, bigint[], boolean, integer, double precision, timestamptz) to service_role;
+grant execute on function public.finish_relay(text, uuid, bigint[], bigint, boolean, integer, double precision, timestamptz) to service_role;
 grant execute on function public.list_relay_backlog(integer, timestamptz) to service_role;
