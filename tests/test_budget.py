@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,10 @@ import pytest
 from pydantic import SecretStr
 
 from shared.http import pooled_http
-from shared.model import Limits, Policy
+from shared.model import Limits, Observation, Policy
 from shared.store import connect
 from shared.sweep import run_sweep
+from shared.wapi.answers import Look, RestartAnswer
 from shared.wapi.client import WapiClient
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ async def test_a_look_that_the_budget_cuts_off_is_left_and_comes_first_next_time
     world.behave(waits, faults={"status-instance": "hang"})
     before = world.row(waits)["last_health_check"]
 
-    report = await sweep(budget=seconds(0.5), look_timeout=seconds(30))
+    report = await sweep(budget=seconds(2), look_timeout=seconds(30))
 
     assert (report.checked, report.left) == (3, 1)
     assert report.took < seconds(20)
@@ -121,7 +123,7 @@ async def test_slow_lines_hold_up_neither_other_batches_nor_their_restarts(
     world.behave(slow, faults={"status-instance": "hang"})
     world.lines(company, 9)
 
-    report = await sweep(batch_size=2, look_timeout=seconds(0.4), look_concurrency=3)
+    report = await sweep(batch_size=2, look_timeout=seconds(1.5), look_concurrency=3)
 
     assert (report.checked, report.left) == (10, 0)
     assert report.observations["ALIVE"] == 9
@@ -146,18 +148,41 @@ async def test_no_more_looks_and_restarts_run_at_once_than_allowed(
     assert world.simulator.restarts()["max_in_flight"] <= 3
 
 
-async def test_a_429_makes_the_sweep_ask_for_less_at_once(
-    world: World, sweep: Callable[..., Awaitable[Report]]
-) -> None:
-    world.lines(world.company(), 60)
-    world.simulator.set_provider(latency_ms=5, max_concurrent_requests=8)
+class Throttling:
+    """A provider that answers the first wave of looks with 429 and counts how many come at once after it."""
 
-    report = await sweep(look_concurrency=32)
+    def __init__(self, wave: int) -> None:
+        self._wave = wave
+        self._asked = self._running = 0
+        self.at_once_afterwards = 0
 
-    assert report.checked == 60
-    throttled = world.simulator.summary()["rate_limited"]
-    assert isinstance(throttled, int)
-    assert 0 < throttled < 40
+    async def look(self, _line: object, *, within: timedelta) -> Look:
+        assert within
+        self._asked += 1
+        self._running += 1
+        throttled = self._asked <= self._wave
+        if not throttled:
+            self.at_once_afterwards = max(self.at_once_afterwards, self._running)
+        await asyncio.sleep(0.001)
+        self._running -= 1
+        if throttled:
+            return Look(Observation.UNKNOWN, "http_429", throttled=True)
+        return Look(Observation.ALIVE, "connected_phone")
+
+    async def restart(self, _line: object, *, within: timedelta) -> RestartAnswer:
+        raise AssertionError(f"no line is dead: {within}")
+
+
+async def test_a_wave_of_429_makes_the_sweep_ask_for_half_as_much_at_once(world: World) -> None:
+    world.lines(world.company(), 80)
+    provider = Throttling(wave=32)
+    async with pooled_http(httpx.Timeout(10)) as database:
+        store = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database)
+        limits = Limits(check_interval=seconds(0), look_concurrency=32)
+        report = await run_sweep(store, provider, policy=Policy(), limits=limits)
+
+    assert (report.observations["UNKNOWN"], report.observations["ALIVE"]) == (32, 48)
+    assert 1 < provider.at_once_afterwards <= 20  # sixteen, and a few more as answers come
 
 
 async def test_a_bug_that_meets_one_line_stops_no_other(world: World) -> None:

@@ -45,7 +45,7 @@ def check_environment(stack: Stack, simulator: Simulator) -> dict[str, str]:
         "CHECK_INTERVAL_SECONDS": "0",
         "GHOST_CONFIRM_SECONDS": "0.02",
         "RESTART_VERIFY_SECONDS": "0.2",
-        "LOOK_TIMEOUT_SECONDS": "1",
+        "LOOK_TIMEOUT_SECONDS": "2",
         "LOG_EXECUTION_ID": "false",
     }
 
@@ -57,7 +57,7 @@ def webhook_environment(stack: Stack, simulator: Simulator) -> dict[str, str]:
         "SUPABASE_SERVICE_ROLE_KEY": stack.service_role_key,
         "WAPI_BASE_URL": simulator.wapi_url,
         "WAPI_WEBHOOK_SECRETS": f"{SECRET}, {OLD_SECRET}",
-        "LOOK_TIMEOUT_SECONDS": "0.5",
+        "LOOK_TIMEOUT_SECONDS": "2",
         "LOG_EXECUTION_ID": "false",
     }
 
