@@ -401,3 +401,38 @@ def test_fractions_of_seconds_reach_the_sweep(environment: Environment) -> None:
 def test_a_number_out_of_bounds_is_refused(environment: Environment, name: str, value: str) -> None:
     environment.set(**{name: value})
     assert name in refusal(load_sweep_settings)
+
+
+# Events that could not be kept, and where they go on to.
+
+FERNET_KEY = "q83vEjRWeJASNFZ4kBI0VniQEjRWeJASNFZ4kBI0Vng="
+
+
+@pytest.mark.parametrize("key", [FERNET_KEY, f"{FERNET_KEY}\n"], ids=["a key", "with a line break behind it"])
+def test_a_fernet_key_seals_undelivered_events(environment: Environment, key: str) -> None:
+    environment.set(EVENT_LOG_KEY=key)
+    found = load_webhook_settings().event_log_key
+    assert found is not None
+    assert found.get_secret_value() == FERNET_KEY
+
+
+@pytest.mark.parametrize("key", [MARKER, FERNET_KEY[:-4], f"{MARKER}é", f"{FERNET_KEY[:36]}{MARKER}="])
+def test_what_is_no_fernet_key_is_refused_and_not_shown(environment: Environment, key: str) -> None:
+    environment.set(EVENT_LOG_KEY=key)
+    assert "EVENT_LOG_KEY: must be a Fernet key" in refusal(load_webhook_settings)
+
+
+@pytest.mark.parametrize("load", FOR_BOTH)
+def test_the_relays_address_may_hold_a_key_in_its_query(environment: Environment, load: Load) -> None:
+    environment.set(EVENT_RELAY_URL="https://platform.example/hook?key=k\n", EVENT_RELAY_CONNECTIONS="true")
+    found = load()
+    assert found.event_relay_url is not None
+    assert found.event_relay_url.get_secret_value() == "https://platform.example/hook?key=k"
+    assert found.event_relay_connections is True
+    assert "key=k" not in repr(found)
+
+
+@pytest.mark.parametrize("url", [f"http://platform.example/{MARKER}", MARKER, f"ftp://platform.example/{MARKER}"])
+def test_another_relay_address_is_refused_and_not_shown(environment: Environment, url: str) -> None:
+    environment.set(EVENT_RELAY_URL=url)
+    assert "EVENT_RELAY_URL" in refusal(load_sweep_settings)
