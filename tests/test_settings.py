@@ -416,7 +416,7 @@ def test_a_fernet_key_seals_undelivered_events(environment: Environment, key: st
     assert found.get_secret_value() == FERNET_KEY
 
 
-@pytest.mark.parametrize("key", [MARKER, FERNET_KEY[:-4], f"{MARKER}é", f"{FERNET_KEY[:36]}{MARKER}="])
+@pytest.mark.parametrize("key", [MARKER, FERNET_KEY[:-4], f"{MARKER}é", f"{MARKER}{FERNET_KEY}"])
 def test_what_is_no_fernet_key_is_refused_and_not_shown(environment: Environment, key: str) -> None:
     environment.set(EVENT_LOG_KEY=key)
     assert "EVENT_LOG_KEY: must be a Fernet key" in refusal(load_webhook_settings)
