@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from shared import logs
 from shared.decisions import Disconnect, Healthy, Hold, Restart, Restore, Skip
-from shared.looks import doubt_fresh_ghost, look_after_restart, waits_after_restart
+from shared.looks import look_after_restart, look_once, waits_after_restart
 from shared.model import Observation, RestartOutcome, Seen, Status
 from shared.wapi.answers import RestartAnswer
 
@@ -217,8 +217,13 @@ class Actions:
         async def ask() -> Look:
             nonlocal looked_at
             looked_at = self._clock.now()
-            look = await self._provider.look(seen.instance, within=self._limits.look_timeout)
-            return doubt_fresh_ghost(look, seen.instance, policy=self._policy, now=self._clock.now())
+            return await look_once(
+                self._provider,
+                seen.instance,
+                within=self._limits.look_timeout,
+                policy=self._policy,
+                now=self._clock.now,
+            )
 
         # A request that hung has used up some of the time in which the line must come back.
         verify = max(self._limits.restart_verify - timedelta(seconds=clock() - began), timedelta(0))

@@ -44,9 +44,7 @@ async def exchange(client: httpx.AsyncClient, request: httpx.Request, *, within:
                 body = await _read(response)
             finally:
                 await response.aclose()
-    except TimeoutError as error:
-        raise ExchangeFailedError("timeout") from error
-    except httpx.TimeoutException as error:
+    except (TimeoutError, httpx.TimeoutException) as error:
         raise ExchangeFailedError("timeout") from error
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
         raise ExchangeFailedError(type(error).__name__) from error

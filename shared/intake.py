@@ -11,7 +11,7 @@ from shared.actions import warn_if_nobody_heard
 from shared.clock import DatabaseClock
 from shared.errors import StoreUnavailable
 from shared.fairness import Turns
-from shared.looks import doubt_fresh_ghost
+from shared.looks import look_once
 from shared.model import Observation, Policy
 from shared.relay import IN_REQUEST
 from shared.undelivered import log_undelivered
@@ -116,11 +116,9 @@ async def _settle(intake: Intake, store: Store, provider: Callable[[], Provider]
     looked_at = clock.now()
     observation = Observation.UNKNOWN
     if settings.confirm_disconnect_events:
-        look = await provider().look(line, within=min(LOOK_WITHIN, settings.look_timeout))
-        look = doubt_fresh_ghost(look, line, policy=Policy(), now=clock.now())
+        within = min(LOOK_WITHIN, settings.look_timeout)
+        look = await look_once(provider(), line, within=within, policy=Policy(), now=clock.now)
         observation = look.observation
-        if look.drifted:
-            logs.error("contract.drifted", cause_word=look.cause, instance=line.id)
     return await _patiently(
         lambda: store.settle_disconnection(
             intake.event_id,

@@ -7,12 +7,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from shared import logs
 from shared.model import Observation, is_older_than
 from shared.wapi.answers import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime
+    from uuid import UUID
 
     from pydantic import SecretStr
 
@@ -27,6 +29,10 @@ _NEEDS_A_SECOND_LOOK = (Observation.GHOST, Observation.NOT_FOUND, Observation.RE
 
 class Line(Protocol):
     """What a provider must know of a line."""
+
+    @property
+    def id(self) -> UUID:
+        """Ours."""
 
     @property
     def external_id(self) -> str:
@@ -56,6 +62,24 @@ def doubt_fresh_ghost(look: Look, line: Line, *, policy: Policy, now: datetime) 
     if look.observation is Observation.GHOST and not is_older_than(line.last_event_at, policy.fresh_event, now=now):
         return replace(look, observation=Observation.UNKNOWN, cause=f"{look.cause}_but_fresh_event")
     return look
+
+
+async def look_once(
+    provider: Provider, line: Line, *, within: timedelta, policy: Policy, now: Callable[[], datetime]
+) -> Look:
+    """Look at a line: ask, say so when the provider's contract has changed, doubt a ghost that has just written.
+
+    Args:
+        provider: Whom to ask.
+        line: About which line.
+        within: For the whole look.
+        policy: How fresh an event must be.
+        now: The database's clock, read when the look has ended.
+    """
+    look = await provider.look(line, within=within)
+    if look.drifted:
+        logs.error("contract.drifted", cause_word=look.cause, instance=line.id)
+    return doubt_fresh_ghost(look, line, policy=policy, now=now())
 
 
 def agree(first: Look, second: Look) -> Look:

@@ -29,7 +29,7 @@ from shared.decisions import (
 )
 from shared.errors import StoreError
 from shared.limiter import Limiter
-from shared.looks import doubt_fresh_ghost, look_twice
+from shared.looks import look_once, look_twice
 from shared.model import Observation, Seen
 from shared.report import Report
 
@@ -195,11 +195,15 @@ class _Sweep:
             async with self._limiter.slot() as report:
                 begin()
                 looked_at = self._clock.now()
-                look = await self._provider.look(instance, within=self._limits.look_timeout)
+                look = await look_once(
+                    self._provider,
+                    instance,
+                    within=self._limits.look_timeout,
+                    policy=self._policy,
+                    now=self._clock.now,
+                )
                 report(look.throttled)
-            if look.drifted:
-                logs.error("contract.drifted", cause_word=look.cause, instance=instance.id)
-            return doubt_fresh_ghost(look, instance, policy=self._policy, now=self._clock.now())
+            return look
 
         look: Look | None = None
         try:
