@@ -1,7 +1,7 @@
 # Each target works on a fresh clone; `make` alone lists them.
 PY := .venv/bin/python
 
-.PHONY: help install demo stack test check lock
+.PHONY: help install demo stack test check lock types doctor report deploy
 help:            ## this list
 	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 install:         ## install into .venv and dev/node_modules
@@ -21,3 +21,11 @@ lock: install    ## write the requirement files anew from pyproject.toml
 	@$(PY) -m pip install --quiet uv
 	@$(PY) -m uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-header -o requirements.txt
 	@$(PY) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --quiet --no-header -c requirements.txt -o dev/requirements.txt
+types: install   ## write the row types anew from the migrated schema
+	@$(PY) -m dev.types
+doctor: install  ## check a real project: settings, database, lines, webhooks, sweeps (ARGS="--json", "--fix-webhooks")
+	@$(PY) -m ops.doctor $(ARGS)
+report: install  ## write one HTML page from the database (ARGS="--out report.html")
+	@$(PY) -m ops.report $(ARGS)
+deploy:          ## deploy both functions with gcloud (ARGS="--dry-run" prints only)
+	@deploy/deploy $(ARGS)

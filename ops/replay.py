@@ -32,7 +32,7 @@ async def replay(log: str, settings: IntakeSettings) -> int:
         short = undelivered.event_key[:12]
         if undelivered.event is None:
             failed += 1
-            print(f"{short}  not delivered: {undelivered.problem}")  # noqa: T201 - a command talks to its user
+            print(f"{short}  not delivered: {undelivered.problem}")
             continue
         try:
             intake = await deliver(
@@ -40,13 +40,13 @@ async def replay(log: str, settings: IntakeSettings) -> int:
             )
         except StoreError as error:
             failed += 1
-            print(f"{short}  not delivered: {error}")  # noqa: T201 - see above
+            print(f"{short}  not delivered: {error}")
         else:
             if service.relay is not None and intake.relay is not None:
                 await service.relay.forward(intake.relay, service.store, within=IN_REQUEST)
             delivered += 1
-            print(f"{short}  {intake.outcome}")  # noqa: T201 - see above
-    print(f"{delivered} delivered, {failed} not")  # noqa: T201 - see above
+            print(f"{short}  {intake.outcome}")
+    print(f"{delivered} delivered, {failed} not")
     return failed
 
 
@@ -64,9 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return 1 if asyncio.run(replay(file.read_text("utf-8"), load_settings(IntakeSettings))) else 0
     except OSError as error:
-        print(f"{file}: {error.strerror}", file=sys.stderr)  # noqa: T201 - see above
+        print(f"{file}: {error.strerror}", file=sys.stderr)
     except LineRecoveryError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - see above
+        print(error, file=sys.stderr)
     return 1
 
 
