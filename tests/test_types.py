@@ -1,0 +1,56 @@
+"""The committed row types against the schema that the migrations make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from dev.types import PYTHON, TYPESCRIPT, row_types
+from shared import database_types
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from world import World
+
+    from dev.stack import Stack
+
+
+@pytest.fixture(scope="module")
+def generated(stack: Stack) -> dict[Path, str]:
+    return row_types(stack.database_url)
+
+
+@pytest.mark.parametrize("path", [PYTHON, TYPESCRIPT], ids=lambda path: path.name)
+def test_the_committed_row_types_are_those_of_the_migrated_schema(path: Path, generated: dict[Path, str]) -> None:
+    assert path.read_text("utf-8") == generated[path], "run `make types`"
+
+
+def test_the_row_types_read_what_postgrest_answers(world: World) -> None:
+    """Rows of a real sweep and event, over the wire."""
+    company = world.company(users=1)
+    line = world.line(company, session="disconnected")
+    world.event(world.disconnection(line))
+    world.sweep()
+    shapes: dict[str, Any] = {
+        "companies": database_types.PublicCompanies,
+        "user_companies": database_types.PublicUserCompanies,
+        "wapi_instances": database_types.PublicWapiInstances,
+        "instance_outages": database_types.PublicInstanceOutages,
+        "instance_events": database_types.PublicInstanceEvents,
+        "health_check_runs": database_types.PublicHealthCheckRuns,
+        "wapi_webhook_events": database_types.PublicWapiWebhookEvents,
+        "notifications": database_types.PublicNotifications,
+    }
+    for table, shape in shapes.items():
+        answer = httpx.get(
+            f"{world.stack.supabase_url}/rest/v1/{table}",
+            headers={"apikey": world.stack.service_role_key, "Authorization": f"Bearer {world.stack.service_role_key}"},
+            trust_env=False,
+        )
+        rows = answer.json()
+        assert rows, table
+        for row in rows:
+            assert shape.model_validate(row).model_dump().keys() == row.keys()
