@@ -1,0 +1,178 @@
+"""Metrics, alerts and the dashboard against what the functions really log."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from world import World
+
+PROJECT = Path(__file__).parent.parent
+MONITORING = PROJECT / "deploy" / "monitoring"
+METRIC_FILES = sorted((MONITORING / "metrics").glob("*.yaml"))
+ALERT_FILES = sorted((MONITORING / "alerts").glob("*.yaml"))
+SOURCES = "\n".join(
+    path.read_text("utf-8") for folder in ("shared", "functions") for path in (PROJECT / folder).rglob("*.py")
+)
+README = (PROJECT / "README.md").read_text("utf-8")
+USER_METRIC = re.compile(r"logging\.googleapis\.com/user/(line_recovery/\w+)")
+FACT = re.compile(r"\b[a-z]+\\*\.[a-z_]+\b")
+
+WANTED_ALERTS = {
+    "sweep-missing", "brake-on", "restarts-failing", "contract-drift", "store-unavailable", "events-undelivered", "webhook-401-burst",
+}  # fmt: skip
+
+
+def read(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text("utf-8"))
+
+
+METRICS = {metric["name"]: metric for metric in map(read, METRIC_FILES)}
+
+
+def condition_of(alert: dict[str, Any]) -> dict[str, Any]:
+    (condition,) = alert["conditions"]
+    return condition.get("conditionThreshold") or condition["conditionAbsent"]
+
+
+def facts_named_in(alert: str) -> set[str]:
+    """The facts of an alert's filter, alternatives written out."""
+    named = re.search(r'metric\.labels\.fact = (?:monitoring\.regex\.full_match\()?"([^"]+)"', alert)
+    if named is None:
+        return set()
+    facts: set[str] = set()
+    pattern = named[1].replace("\\\\", "\\")
+    for part in re.split(r"\|(?![^(]*\))", pattern):
+        prefix, _, group = part.partition("(")
+        facts |= {prefix + ending for ending in group.rstrip(")").split("|")} if group else {part}
+    return {fact.replace("\\", "") for fact in facts}
+
+
+@pytest.mark.parametrize("path", ALERT_FILES, ids=lambda path: path.stem)
+def test_an_alert_watches_a_metric_that_a_file_here_makes(path: Path) -> None:
+    named = USER_METRIC.findall(condition_of(read(path))["filter"])
+
+    assert named
+    assert set(named) <= METRICS.keys()
+
+
+@pytest.mark.parametrize("path", ALERT_FILES, ids=lambda path: path.stem)
+def test_an_alert_filters_by_labels_that_its_metric_has(path: Path) -> None:
+    text = condition_of(read(path))["filter"]
+    (name,) = USER_METRIC.findall(text)
+    labels = {label["key"] for label in METRICS[name]["metricDescriptor"].get("labels", [])}
+
+    assert set(re.findall(r"metric\.labels\.(\w+)", text)) <= labels
+
+
+@pytest.mark.parametrize("path", ALERT_FILES, ids=lambda path: path.stem)
+def test_an_alert_names_facts_that_the_code_logs(path: Path) -> None:
+    for fact in facts_named_in(condition_of(read(path))["filter"]):
+        subject, _, happened = fact.partition(".")
+        logged = f'"{fact}"' in SOURCES or (happened == "failed" and f'guarded("{subject}"' in SOURCES)
+        assert logged, fact
+
+
+@pytest.mark.parametrize("path", ALERT_FILES, ids=lambda path: path.stem)
+def test_an_alert_says_what_to_do_there_and_in_the_readme(path: Path) -> None:
+    alert = read(path)
+
+    assert len(alert["documentation"]["content"]) > 100
+    assert alert["displayName"].removeprefix("line-recovery: ") in README
+
+
+def test_every_danger_has_its_alert() -> None:
+    assert {path.stem for path in ALERT_FILES} >= WANTED_ALERTS
+
+
+def test_the_dashboard_shows_metrics_that_exist() -> None:
+    text = (MONITORING / "dashboard.yaml").read_text("utf-8")
+
+    assert set(USER_METRIC.findall(text)) == METRICS.keys()
+
+
+def test_tiles_of_the_dashboard_do_not_overlap() -> None:
+    layout = read(MONITORING / "dashboard.yaml")["mosaicLayout"]
+    taken: set[tuple[int, int]] = set()
+    for tile in layout["tiles"]:
+        cells = {
+            (tile["xPos"] + x, tile["yPos"] + y) for x in range(tile["width"]) for y in range(tile["height"])
+        }  # fmt: skip
+        assert max(x for x, _ in cells) < layout["columns"]
+        assert not cells & taken
+        taken |= cells
+
+
+def counted_by(name: str, line: dict[str, Any]) -> dict[str, str] | None:
+    """The labels that a metric gives a log line as Cloud Logging keeps it; None when its filter does not match."""
+    metric = METRICS[f"line_recovery/{name}"]
+    for term in metric["filter"].split(" AND "):
+        match re.fullmatch(r"(?:jsonPayload\.)?([\w.]+)(=~|=|>=|:)(.+)", term).groups():
+            case "resource.type", "=", '"cloud_run_revision"':
+                continue
+            case "message", "=", value if line["message"] == value.strip('"'):
+                continue
+            case "message", "=~", value if re.search(value.strip('"'), line["message"]):
+                continue
+            case "severity", ">=", "ERROR" if line["severity"] == "ERROR":
+                continue
+            case "serviceContext.service", ":", "*" if line.get("serviceContext", {}).get("service"):
+                continue
+            case _:
+                return None
+    labels = {}
+    for label, extractor in metric.get("labelExtractors", {}).items():
+        how, field, pattern = re.fullmatch(r'(\w+)\(jsonPayload\.(\w+)(?:, "(.+)")?\)', extractor).groups()
+        value = str(line[field])
+        labels[label] = re.search(pattern.replace("\\\\", "\\"), value)[1] if how == "REGEXP_EXTRACT" else value
+    if (extractor := metric.get("valueExtractor")) is not None:
+        assert isinstance(line[extractor.removeprefix("EXTRACT(jsonPayload.").removesuffix(")")], int)
+    return labels
+
+
+def test_the_metrics_count_what_the_functions_log(world: World) -> None:
+    company = world.company(users=1)
+    dies = world.line(company, session="disconnected")
+    world.behave(dies, restart="refused")
+    cured = world.line(company, session="disconnected")
+    told = world.line(company)
+    world.behave(told, session="disconnected")
+    world.sweep()
+    world.event(world.disconnection(told))
+    world.post(world.disconnection(told), key="not-a-secret-of-ours")
+    sweep, event = world.facts("follow_up_check", "sweep.finished")[-1], world.facts("wapi_webhook", "event.taken")[-1]
+    failed = [each for each in world.facts("follow_up_check", "restart.failed") if each["instance"] == str(dies.id)]
+    recovered = [
+        each for each in world.facts("follow_up_check", "restart.recovered") if each["instance"] == str(cured.id)
+    ]
+    marked = [
+        each for each in world.facts("follow_up_check", "instance.disconnected") if each["instance"] == str(dies.id)
+    ]
+
+    assert counted_by("sweeps", sweep) == {"braked": "False"}
+    assert counted_by("sweep_took_ms", sweep) == {}
+    assert counted_by("sweep_left", sweep) == {}
+    assert counted_by("events", event) == {"kind": event["kind"], "outcome": event["outcome"]}
+    assert [counted_by("restarts", line) for line in (failed[0], recovered[0])] == [
+        {"outcome": "failed"},
+        {"outcome": "recovered"},
+    ]
+    assert counted_by("line_changes", marked[0]) == {"to": "disconnected"}
+    assert counted_by("unauthorized", world.facts("wapi_webhook", "webhook.unauthorized")[-1]) == {}
+    assert counted_by("errors", sweep) is None
+
+
+def test_an_error_carries_what_alerts_and_error_reporting_want(world: World) -> None:
+    company = world.company(users=1)
+    world.lines(company, 6, session="disconnected")
+    world.sweep()
+    brake = world.facts("follow_up_check", "brake.engaged")[-1]
+
+    assert counted_by("errors", brake) == {"fact": "brake.engaged"}
+    assert brake["@type"].endswith("ReportedErrorEvent")
+    assert brake["context"]["reportLocation"]["filePath"].endswith("shared/sweep.py")
