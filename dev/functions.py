@@ -30,12 +30,13 @@ class FunctionServer:
     Args:
         target: ``follow_up_check`` or ``wapi_webhook``.
         environment: Its whole environment, but for PATH and the like.
+        source: The file it stands in; None is the root's ``main.py``, as in production.
 
     Attributes:
         url: Where it answers.
     """
 
-    def __init__(self, target: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, target: str, environment: Mapping[str, str], *, source: Path | None = None) -> None:
         self._target = target
         log, path = tempfile.mkstemp(prefix=f"{target}-", suffix=".log")
         self._log = Path(path)
@@ -49,6 +50,7 @@ class FunctionServer:
                     f"--target={target}",
                     f"--host={LOOPBACK}",
                     f"--port={port}",
+                    *([f"--source={source}"] if source else []),
                 ],
                 cwd=PROJECT,
                 env={**inherited, "PYTHONUNBUFFERED": "1", **environment},
@@ -67,19 +69,21 @@ class FunctionServer:
 
     def _wait_until_healthy(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while True:
-            if self._process.poll() is not None:
-                raise StackError(
-                    f"{self._target} ended with status {self._process.returncode}; its log:\n{tail(self._log)}"
-                )
-            try:
-                if httpx.get(f"{self.url}/health", timeout=5, trust_env=False).is_success:
-                    return
-            except httpx.TransportError:
-                pass  # not listening yet
-            if time.monotonic() > deadline:
-                raise StackError(f"{self._target} did not answer in {START_SECONDS} s; its log:\n{tail(self._log)}")
-            time.sleep(0.02)
+        with httpx.Client(timeout=5, trust_env=False) as client:
+            while not self._is_healthy(client):
+                if self._process.poll() is not None:
+                    raise StackError(
+                        f"{self._target} ended with status {self._process.returncode}; its log:\n{tail(self._log)}"
+                    )
+                if time.monotonic() > deadline:
+                    raise StackError(f"{self._target} did not answer in {START_SECONDS} s; its log:\n{tail(self._log)}")
+                time.sleep(0.01)
+
+    def _is_healthy(self, client: httpx.Client) -> bool:
+        try:
+            return client.get(f"{self.url}/health").is_success
+        except httpx.TransportError:
+            return False  # not listening yet
 
     @property
     def pid(self) -> int:

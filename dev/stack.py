@@ -162,11 +162,15 @@ class Stack:
         """
         applied = files.apply_migrations(self.database_url, folder)
         if applied and self._postgrest.is_running:
-            loads = self._postgrest.schema_loads()
-            with psycopg.connect(self.database_url, autocommit=True) as connection:
-                connection.execute("notify pgrst, 'reload schema'")
-            self._postgrest.wait_for_schema_load(after=loads)
+            self.reload_schema()
         return applied
+
+    def reload_schema(self) -> None:
+        """Have a running PostgREST see what has changed in the schema."""
+        loads = self._postgrest.schema_loads()
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            connection.execute("notify pgrst, 'reload schema'")
+        self._postgrest.wait_for_schema_load(after=loads)
 
     def stop_postgrest(self) -> None:
         """Take PostgREST away: the front answers 503 until it is started again."""

@@ -26,7 +26,7 @@ async def replay(log: str, settings: IntakeSettings) -> int:
     """
     if settings.event_log_key is None:
         raise LineRecoveryError("settings: EVENT_LOG_KEY is missing")
-    service = Service(settings, pooled=False)
+    service = Service(settings)
     delivered = failed = 0
     for undelivered in read_undelivered(log, settings.event_log_key):
         short = undelivered.event_key[:12]

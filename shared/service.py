@@ -27,20 +27,16 @@ class Service:
 
     Args:
         settings: Validated.
-        pooled: True for a function with many requests at once to either; a plain client starts faster.
     """
 
-    def __init__(self, settings: Settings, *, pooled: bool) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._pooled = pooled
 
     @cached_property
     def store(self) -> Store:
         """The database."""
-        http = (
-            pooled_http(_STORE_TIMEOUT) if self._pooled else httpx.AsyncClient(timeout=_STORE_TIMEOUT, trust_env=False)
-        )
-        return connect(self._settings.supabase_url, self._settings.supabase_service_role_key, http)
+        settings = self._settings
+        return connect(settings.supabase_url, settings.supabase_service_role_key, pooled_http(_STORE_TIMEOUT))
 
     @cached_property
     def relay(self) -> Relay | None:

@@ -158,7 +158,8 @@ def test_without_a_key_only_size_and_event_key_are_logged(world: World) -> None:
             world.stack.start_postgrest()
         [fact] = [fact for fact in server.facts() if fact["message"] == "event.undelivered"]
 
-    assert fact.keys() == {"severity", "message", "time", "event_key", "size", "received_at", "serviceContext"}
+    said = {"severity", "message", "time", "event_key", "size", "received_at", "serviceContext", "context", "@type"}
+    assert fact.keys() == said
     [read] = read_undelivered(json.dumps(fact), KEY)
     assert read.event is None
     assert "EVENT_LOG_KEY was not set" in read.problem

@@ -21,7 +21,7 @@ try:
     _settings = load_sweep_settings()
 except SettingsError as error:
     raise SystemExit(str(error)) from None  # the message is all an operator needs
-_service = Service(_settings, pooled=True)
+_service = Service(_settings)
 
 
 @aio.http

@@ -22,7 +22,7 @@ try:
     _settings = load_webhook_settings()
 except SettingsError as error:
     raise SystemExit(str(error)) from None  # the message is all an operator needs
-_service = Service(_settings, pooled=False)
+_service = Service(_settings)
 
 
 @aio.http

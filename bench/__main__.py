@@ -1,0 +1,61 @@
+"""``make bench``: every figure against its floor, measured in one run; a table, a file, and curves."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from bench import sweeps
+from bench.charts import draw
+from bench.platform import PROJECT, Platform
+from bench.result import table_of, write
+from bench.starts import starts
+from bench.webhook import webhook
+
+if TYPE_CHECKING:
+    from bench.result import Result
+
+RESULTS = PROJECT / "bench" / "results"
+MEASUREMENTS = {
+    "floor": sweeps.against_the_floor,
+    "growth": sweeps.growth,
+    "parallel": sweeps.several_at_once,
+    "dead": sweeps.dead_lines,
+    "webhook": webhook,
+    "starts": starts,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure what was asked for.
+
+    Returns:
+        0 when every goal was met, 1 otherwise.
+    """
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("only", nargs="*", metavar="NAME", help=f"some of: {', '.join(MEASUREMENTS)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="small sizes; kept as results/quick.json, without curves")
+    chosen = parser.parse_args(arguments)
+    if unknown := [name for name in chosen.only if name not in MEASUREMENTS]:
+        parser.error(f"no measurement named {', '.join(unknown)}")
+    console = Console()
+    results: list[Result] = []
+    with Platform() as platform:
+        for name in chosen.only or MEASUREMENTS:
+            with console.status(f"{name} …"):
+                results += MEASUREMENTS[name](platform, quick=chosen.quick)
+    console.print(table_of(results))
+    complete = not (chosen.quick or chosen.only)
+    file = RESULTS / ("latest.json" if complete else "quick.json")
+    write(results, file, quick=chosen.quick)
+    if complete:
+        draw(results, RESULTS)
+    console.print(f"Written to {file.relative_to(PROJECT)}")
+    return 0 if all(each.met is not False for each in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

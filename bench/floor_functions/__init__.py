@@ -1,0 +1,1 @@
+"""Floors that run under functions-framework."""

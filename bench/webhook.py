@@ -1,0 +1,167 @@
+"""The webhook under 64 clients: each kind of event beside a no-op handler with one raw RPC for the same rows."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.platform import PROJECT, SECRET, external_id, phone
+from bench.result import Result, at_least, at_most
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.platform import Platform
+
+CLIENTS = 64
+LINES = 64
+CHATS_A_LINE = 10
+ROUNDS = 3
+OLD_MESSAGES_A_CHAT = 80
+OLD_EVENTS = 50_000
+FLOOR_FUNCTIONS = PROJECT / "bench" / "floor_functions" / "main.py"
+KINDS = ("message", "echo", "ack", "connection", "presence", "disconnection denied")
+
+
+def events(kind: str, count: int, *, run: int) -> list[dict[str, Any]]:
+    """Events of one kind, no two of them the same, spread over lines and chats."""
+    now = int(time.time())
+    made = []
+    for number in range(count):
+        line = number % LINES
+        chat = f"55118{line * CHATS_A_LINE + number // LINES % CHATS_A_LINE:08d}"
+        common = {"instanceId": external_id(line), "moment": now}
+        phones = {"connectedPhone": phone(line)}
+        message = {"isGroup": False, "messageId": f"3EB0{run:04d}{number:012d}", "chat": {"id": chat}}
+        match kind:
+            case "message":
+                text = {"conversation": f"Oi, tem data em maio? ({number})"}
+                who = {"sender": {"id": chat, "pushName": "Ana"}, "fromMe": False}
+                made.append({"event": "webhookReceived", **common, **phones, **message, **who, "msgContent": text})
+            case "echo":
+                text = {"conversation": f"Temos, sim! ({number})"}
+                who = {"sender": {"id": phone(line)}, "fromMe": True, "fromApi": True}
+                made.append({"event": "webhookDelivery", **common, **phones, **message, **who, "msgContent": text})
+            case "ack":
+                made.append({"event": "webhookStatus", **common, **phones, **message, "fromMe": True, "status": "READ"})
+            case "connection":
+                made.append({"event": "webhookConnected", **common, **phones, "connected": True, "nr": number})
+            case "presence":
+                made.append({"event": "webhookChatPresence", **common, **phones, "chat": {"id": chat}, "nr": number})
+            case _:
+                made.append({"event": "webhookDisconnected", **common, "disconnected": True, "nr": number})
+    return made
+
+
+def post(url: str, bodies: list[dict[str, Any]]) -> tuple[float, float]:
+    """Post them from 64 clients; answer requests a second and the 99th percentile in milliseconds."""
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+        file.writelines(json.dumps(body) + "\n" for body in bodies)
+        file.flush()
+        command = [sys.executable, "-m", "bench.load", url, file.name, str(CLIENTS)]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    seen = json.loads(done.stdout)
+    return len(bodies) / seen["took"], statistics.quantiles(seen["latencies"], n=100)[98] * 1000
+
+
+def _fill(platform: Platform) -> None:
+    """A platform that has been in use: chats, messages, an inbox. On empty tables no plan is a real one."""
+    platform.database.execute(
+        """
+        insert into public.wapi_conversations (instance_id, remote_jid, contact_phone, contact_name, company_id)
+        select i.id, jid || '@s.whatsapp.net', jid, 'Ana', i.company_id
+        from public.wapi_instances i, generate_series(0, %(chats)s - 1) n,
+          lateral (select '55118' || lpad((right(i.instance_id, 6)::int * %(chats)s + n)::text, 8, '0') as jid) as chat
+        """,
+        {"chats": CHATS_A_LINE},
+    )
+    platform.database.execute(
+        """
+        insert into public.wapi_messages
+          (conversation_id, message_id, from_me, message_type, content, status, "timestamp", company_id, metadata)
+        select c.id, 'OLD' || n || left(c.id::text, 8), n %% 2 = 0, 'text', 'Oi', 'read', now() - n * interval '1 minute',
+          c.company_id, '{}'
+        from public.wapi_conversations c, generate_series(1, %s) n
+        """,
+        (OLD_MESSAGES_A_CHAT,),
+    )
+    platform.database.execute(
+        """
+        insert into public.wapi_webhook_events (event_key, external_id, event, kind, moment, body, outcome, processed_at)
+        select md5(n::text), 'LITE-BENCH0-000000', 'webhookStatus', 'ack', now(), '{}', 'applied', now()
+        from generate_series(1, %s) n
+        """,
+        (OLD_EVENTS,),
+    )
+    platform.database.execute("vacuum analyze")
+
+
+def _send_what_will_be_read(platform: Platform, count: int, *, run: int) -> None:
+    """Outgoing messages for the acks of a run."""
+    platform.database.execute(
+        """
+        insert into public.wapi_messages
+          (conversation_id, message_id, from_me, message_type, content, status, "timestamp", company_id, metadata)
+        select c.id, '3EB0' || lpad(%s::text, 4, '0') || lpad(n::text, 12, '0'), true, 'text', 'Oi', 'sent',
+          now() - interval '1 minute', c.company_id, '{}'
+        from generate_series(0, %s - 1) n
+        join public.wapi_instances i on i.instance_id = 'LITE-BENCH0-' || lpad((n %% %s)::text, 6, '0')
+        join lateral (select * from public.wapi_conversations k where k.instance_id = i.id limit 1) c on true
+        """,
+        (run, count, LINES),
+    )
+
+
+def webhook(platform: Platform, *, quick: bool) -> Iterator[Result]:
+    """Throughput and the 99th percentile of each kind of event, ours and the floor's by turns."""
+    count = 1_000 if quick else 3_000
+    platform.fleet(LINES, latency_ms=0)
+    _fill(platform)
+    platform.database.execute(Path(__file__).with_name("floor.sql").read_text("utf-8"))
+    platform.stack.reload_schema()
+    floor_environment = platform.environment()
+    group = f"webhook, {CLIENTS} clients"
+    with (
+        platform.function("wapi_webhook") as ours,
+        platform.function("raw_event", floor_environment, source=FLOOR_FUNCTIONS) as floor,
+    ):
+        for number, kind in enumerate(KINDS):
+            figures: dict[str, list[tuple[float, float]]] = {"floor": [], "ours": []}
+            for turn in range(2 * (ROUNDS + 1)):
+                name, url = (("floor", floor.url), ("ours", f"{ours.url}/?key={SECRET}"))[turn % 2]
+                run = 100 * number + turn
+                if kind == "ack":
+                    _send_what_will_be_read(platform, count, run=run)
+                before = _last_event(platform)
+                seen = post(url, events(kind, count, run=run))
+                _check(platform, kind, count, after=before)
+                if turn > 1:  # the first warms both up
+                    figures[name].append(seen)
+            rates = {name: statistics.median(rate for rate, _ in seen) for name, seen in figures.items()}
+            tails = {name: statistics.median(tail for _, tail in seen) for name, seen in figures.items()}
+            samples = [rate for rate, _ in figures["ours"]]
+            yield at_least(group, f"{kind}: throughput", rates["ours"], rates["floor"], 0.7, unit="/s", samples=samples)
+            yield at_most(group, f"{kind}: p99", tails["ours"], tails["floor"], 1.5, unit="ms")
+
+
+def _last_event(platform: Platform) -> int:
+    found = platform.database.execute("select coalesce(max(id), 0) from public.wapi_webhook_events").fetchone()
+    return int(found[0]) if found else 0
+
+
+def _check(platform: Platform, kind: str, count: int, *, after: int) -> None:
+    """Every event of the run is there, with the effect that it should have."""
+    wanted = {"message": "stored", "echo": "stored", "ack": "applied", "disconnection denied": "denied"}.get(kind)
+    found = platform.database.execute(
+        "select count(*) filter (where %s::text is null or outcome in (%s, 'floor')), array_agg(distinct outcome)"
+        " from public.wapi_webhook_events where id > %s",
+        (wanted, wanted, after),
+    ).fetchone()
+    if found is None or found[0] != count:
+        raise AssertionError(f"{kind}: {found} of {count} events had their effect")
