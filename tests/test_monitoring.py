@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,3 +180,84 @@ def test_an_error_carries_what_alerts_and_error_reporting_want(world: World) -> 
     assert counted_by("errors", brake) == {"fact": "brake.engaged"}
     assert brake["@type"].endswith("ReportedErrorEvent")
     assert brake["context"]["reportLocation"]["filePath"].endswith("shared/sweep.py")
+
+
+FAKE_GCLOUD = """#!{python}
+# Keeps what was created in a file, and finds it again.
+import pathlib, re, sys
+state, words = pathlib.Path({state!r}), " ".join(sys.argv[1:])
+made = state / "made"
+known = made.read_text().splitlines() if made.exists() else []
+(state / "calls").open("a").write(words + "\\n")
+if " list " in words:
+    wanted = re.search('(?:name|displayName|email_address)="([^"]+)"', words)[1]
+    print(*["projects/p/things/" + each.replace(" ", "_") for each in known if each == wanted])
+elif " create " in words:
+    file = re.search("--(?:config|policy)-from-file=([^ ]+)", words)
+    names = re.findall('(?m)^(?:name|displayName): "?([^"\\n]+)', open(file[1]).read()) if file else re.findall("email_address=([^ ]+)", words)
+    made.write_text("\\n".join([*known, names[0]]))
+"""
+
+
+def install(state: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [MONITORING / "install", *arguments],
+        env={"PATH": f"{state}:{os.environ['PATH']}", **environment},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def gcloud(tmp_path: Path) -> Path:
+    fake = tmp_path / "gcloud"
+    fake.write_text(FAKE_GCLOUD.format(python=sys.executable, state=str(tmp_path)), "utf-8")
+    fake.chmod(0o755)
+    return tmp_path
+
+
+def test_installing_twice_updates_what_is_there(gcloud: Path) -> None:
+    first = install(gcloud, PROJECT="p", ALERT_EMAIL="ops@example.com")
+    second = install(gcloud, PROJECT="p", ALERT_EMAIL="ops@example.com")
+
+    made, kept = first.stdout.splitlines(), second.stdout.splitlines()
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert sum(" create " in line for line in made) == len(METRIC_FILES) + len(ALERT_FILES) + 2
+    assert [line for line in kept if " create " in line] == [line for line in kept if "dashboards create" in line]
+    assert sum(" update " in line for line in kept) == len(METRIC_FILES) + len(ALERT_FILES)
+    assert all(
+        "--set-notification-channels=projects/p/things/ops@example.com" in line
+        for line in kept
+        if "policies update" in line
+    )
+
+
+def test_a_dry_run_asks_google_nothing(gcloud: Path) -> None:
+    done = install(gcloud, "--dry-run", PROJECT="p", ALERT_EMAIL="ops@example.com")
+
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(METRIC_FILES) + len(ALERT_FILES) + 2
+    assert not (gcloud / "calls").exists()
+
+
+@pytest.mark.parametrize("given", [{"PROJECT": "p"}, {"ALERT_EMAIL": "ops@example.com"}], ids="".join)
+def test_a_missing_setting_is_named(gcloud: Path, given: dict[str, str]) -> None:
+    done = install(gcloud, **given)
+
+    (missing,) = {"PROJECT", "ALERT_EMAIL"} - given.keys()
+    assert done.returncode != 0
+    assert f"{missing} is missing" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed: its parser cannot be asked")
+def test_gcloud_knows_every_command_and_flag_of_the_installation(gcloud: Path) -> None:
+    (gcloud / "gcloud").unlink()
+    lines = install(gcloud, "--dry-run", PROJECT="p-without-account", ALERT_EMAIL="ops@example.com").stdout.splitlines()
+    kinds = {line.split("create")[0]: line.removeprefix("+ ") for line in lines}
+    for command in [*kinds.values(), "gcloud logging metrics create x --no-such-flag"]:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=MONITORING, env={"PATH": os.environ["PATH"], "HOME": str(gcloud), "CLOUDSDK_CONFIG": str(gcloud / "config")},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        misread = "unrecognized arguments" in done.stderr or "Invalid choice" in done.stderr
+        assert misread == ("no-such-flag" in command), done.stderr
