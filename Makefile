@@ -1,7 +1,7 @@
 # Each target works on a fresh clone; `make` alone lists them.
 PY := .venv/bin/python
 
-.PHONY: help install demo stack test check lock types doctor report deploy bench
+.PHONY: help install demo stack test check lock types doctor report deploy bench mutants
 help:            ## this list
 	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 install:         ## install into .venv and dev/node_modules
@@ -22,9 +22,13 @@ lock: install    ## write the requirement files anew from pyproject.toml
 	@$(PY) -m uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-header -o requirements.txt
 	@$(PY) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --quiet --no-header -c requirements.txt -o dev/requirements.txt
 	@$(PY) -m uv pip compile pyproject.toml --extra bench --universal --python-version 3.11 --generate-hashes --quiet --no-header -c dev/requirements.txt -o bench/requirements.txt
+	@$(PY) -m uv pip compile pyproject.toml --extra mutants --universal --python-version 3.11 --generate-hashes --quiet --no-header -c dev/requirements.txt -o dev/mutants-requirements.txt
 bench: install   ## measure everything against its floor (some 20 min; ARGS="--quick webhook" for a part)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
 	@$(PY) -m bench $(ARGS)
+mutants: install ## change the pure modules in every small way and see a test fail (some 4 min)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r dev/mutants-requirements.txt
+	@rm -rf mutants && $(PY) -m mutmut run && $(PY) -m mutmut results
 types: install   ## write the row types anew from the migrated schema
 	@$(PY) -m dev.types
 doctor: install  ## check a real project: settings, database, lines, webhooks, sweeps (ARGS="--json", "--fix-webhooks")

@@ -857,3 +857,7 @@ def test_the_brake_does_not_spend_the_silence_of_a_first_look() -> None:
     line = a_line(raw_status="disconnected", last_health_check=None, outage=None)
     silent = Disconnect(tell=False, then_restart=False)
     assert decide_braked(line, Observation.DISCONNECTED, policy=POLICY, now=NOW) == silent
+
+
+def test_counts_of_two_batches_add_up_in_every_part() -> None:
+    assert Census(1, 2, 3, 4) + Census(10, 20, 30, 40) == Census(11, 22, 33, 44)

@@ -6,6 +6,7 @@ It comes in two spellings over time: ``url``/``URL``, ``fileSha256``/``fileSHA25
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 Json: TypeAlias = Mapping[str, Any]
@@ -69,28 +70,25 @@ def _text(body: Json) -> dict[str, Any]:
     return {"type": "text", "content": text_of(body.get("conversation")) or text_of(body.get("text")) or ""}
 
 
-def _media(kind: str) -> Callable[[Json], dict[str, Any]]:
-    def read(body: Json) -> dict[str, Any]:
-        return {
-            "type": kind,
-            "content": text_of(body.get("caption")),
-            "media_url": either(body, "url", "URL"),
-            "media_key": either(body, "mediaKey", "MediaKey"),
-            "media_direct_path": either(body, "directPath", "DirectPath"),
-            "metadata": {
-                "mimetype": text_of(body.get("mimetype")),
-                "file_name": either(body, "fileName", "title"),
-                "file_length": _scalar(body.get("fileLength")),
-                "file_sha256": either(body, "fileSha256", "fileSHA256"),
-                "file_enc_sha256": either(body, "fileEncSha256", "fileEncSHA256"),
-                "seconds": _scalar(body.get("seconds")),
-                "voice": body.get("ptt") is True or body.get("PTT") is True or None,
-                "width": _scalar(body.get("width")),
-                "height": _scalar(body.get("height")),
-            },
-        }
-
-    return read
+def _media(body: Json, *, kind: str) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "content": text_of(body.get("caption")),
+        "media_url": either(body, "url", "URL"),
+        "media_key": either(body, "mediaKey", "MediaKey"),
+        "media_direct_path": either(body, "directPath", "DirectPath"),
+        "metadata": {
+            "mimetype": text_of(body.get("mimetype")),
+            "file_name": either(body, "fileName", "title"),
+            "file_length": _scalar(body.get("fileLength")),
+            "file_sha256": either(body, "fileSha256", "fileSHA256"),
+            "file_enc_sha256": either(body, "fileEncSha256", "fileEncSHA256"),
+            "seconds": _scalar(body.get("seconds")),
+            "voice": body.get("ptt") is True or body.get("PTT") is True or None,
+            "width": _scalar(body.get("width")),
+            "height": _scalar(body.get("height")),
+        },
+    }
 
 
 def _location(body: Json) -> dict[str, Any]:
@@ -146,12 +144,12 @@ def _button(body: Json) -> dict[str, Any]:
 READERS: Final[dict[str, Callable[[Json], dict[str, Any]]]] = {
     "conversation": _text,
     "extendedTextMessage": _text,
-    "imageMessage": _media("image"),
-    "videoMessage": _media("video"),
-    "ptvMessage": _media("video"),
-    "audioMessage": _media("audio"),
-    "documentMessage": _media("document"),
-    "stickerMessage": _media("sticker"),
+    "imageMessage": partial(_media, kind="image"),
+    "videoMessage": partial(_media, kind="video"),
+    "ptvMessage": partial(_media, kind="video"),
+    "audioMessage": partial(_media, kind="audio"),
+    "documentMessage": partial(_media, kind="document"),
+    "stickerMessage": partial(_media, kind="sticker"),
     "locationMessage": _location,
     "liveLocationMessage": _location,
     "contactMessage": _contact,

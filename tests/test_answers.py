@@ -1,0 +1,77 @@
+"""What an answer of the provider is called in the log, and what a restart's answer says; see also the fault matrix."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from shared.model import Observation
+from shared.wapi.answers import Answer, DeviceView, RestartAnswer, join_device, read_device, read_restart, read_status
+
+JSON = "application/json"
+PAGE = "text/html"
+
+
+def answer(status: int, content: object, content_type: str = JSON) -> Answer:
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return Answer(status, content_type, body)
+
+
+@pytest.mark.parametrize(
+    ("given", "observation", "cause"),
+    [
+        pytest.param(answer(404, {"error": True}), Observation.NOT_FOUND, "http_404", id="not found"),
+        pytest.param(answer(401, {"error": True}), Observation.REFUSED, "http_401", id="a refused token"),
+        pytest.param(answer(403, {"error": True}), Observation.REFUSED, "http_403", id="a forbidden one"),
+        pytest.param(
+            answer(404, b"<pre>Cannot GET /v1/x</pre>", PAGE),
+            Observation.UNKNOWN,
+            "cannot_get",
+            id="a route that is not there",
+        ),
+        pytest.param(answer(500, {}), Observation.UNKNOWN, "http_500", id="an error of theirs"),
+        pytest.param(
+            answer(200, {"error": True, "connected": False}), Observation.UNKNOWN, "error_true", id="an error in a 200"
+        ),
+        pytest.param(answer(200, {"connected": False}), Observation.DISCONNECTED, "not_connected", id="disconnected"),
+        pytest.param(
+            answer(200, {"connected": "yes"}), Observation.UNKNOWN, "connected_is_no_boolean", id="no boolean"
+        ),
+    ],
+)
+def test_a_status_has_its_observation_and_the_word_for_the_log(
+    given: Answer, observation: Observation, cause: str
+) -> None:
+    look = read_status(given)
+
+    assert (look.observation, look.cause) == (observation, cause)
+
+
+def test_a_device_that_did_not_answer_cannot_say() -> None:
+    status = read_status(answer(200, {"connected": True}))
+
+    assert join_device(status, None).cause == f"{status.cause}_{DeviceView.CANNOT_SAY}"
+
+
+@pytest.mark.parametrize("status", [202, 404, 500])
+def test_only_a_200_shows_a_phone(status: int) -> None:
+    assert read_device(answer(status, {"connectedPhone": "5511900000001"})) is DeviceView.CANNOT_SAY
+
+
+@pytest.mark.parametrize(
+    ("given", "means"),
+    [
+        pytest.param(answer(200, {"error": False}), RestartAnswer.ACCEPTED, id="accepted"),
+        pytest.param(answer(200, {"error": True}), RestartAnswer.REFUSED, id="an error"),
+        pytest.param(answer(200, {"success": False}), RestartAnswer.REFUSED, id="no success"),
+        pytest.param(answer(200, {"success": True}), RestartAnswer.ACCEPTED, id="success"),
+        pytest.param(answer(400, b"", PAGE), RestartAnswer.REFUSED, id="400"),
+        pytest.param(answer(404, {"message": "x"}), RestartAnswer.REFUSED, id="404 with JSON"),
+        pytest.param(answer(404, b"<pre>Cannot GET</pre>", PAGE), RestartAnswer.UNCLEAR, id="404 with a page"),
+        pytest.param(answer(500, {"error": True}), RestartAnswer.UNCLEAR, id="500, whatever it says"),
+        pytest.param(answer(200, b""), RestartAnswer.UNCLEAR, id="nothing"),
+    ],
+)
+def test_a_restarts_answer_is_accepted_refused_or_unclear(given: Answer, means: RestartAnswer) -> None:
+    assert read_restart(given) is means
