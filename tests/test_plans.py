@@ -1,0 +1,264 @@
+"""Every statement of every SQL function finds its rows by an index, on a platform that has grown.
+
+auto_explain tells the plan of each statement, also of those inside functions, while the real sweep and the real intake
+run against the database.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from shared.intake import deliver
+from shared.model import Limits, Observation, Policy
+from shared.store import Store
+from shared.sweep import run_sweep
+from shared.wapi.answers import Look, RestartAnswer
+from shared.wapi.events import parse_event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from world import World
+
+    from shared.looks import Line
+
+LINES, CHATS, MESSAGES, EVENTS, NOTICES = 20_000, 20_000, 100_000, 50_000, 50_000
+GROWS = {
+    "wapi_instances", "wapi_conversations", "wapi_messages", "wapi_webhook_events", "wapi_contact_lids", "notifications",
+    "instance_outages", "instance_events", "user_companies", "companies",
+}  # fmt: skip
+
+
+@dataclass
+class Plans:
+    """A connection that answers the Supabase client's ``rpc`` and keeps the plan of every statement it ran."""
+
+    connection: psycopg.Connection[dict[str, Any]]
+    scans: set[tuple[str, str, str]] = field(default_factory=set)
+    called: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.connection.execute("load 'auto_explain'")
+        self.connection.execute("set random_page_cost = 1.1")  # disks that do not turn, as hosted projects have
+        for setting, value in {
+            "auto_explain.log_min_duration": "0", "auto_explain.log_nested_statements": "on", "auto_explain.log_format": "json",
+            "auto_explain.log_level": "notice", "client_min_messages": "notice",
+        }.items():  # fmt: skip
+            self.connection.execute(f"set {setting} = '{value}'")
+        self.connection.add_notice_handler(self._keep)
+
+    def _keep(self, notice: psycopg.errors.Diagnostic) -> None:
+        said = notice.message_primary or ""
+        if "plan:" in said:
+            told = json.loads(said.partition("plan:")[2])
+            self._walk(told["Plan"], " ".join(told["Query Text"].split()))
+
+    def _walk(self, node: dict[str, Any], statement: str) -> None:
+        if node.get("Node Type") == "Seq Scan":
+            self.scans.add((node["Relation Name"], node.get("Filter", "no filter"), statement[:200]))
+        for child in node.get("Plans", []):
+            self._walk(child, statement)
+
+    def rpc(self, name: str, arguments: dict[str, Any]) -> Any:
+        async def execute() -> SimpleNamespace:
+            return SimpleNamespace(data=self.call(name, arguments))
+
+        return SimpleNamespace(execute=execute)
+
+    def call(self, name: str, arguments: dict[str, Any]) -> Any:
+        self.called.add(name)
+        types = self._types_of(name)
+        given = ", ".join(f"{each} => %({each})s::{types[each]}" for each in arguments)
+        values = {
+            each: Jsonb(value) if types[each] == "jsonb" and value is not None else value
+            for each, value in arguments.items()
+        }
+        row = self.connection.execute(f"select public.{name}({given}) as answer", values).fetchone()
+        assert row is not None
+        return row["answer"]
+
+    def _types_of(self, name: str) -> dict[str, str]:
+        row = self.connection.execute(
+            "select array_agg(n order by o) as names, array_agg(format_type(t, null) order by o) as types from pg_proc p,"
+            " unnest(p.proargnames, p.proargtypes::oid[]) with ordinality as a(n, t, o)"
+            " where p.proname = %s and p.pronamespace = 'public'::regnamespace and t is not null",
+            (name,),
+        ).fetchone()
+        assert row is not None
+        return dict(zip(row["names"], row["types"], strict=True))
+
+
+class Answers:
+    """A provider that says what was told of each line, and whose restarts change nothing."""
+
+    def __init__(self, told: dict[str, Observation]) -> None:
+        self._told = told
+
+    async def look(self, line: Line, *, within: timedelta) -> Look:  # noqa: ARG002 - the protocol's
+        return Look(self._told.get(line.external_id, Observation.ALIVE), "told")
+
+    async def restart(self, line: Line, *, within: timedelta) -> RestartAnswer:  # noqa: ARG002 - see above
+        return RestartAnswer.ACCEPTED
+
+
+@pytest.fixture
+def grown(world: World) -> Iterator[Plans]:
+    """A platform with years of history, and a connection that explains."""
+    world.sql(
+        "insert into public.companies (id, name) select gen_random_uuid(), 'E ' || n from generate_series(1, 500) n"
+    )
+    world.sql(
+        "insert into auth.users (id, email) select gen_random_uuid(), n || '@example.com' from generate_series(1, 2000) n"
+    )
+    world.sql(
+        """
+        insert into public.user_companies (user_id, company_id)
+        select u.id, c.id from (select id, row_number() over () as r from auth.users) u
+        join (select id, row_number() over () as r from public.companies) c on c.r = u.r %% 500 + 1
+        """
+    )
+    world.sql(
+        """
+        insert into public.wapi_instances (user_id, company_id, unit, instance_id, instance_token, status, last_health_check)
+        select gen_random_uuid(), c.id, 'U ' || n, 'LITE-' || n, 't', 'connected', now() - (n <= 600)::int * interval '10 minutes'
+        from generate_series(1, %s) n
+        join (select id, row_number() over () as r from public.companies) c on c.r = n %% 500 + 1
+        """,
+        LINES,
+    )
+    world.sql(
+        """
+        insert into public.wapi_conversations (instance_id, remote_jid, contact_phone, company_id)
+        select i.id, '5511' || lpad(n::text, 9, '0') || '@s.whatsapp.net', '5511' || lpad(n::text, 9, '0'), i.company_id
+        from generate_series(1, %s) n join public.wapi_instances i on i.instance_id = 'LITE-' || (n %% %s + 1)
+        """,
+        CHATS,
+        LINES,
+    )
+    world.sql(
+        """
+        insert into public.wapi_messages (conversation_id, message_id, from_me, content, "timestamp", company_id)
+        select c.id, 'M' || n, n %% 2 = 0, 'Oi', now() - n * interval '1 minute', c.company_id
+        from generate_series(1, %s) n join (select *, row_number() over () as r from public.wapi_conversations) c on c.r = n %% %s + 1
+        """,
+        MESSAGES,
+        CHATS,
+    )
+    world.sql(
+        """
+        insert into public.wapi_webhook_events
+          (event_key, received_at, external_id, instance_id, event, kind, moment, body, outcome, processed_at)
+        select md5(n::text), now() - n * interval '20 seconds', 'LITE-' || n, i.id, 'webhookDisconnected',
+          case n %% 100 when 0 then 'disconnection' else 'ack' end, now(), case when n < 8000 then '{}' end, 'applied', now()
+        from generate_series(1, %s) n left join public.wapi_instances i on i.instance_id = 'LITE-' || n
+        """,
+        EVENTS,
+    )
+    world.sql(
+        """
+        insert into public.notifications (user_id, company_id, type, title)
+        select u.id, null, 'other', 'x' from generate_series(1, %s) n
+        join (select id, row_number() over () as r from auth.users) u on u.r = n %% 2000 + 1
+        """,
+        NOTICES,
+    )
+    world.sql(
+        """
+        insert into public.instance_outages
+          (instance_id, company_id, started_at, life_counts_from, opened_by, reason, closed_at, closed_as)
+        select id, company_id, now() - interval '9 days', now(), 'sweep', 'x', now() - interval '8 days', 'alive'
+        from public.wapi_instances, generate_series(1, 3)
+        """
+    )
+    world.sql(
+        """
+        insert into public.instance_events (instance_id, company_id, kind, source, at)
+        select id, company_id, 'status_changed', 'sweep', now() - n * interval '1 day' from public.wapi_instances, generate_series(1, 3) n
+        """
+    )
+    world.sql(
+        "insert into public.wapi_contact_lids select id, '1000000' || n || '@lid', '5511' || n from public.wapi_instances, generate_series(1, 4) n"
+    )
+    world.sql("analyze")
+    with psycopg.connect(world.stack.database_url, autocommit=True, row_factory=dict_row) as connection:
+        yield Plans(connection)
+
+
+def an_event(line: int, **fields: Any) -> bytes:
+    common = {
+        "instanceId": f"LITE-{line}",
+        "connectedPhone": "5511900000001",
+        "moment": 1_790_000_000,
+        "isGroup": False,
+    }
+    return json.dumps({**common, **fields}).encode()
+
+
+async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: World, grown: Plans) -> None:
+    store = Store(grown)  # type: ignore[arg-type]
+    world.sql("update public.wapi_instances set status = 'disconnected' where instance_id in ('LITE-20', 'LITE-21')")
+    told = {f"LITE-{n}": Observation.DISCONNECTED for n in range(1, 4)} | {
+        "LITE-5": Observation.REFUSED,
+        "LITE-6": Observation.UNKNOWN,
+    }
+    limits = Limits(
+        check_interval=timedelta(seconds=150), budget=timedelta(seconds=240), look_timeout=timedelta(seconds=2),
+        ghost_confirm=timedelta(0), restart_verify=timedelta(0), look_concurrency=64, restart_concurrency=8,
+    )  # fmt: skip
+
+    await run_sweep(store, Answers(told), policy=Policy(), limits=limits)
+
+    now = int(world.sql("select extract(epoch from now()) as t")[0]["t"])
+    person = {
+        "chat": {"id": "5511900000077"},
+        "sender": {"id": "5511900000077", "senderLid": "100000000000077@lid", "pushName": "Ana"},
+    }
+    text = {"msgContent": {"conversation": "Oi"}}
+    settings: Any = SimpleNamespace(
+        restart_quiet_seconds=60, confirm_disconnect_events=True, look_timeout=timedelta(seconds=2)
+    )
+    for body in (
+        an_event(100, event="webhookReceived", messageId="N1", moment=now, fromMe=False, **person, **text),
+        an_event(100, event="webhookReceived", messageId="N2", moment=now, fromMe=False, chat={"id": "100000000000077@lid"}, **text),
+        an_event(100, event="webhookDelivery", messageId="N3", moment=now, fromMe=True, chat={"id": "5511900000077"}, **text),
+        an_event(100, event="webhookStatus", messageId="N3", moment=now, fromMe=True, status="READ", chat={"id": "5511900000077"}),
+        an_event(100, event="webhookStatus", messageId="N9", moment=now, fromMe=True, status="READ", chat={"id": "5511900000077"}),
+        an_event(100, event="webhookReceived", messageId="N4", moment=now, fromMe=False, **person,
+                 msgContent={"protocolMessage": {"type": 14, "key": {"id": "N1"}, "editedMessage": {"conversation": "Olá"}}}),
+        an_event(1, event="webhookDisconnected", disconnected=True, moment=now),
+        an_event(101, event="webhookDisconnected", disconnected=True, moment=now),
+        an_event(20, event="webhookConnected", connected=True, moment=now + 1),
+        an_event(99_999, event="webhookConnected", connected=True, moment=now),
+    ):  # fmt: skip
+        await deliver(
+            parse_event(body),
+            store,
+            lambda: Answers({"LITE-101": Observation.DISCONNECTED}),
+            settings=settings,
+            relay=None,
+        )
+    event = parse_event(
+        an_event(102, event="webhookReceived", messageId="R1", moment=now, fromMe=False, **person, **text)
+    )
+    turn = (await store.receive_event(event, restart_quiet_seconds=60, relay=True, relay_now=True)).relay
+    assert turn is not None
+    await store.finish_relay(turn, [turn.events[0].id], refused=None, more=True)
+    await store.list_relay_backlog(20)
+    await store.claim_relay("LITE-102")
+    await store.purge_history()
+
+    wanted = {
+        "begin_sweep", "claim_instances", "record_looks", "claim_restart", "apply_verdict", "finish_sweep", "purge_history",
+        "receive_event", "settle_disconnection", "claim_relay", "finish_relay", "list_relay_backlog",
+    }  # fmt: skip
+    assert grown.called == wanted
+    assert {scan for scan in grown.scans if scan[0] in GROWS} == set()
