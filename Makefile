@@ -19,10 +19,10 @@ check: install   ## what a change must pass: format, lint, types, tests, coverag
 	@$(PY) -m pytest --cov --cov-report=term
 lock: install    ## write the requirement files anew from pyproject.toml
 	@$(PY) -m pip install --quiet uv
-	@$(PY) -m uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet --no-header -o requirements.txt
-	@$(PY) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --quiet --no-header -c requirements.txt -o dev/requirements.txt
-	@$(PY) -m uv pip compile pyproject.toml --extra bench --universal --python-version 3.11 --generate-hashes --quiet --no-header -c dev/requirements.txt -o bench/requirements.txt
-	@$(PY) -m uv pip compile pyproject.toml --extra mutants --universal --python-version 3.11 --generate-hashes --quiet --no-header -c dev/requirements.txt -o dev/mutants-requirements.txt
+	@$(PY) -m uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -o requirements.txt
+	@$(PY) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -c requirements.txt -o dev/requirements.txt
+	@$(PY) -m uv pip compile pyproject.toml --extra bench --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -c dev/requirements.txt -o bench/requirements.txt
+	@$(PY) -m uv pip compile pyproject.toml --extra mutants --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -c dev/requirements.txt -o dev/mutants-requirements.txt
 bench: install   ## measure everything against its floor (some 20 min; ARGS="--quick webhook" for a part)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
 	@$(PY) -m bench $(ARGS)
