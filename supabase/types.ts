@@ -834,6 +834,7 @@ export type Database = {
         Returns: undefined;
       };
       message_rank: { Args: { p_status: string }; Returns: number };
+      metadata_object: { Args: { p_metadata: Json }; Returns: Json };
       moment_of_event: {
         Args: { p_moment: string; p_received_at: string };
         Returns: string;

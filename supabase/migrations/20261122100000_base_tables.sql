@@ -125,6 +125,7 @@ begin
   end if;
 
   if 'wapi_instances' = any (v_fresh) then
+    comment on column public.wapi_instances.instance_id is 'The provider''s id of the line (external id), not our uuid.';
     create index wapi_instances_by_company on public.wapi_instances (company_id);
     -- Not instance_token: members see the line, never its key.
     grant select (

@@ -1,10 +1,11 @@
 -- Purpose: what the two functions must know of a line; rows that are unambiguous.
--- Touches: wapi_instances (new columns, status words, duplicates), notifications (outage_id).
+-- Touches: wapi_instances (new columns, status words, duplicates).
 --
 -- Changes to existing rows, and no others:
 --   * a status outside connected/degraded/disconnected (or null) becomes disconnected; the old word goes to status_reason;
 --   * of several active rows with one external id the connected, then the newest, stays active; the others are paused
---     (is_active = false, status_reason = 'duplicate_external_id') and named in a NOTICE.
+--     (is_active = false, status_reason = 'duplicate_external_id', which an old word gives way to) and named in a NOTICE,
+--     with that word. Triggers of the platform on wapi_instances (updated_at) fire for these rows.
 
 set local lock_timeout = '5s';
 
@@ -21,7 +22,6 @@ alter table public.wapi_instances
   add column if not exists health_lease_until timestamptz,
   add column if not exists last_event_at timestamptz;
 
-comment on column public.wapi_instances.instance_id is 'The provider''s id of the line (external id), not our uuid.';
 comment on column public.wapi_instances.last_health_check is 'When the last finished look at the line ended, whatever it found.';
 comment on column public.wapi_instances.auto_recovery_attempts is 'Restarts since the last failed one; at 3 the line is flapping.';
 comment on column public.wapi_instances.last_restart_at is 'When the last restart was claimed: the 30 minutes count from here.';
@@ -44,7 +44,7 @@ declare
 begin
   for v_paused in
     with ranked as (
-      select id, instance_id,
+      select id, instance_id, status_reason,
         row_number() over (
           partition by instance_id
           order by (status = 'connected') desc, created_at desc nulls last, id
@@ -56,9 +56,9 @@ begin
     set is_active = false, status_reason = 'duplicate_external_id'
     from ranked r
     where r.id = i.id and r.place > 1
-    returning i.id, i.instance_id
+    returning i.id, i.instance_id, coalesce(r.status_reason, i.status) as word
   loop
-    raise notice 'instance % paused: another row has its external id %', v_paused.id, v_paused.instance_id;
+    raise notice 'instance % (%) paused: another row has its external id %', v_paused.id, v_paused.word, v_paused.instance_id;
   end loop;
 end
 $$;
@@ -76,13 +76,6 @@ create index if not exists paused_instances_by_external_id
 create index if not exists active_instances_by_last_health_check
   on public.wapi_instances ((coalesce(last_health_check, timestamptz '-infinity')), id)
   where is_active is not false;
-
-alter table public.notifications add column if not exists outage_id uuid;
-comment on column public.notifications.outage_id is 'The outage this notice is about; null on everybody else''s rows.';
-
-create unique index if not exists one_notice_per_outage_user_type
-  on public.notifications (outage_id, user_id, type)
-  where outage_id is not null;
 
 -- On a fresh project (known by our own policy) members hold column grants: the new columns are readable, tokens are not.
 -- An adopted platform keeps its own grants.

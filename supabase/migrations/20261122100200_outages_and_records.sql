@@ -1,5 +1,5 @@
 -- Purpose: what happened to a line, who was told, which sweeps ran, which events came.
--- Touches: new tables instance_outages, instance_events, health_check_runs, wapi_webhook_events.
+-- Touches: new tables instance_outages, instance_events, health_check_runs, wapi_webhook_events; notifications (outage_id).
 --
 -- None of them has a foreign key to wapi_instances: deleting a line is blocked by nothing here, and history keeps
 -- its copy of unit and company.
@@ -119,3 +119,7 @@ create policy members_read_their_outages on public.instance_outages for select t
 drop policy if exists members_read_their_events on public.instance_events;
 create policy members_read_their_events on public.instance_events for select to authenticated
   using (company_id in (select m.company_id from public.user_companies m where m.user_id = (select auth.uid())));
+
+-- Not together with wapi_instances: no transaction keeps readers from two of the platform's tables.
+alter table public.notifications add column if not exists outage_id uuid;
+comment on column public.notifications.outage_id is 'The outage this notice is about; null on everybody else''s rows.';

@@ -5,6 +5,8 @@
 -- neither shall wait for the other or be skipped by a claim) before they call in; locks are taken in the order
 -- inbox, instance, outage, notifications.
 
+set local lock_timeout = '5s';
+
 create or replace function public.record_event(
   p_instance public.wapi_instances,
   p_kind text,
@@ -270,14 +272,12 @@ $$;
 comment on function public.close_outage_of_gone_instance is
   'Pausing or deleting a line closes its outage at once. security definer: users of the platform may pause, not write outages.';
 
-drop trigger if exists close_outage_when_paused on public.wapi_instances;
-create trigger close_outage_when_paused
+create or replace trigger close_outage_when_paused
   before update of is_active on public.wapi_instances
   for each row when (old.is_active is not false and new.is_active is false)
   execute function public.close_outage_of_gone_instance();
 
-drop trigger if exists close_outage_when_deleted on public.wapi_instances;
-create trigger close_outage_when_deleted
+create or replace trigger close_outage_when_deleted
   before delete on public.wapi_instances
   for each row execute function public.close_outage_of_gone_instance();
 

@@ -2,6 +2,8 @@
 -- Touches: wapi_instances, health_check_runs and, through the outage functions, outages, audit and bells.
 -- Called by: shared/store.py
 
+set local lock_timeout = '5s';
+
 create or replace function public.begin_sweep(p_now timestamptz default now())
 returns jsonb
 language sql volatile security invoker set search_path = ''
@@ -229,7 +231,7 @@ begin
     select o.id into v_outage from public.instance_outages o
     where o.instance_id = p_instance order by (o.closed_at is null) desc, o.closed_at desc limit 1;
     perform public.record_event(
-      v_instance, 'restart_' || p_restart, 'sweep', v_result ->> 'to', p_reason, v_outage, p_run,
+      v_instance, 'restart_' || p_restart, 'sweep', case when not v_overtaken then v_result ->> 'to' end, p_reason, v_outage, p_run,
       jsonb_build_object('overtaken', v_overtaken), p_now
     );
   end if;

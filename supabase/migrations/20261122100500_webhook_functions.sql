@@ -2,6 +2,8 @@
 -- Touches: wapi_webhook_events, wapi_instances and, through the outage functions, outages, audit and bells.
 -- Called by: shared/store.py
 
+set local lock_timeout = '5s';
+
 create or replace function public.moment_of_event(p_moment timestamptz, p_received_at timestamptz)
 returns timestamptz
 language sql immutable security invoker set search_path = ''

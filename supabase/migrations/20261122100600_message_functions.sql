@@ -1,6 +1,6 @@
 -- Purpose: messages and acks become rows, once, whatever their order: conversations, LIDs, unread counts, edits.
--- Touches: wapi_conversations, wapi_messages, wapi_webhook_events (what waits for its message), new table
--- wapi_contact_lids. Called by: receive_event.
+-- Touches: wapi_conversations, wapi_messages (metadata, where a platform has none), wapi_webhook_events (what waits for
+-- its message), new table wapi_contact_lids. Called by: receive_event.
 --
 -- Nothing here relies on a unique index on wapi_messages: older platforms have none. Our writers take turns on the
 -- conversation's row; a platform's own writer that is faster is met as a unique violation.
@@ -30,6 +30,18 @@ create index if not exists changes_waiting_for_their_message
   on public.wapi_webhook_events (instance_id, message_id)
   where outcome = 'waiting';
 
+-- Only where it is missing: an alter table that changes nothing would still wait for every reader of the table.
+do $$
+begin
+  if not exists (
+    select from pg_catalog.pg_attribute
+    where attrelid = 'public.wapi_messages'::regclass and attname = 'metadata' and not attisdropped
+  ) then
+    alter table public.wapi_messages add column metadata jsonb;
+  end if;
+end
+$$;
+
 -- Readers: acks, edits and twins find a message by its id within a line. On a platform with a big table an operator
 -- builds it concurrently; until then they go through the line's conversations.
 do $$
@@ -51,7 +63,7 @@ comment on function public.lock_name is 'Takes turns, until the transaction ends
 
 create or replace function public.find_message(p_instance uuid, p_message_id text, p_from_me boolean default null)
 returns setof public.wapi_messages
-language sql stable security invoker set search_path = ''
+language sql stable security invoker rows 2 set search_path = ''
 as $$
   select m.*
   from public.wapi_conversations c
@@ -59,6 +71,18 @@ as $$
   where c.instance_id = p_instance and m.message_id = p_message_id and (p_from_me is null or m.from_me = p_from_me);
 $$;
 comment on function public.find_message is 'The message with a provider''s id, within one line.';
+
+create or replace function public.metadata_object(p_metadata jsonb)
+returns jsonb
+language sql immutable security invoker set search_path = ''
+as $$
+  select case
+    when jsonb_typeof(p_metadata) = 'object' then p_metadata
+    when p_metadata is null or p_metadata = 'null' then '{}'
+    else jsonb_build_object('original', p_metadata)
+  end;
+$$;
+comment on function public.metadata_object is 'A message''s metadata as an object that facts can be added to; what is none (a list, a word) is kept in it as original.';
 
 create or replace function public.message_rank(p_status text)
 returns integer
@@ -78,7 +102,7 @@ as $$
       last_message_content = coalesce(nullif(m.content, ''), m.metadata ->> 'preview', '')
   from (
     select "timestamp", from_me, content, metadata from public.wapi_messages
-    where conversation_id = p_conversation
+    where conversation_id = p_conversation and "timestamp" is not null  -- older platforms hold some without a moment
     order by "timestamp" desc, message_id collate "C" desc nulls last limit 1
   ) m
   where c.id = p_conversation;
@@ -112,7 +136,7 @@ begin
     update public.wapi_messages
     set status = case when v_error_at is not null and (v_delivered_at is null or v_error_at <= v_delivered_at)
           then 'error' else v_best end,
-        metadata = coalesce(metadata, '{}') || jsonb_build_object('acks',
+        metadata = public.metadata_object(metadata) || jsonb_build_object('acks',
           jsonb_strip_nulls(jsonb_build_object('best', v_best, 'error_at', v_error_at, 'delivered_at', v_delivered_at)))
     where id = p_message.id
       and (status is distinct from v_best or v_error_at is not null
@@ -120,7 +144,7 @@ begin
     return case when found then 'applied' else 'not_newer' end;
   elsif p_change ->> 'do' = 'delete' then
     update public.wapi_messages
-    set metadata = coalesce(metadata, '{}')
+    set metadata = public.metadata_object(metadata)
       || jsonb_build_object('deleted', true, 'deleted_at', least((metadata ->> 'deleted_at')::timestamptz, p_moment))
     where id = p_message.id;
     return 'applied';
@@ -137,7 +161,7 @@ begin
   ) as versions;
   update public.wapi_messages
   set content = v_versions -> -1 ->> 'content',
-      metadata = coalesce(metadata, '{}') || jsonb_build_object('edited', true, 'versions', v_versions)
+      metadata = public.metadata_object(metadata) || jsonb_build_object('edited', true, 'versions', v_versions)
   where id = p_message.id;
   perform public.refresh_last_message(p_message.conversation_id);
   return 'applied';
@@ -218,7 +242,7 @@ begin
         then f.status else i.status end,
       content = case when f.metadata ? 'versions' and not coalesce(i.metadata ? 'versions', false)
         then f.content else i.content end,
-      metadata = coalesce(f.metadata, '{}') || coalesce(i.metadata, '{}')
+      metadata = public.metadata_object(f.metadata) || public.metadata_object(i.metadata)
   from public.wapi_messages f
   where f.conversation_id = p_from and i.conversation_id = p_into and f.message_id = i.message_id;
   with twins as (
@@ -402,6 +426,7 @@ comment on function public.change_or_wait is 'An ack, edit or deletion: done now
 
 revoke execute on function public.lock_name(uuid, text) from public, anon, authenticated;
 revoke execute on function public.find_message(uuid, text, boolean) from public, anon, authenticated;
+revoke execute on function public.metadata_object(jsonb) from public, anon, authenticated;
 revoke execute on function public.message_rank(text) from public, anon, authenticated;
 revoke execute on function public.refresh_last_message(uuid) from public, anon, authenticated;
 revoke execute on function public.change_message(public.wapi_messages, jsonb, timestamptz) from public, anon, authenticated;
@@ -413,6 +438,7 @@ revoke execute on function public.store_message(public.wapi_instances, jsonb, ti
 revoke execute on function public.change_or_wait(bigint, uuid, jsonb, timestamptz) from public, anon, authenticated;
 grant execute on function public.lock_name(uuid, text) to service_role;
 grant execute on function public.find_message(uuid, text, boolean) to service_role;
+grant execute on function public.metadata_object(jsonb) to service_role;
 grant execute on function public.message_rank(text) to service_role;
 grant execute on function public.refresh_last_message(uuid) to service_role;
 grant execute on function public.change_message(public.wapi_messages, jsonb, timestamptz) to service_role;
