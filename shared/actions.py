@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from shared.clock import DatabaseClock
     from shared.decisions import Decision
-    from shared.looks import Provider
+    from shared.looks import Pacer, Provider
     from shared.model import Limits, Policy
     from shared.notices import NoticeText
     from shared.report import Report
@@ -37,6 +37,7 @@ class Actions:
     Args:
         store: Where transitions become true.
         provider: Where restarts go.
+        pacer: Knows when the provider wants to be left alone.
         policy: For the cool-down.
         limits: For time and concurrency.
         clock: The database's.
@@ -50,6 +51,7 @@ class Actions:
         store: Store,
         provider: Provider,
         *,
+        pacer: Pacer,
         policy: Policy,
         limits: Limits,
         clock: DatabaseClock,
@@ -59,6 +61,7 @@ class Actions:
     ) -> None:
         self._store = store
         self._provider = provider
+        self._pacer = pacer
         self._policy = policy
         self._limits = limits
         self._clock = clock
@@ -105,7 +108,11 @@ class Actions:
                 return None
 
         owed = [each for each in await asyncio.gather(*(guarded(*line) for line in lines)) if each]
-        await self._record(owed, finished=False)
+        await self.leave(owed)
+
+    async def leave(self, seen: list[Seen]) -> None:
+        """Give lines back as they came: the next sweep begins with them."""
+        await self._record(seen, finished=False)
 
     def count_error(self, fact: str, seen: Seen, error: Exception) -> None:
         """Log what broke one line's sweep. Its lease runs out and the next sweep takes it."""
@@ -185,7 +192,7 @@ class Actions:
             The line if it is owed the restart, and how the restart ended if there was one.
         """
         async with self._restarts:
-            if self._time_left() < self._limits.restart_verify:
+            if not await self._pacer.ready() or self._time_left() < self._limits.restart_verify:
                 return seen, None
             if not is_canary and self._is_held_back(seen):
                 await self.hold([seen])
@@ -233,7 +240,7 @@ class Actions:
             confirm_after=self._limits.ghost_confirm,
         )
         outcome = _outcome_of(look.observation)
-        after = _seen_after(seen, look.observation, looked_at)
+        after = _seen_after(seen, look, looked_at)
         # A brake that came on meanwhile holds this line like the canary: nobody is marked or told.
         keeps_row = is_canary or seen.instance.status is Status.DISCONNECTED or self._is_held_back(after)
         to: Status | None
@@ -275,10 +282,16 @@ def _outcome_of(observation: Observation) -> RestartOutcome:
             return RestartOutcome.FAILED
 
 
-def _seen_after(seen: Seen, observation: Observation, looked_at: datetime) -> Seen:
-    """What is known after a restart. A sweep that ends UNKNOWN counts as one, whatever it began with."""
+def _seen_after(seen: Seen, look: Look, looked_at: datetime) -> Seen:
+    """What is known after a restart. A sweep that ends UNKNOWN counts as one, whatever it began with.
+
+    Not so one that ends on our own haste.
+    """
+    observation = look.observation
     if observation is not Observation.UNKNOWN:
         return replace(seen, observed=observation, concluded=observation, looked_at=looked_at)
+    if look.throttled:
+        return replace(seen, observed=None, concluded=observation, looked_at=looked_at)
     before = seen.instance.unknown_looks if seen.observed is Observation.UNKNOWN else 0
     instance = seen.instance.model_copy(update={"unknown_looks": before})
     return Seen(instance, observation, observation, looked_at)

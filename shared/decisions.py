@@ -159,6 +159,11 @@ def brake_engages(census: Census, *, policy: Policy) -> bool:
     return bad >= policy.brake_min_lines and bad >= policy.brake_share * census.connected
 
 
+def can_brake(census: Census, *, policy: Policy) -> bool:
+    """Whether the brake would engage if half of these lines were dead: a smaller share proves nothing."""
+    return census.connected * policy.brake_share >= policy.brake_min_lines
+
+
 def decide_braked(instance: Instance, seen: Observation, *, policy: Policy, now: datetime) -> Decision:
     """Say what a look means while the brake is on: good news counts, bad news waits until it is 30 minutes old.
 

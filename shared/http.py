@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from shared.wapi.answers import MAX_ANSWER_BYTES, Answer
+from shared.wapi.answers import MAX_ANSWER_BYTES, Answer, read_retry_after
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -50,8 +50,10 @@ async def exchange(client: httpx.AsyncClient, request: httpx.Request, *, within:
         raise ExchangeFailedError(type(error).__name__) from error
     except OSError as error:  # the transports let a few of these through as they are
         raise ExchangeFailedError(type(error).__name__) from error
-    content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return Answer(response.status_code, content_type, body)
+    headers = response.headers
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    retry_after = read_retry_after(headers.get("retry-after", ""), headers.get("date", ""))
+    return Answer(response.status_code, content_type, body, retry_after)
 
 
 async def _read(response: httpx.Response) -> bytes:

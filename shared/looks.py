@@ -14,6 +14,7 @@ from shared.wapi.answers import unknown
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime
+    from typing import Self
     from uuid import UUID
 
     from pydantic import SecretStr
@@ -47,8 +48,38 @@ class Line(Protocol):
         """When it last sent a sign of life."""
 
 
+class Pacer(Protocol):
+    """Knows when the provider wants to be left alone."""
+
+    @property
+    def round(self) -> int:
+        """What ``refused`` wants to know of the moment in which a request was sent."""
+
+    async def ready(self) -> bool:
+        """Wait until the provider may be asked; False if that is too late."""
+
+    def refused(self, line: UUID, wait: timedelta | None, *, began_in: int) -> None:
+        """The provider has asked to wait."""
+
+
+class Unpaced:
+    """For a single look, which has no time to wait."""
+
+    round = 0
+
+    async def ready(self) -> bool:
+        """Let it go at once."""
+        return True
+
+    def refused(self, line: UUID, wait: timedelta | None, *, began_in: int) -> None:
+        """Nobody asks again."""
+
+
 class Provider(Protocol):
     """Two ways lead to W-API; both answer these, and neither raises."""
+
+    def paced_by(self, pacer: Pacer) -> Self:
+        """The same provider, asked only when ``pacer`` says so."""
 
     async def look(self, line: Line, *, within: timedelta) -> Look:
         """Ask about a line once, without side effects."""
@@ -142,7 +173,8 @@ async def look_after_restart(
         clock: In seconds; the loop's own if none is given.
 
     Returns:
-        The last look; a grave verdict that had not held for ``confirm_after`` was confirmed first.
+        The last look; a grave verdict that had not held for ``confirm_after`` was confirmed first, and a status that
+        says connected while the device asked to wait was asked again while there was time.
     """
     now = clock or asyncio.get_running_loop().time
     last = unknown("not_looked")
@@ -154,7 +186,7 @@ async def look_after_restart(
         await sleep(max(0.0, due - now()))
         asked_at = now()
         before, last = last, await ask()
-        if last.observation is Observation.ALIVE:
+        if last.observation is Observation.ALIVE and not last.asked_to_wait:
             return last
         if last.observation is not before.observation:
             said_first_at = asked_at

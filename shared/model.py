@@ -163,6 +163,7 @@ class Limits:
         look_concurrency: Looks at once, at most.
         restart_concurrency: Restarts at once, at most.
         batch_size: Lines a claim; below the 1,000 rows that PostgREST answers at most.
+        first_pause: After a 429 that does not say how long; doubled while nothing else comes.
     """
 
     check_interval: timedelta = timedelta(seconds=150)
@@ -173,6 +174,7 @@ class Limits:
     look_concurrency: int = 128
     restart_concurrency: int = 8
     batch_size: int = 500
+    first_pause: timedelta = timedelta(seconds=0.5)
 
     @property
     def look_lease(self) -> timedelta:

@@ -29,7 +29,7 @@ OUTCOMES = (
 
 @dataclass
 class Report:
-    """Counted while the sweep runs; ``left`` and ``took`` are known at its end."""
+    """Counted while the sweep runs; ``left``, ``took`` and who helped are known at its end."""
 
     run_id: UUID
     observations: Counter[Observation] = field(default_factory=Counter)
@@ -37,6 +37,8 @@ class Report:
     braked: bool = False
     left: int = 0
     took: timedelta = timedelta(0)
+    helpers_asked: int = 0
+    helpers_answered: int = 0
 
     @property
     def checked(self) -> int:
@@ -57,4 +59,6 @@ class Report:
             "braked": self.braked,
             "left": self.left,
             "took_ms": round(self.took.total_seconds() * 1000),
+            "helpers_asked": self.helpers_asked,
+            "helpers_answered": self.helpers_answered,
         }

@@ -9,7 +9,15 @@ from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import SettingsError
@@ -122,6 +130,15 @@ class SweepSettings(Settings):
     sweep_budget_seconds: SomeSeconds = 240
     degraded_grace_seconds: Seconds = 600
     ghost_confirm_seconds: Seconds = 5
+    sweep_fanout: Annotated[int, Field(ge=0, le=50)] = 0
+    sweep_fanout_url: Annotated[Url | None, Field(validate_default=True)] = None
+
+    @field_validator("sweep_fanout_url")
+    @classmethod
+    def _is_known_to_whom_fans_out(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if url is None and info.data.get("sweep_fanout"):
+            raise ValueError("is the function's own address, which SWEEP_FANOUT needs")
+        return url
 
     @property
     def policy(self) -> Policy:

@@ -7,7 +7,6 @@ decided on only when all its looks are in, because the brake must see it whole.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -18,9 +17,12 @@ from shared.clock import DatabaseClock
 from shared.decisions import (
     Census,
     Disconnect,
+    Healthy,
     Hold,
     Restart,
+    Restore,
     brake_engages,
+    can_brake,
     conclude,
     count,
     decide,
@@ -28,28 +30,42 @@ from shared.decisions import (
     leaves_brake,
 )
 from shared.errors import StoreError
+from shared.gathering import Gathering
 from shared.limiter import Limiter
-from shared.looks import look_once, look_twice
-from shared.model import Observation, Seen
 from shared.report import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from shared.decisions import Decision
+    from shared.fanout import Fanout, Help
     from shared.looks import Provider
-    from shared.model import Instance, Limits, Policy
+    from shared.model import Instance, Limits, Policy, Seen
     from shared.relay import Relay
     from shared.rows import Batch
     from shared.store import Store
-    from shared.wapi.answers import Look
 
 
 async def run_sweep(
-    store: Store, provider: Provider, *, policy: Policy, limits: Limits, relay: Relay | None = None
+    store: Store,
+    provider: Provider,
+    *,
+    policy: Policy,
+    limits: Limits,
+    relay: Relay | None = None,
+    fanout: Fanout | None = None,
+    helping: Help | None = None,
 ) -> Report:
     """Run one sweep, then forward the events that requests could not.
+
+    Args:
+        store: The database.
+        provider: Whom to ask about lines.
+        policy: Limits and waits of the decisions.
+        limits: Time and concurrency.
+        relay: The platform's own handler, if events go there as well.
+        fanout: Asked for help when there is more than one batch to do.
+        helping: Set when another sweep has asked this one; that one does the housekeeping.
 
     Raises:
         StoreUnavailable: When the database cannot be reached; what was claimed comes free by itself.
@@ -59,6 +75,9 @@ async def run_sweep(
     started = clock()
     begun = await store.begin_sweep()
     due_before = begun.started_at - limits.check_interval
+    if helping:
+        due_before = min(due_before, helping.due_before)
+        limits = replace(limits, budget=min(limits.budget, timedelta(seconds=helping.within_seconds)))
     report = Report(begun.run_id)
     sweep = _Sweep(
         store,
@@ -68,9 +87,10 @@ async def run_sweep(
         clock=DatabaseClock.heard(begun.started_at),
         deadline=started + limits.budget.total_seconds(),
         report=report,
+        is_helper=helping is not None,
     )
-    await sweep.run(due_before)
-    if relay is not None:
+    await sweep.run(due_before, fanout)
+    if relay is not None and helping is None:
         try:
             await relay.forward_backlog(store, deadline=started + limits.budget.total_seconds())
         except StoreError as error:  # the lines were swept; the events wait
@@ -85,10 +105,13 @@ async def run_sweep(
         braked=report.braked,
         took=report.took,
     )
-    try:
-        await store.purge_history()
-    except StoreError as error:  # the sweep is done and recorded; the next one purges
-        logs.error("history.not_purged", cause=error)
+    if helping is None:
+        try:
+            await store.purge_history()
+        except StoreError as error:  # the sweep is done and recorded; the next one purges
+            logs.error("history.not_purged", cause=error)
+    if fanout is not None:
+        report.helpers_asked, report.helpers_answered = fanout.asked, await fanout.answered()
     logs.info("sweep.finished", **report.as_answer())
     return report
 
@@ -104,18 +127,21 @@ class _Sweep:
         clock: DatabaseClock,
         deadline: float,
         report: Report,
+        is_helper: bool,
     ) -> None:
         self._store = store
-        self._provider = provider
+        self._limiter = Limiter(limits.look_concurrency, deadline=deadline, first_pause=limits.first_pause)
+        self._provider = provider.paced_by(self._limiter)
         self._policy = policy
         self._limits = limits
         self._clock = clock
         self._deadline = deadline
         self._report = report
-        self._limiter = Limiter(limits.look_concurrency)
+        self._is_helper = is_helper
         self._actions = Actions(
             store,
-            provider,
+            self._provider,
+            pacer=self._limiter,
             policy=policy,
             limits=limits,
             clock=clock,
@@ -123,38 +149,56 @@ class _Sweep:
             report=report,
             is_held_back=self._is_held_back,
         )
+        self._gathering = Gathering(
+            self._provider,
+            self._limiter,
+            policy=policy,
+            limits=limits,
+            clock=clock,
+            deadline=deadline,
+            count_error=self._actions.count_error,
+        )
         self._tasks = asyncio.TaskGroup()
         self._census = Census()
         self._canary: asyncio.Task[bool] | None = None
         self._brake_lifted = False
         self._failure: StoreError | None = None
 
-    async def run(self, due_before: datetime) -> None:
-        """Claim and sweep batches until no line is due or the budget is over."""
+    async def run(self, due_before: datetime, fanout: Fanout | None) -> None:
+        """Claim and sweep batches until no line is due or the budget is over; ask for help after a full one."""
         clock = asyncio.get_running_loop().time
         batch: Batch | None = None
         async with self._tasks:
             while clock() < self._deadline and self._failure is None:
                 try:
                     batch = await self._store.claim_instances(
-                        due_before=due_before, lease=self._limits.look_lease, limit=self._limits.batch_size, after=batch
+                        due_before=due_before, lease=self._lease(), limit=self._limits.batch_size, after=batch
                     )
                 except StoreError as error:
                     self._failure = error
                     break
+                if fanout is not None and len(batch.instances) == self._limits.batch_size:
+                    fanout.begin(due_before=due_before, within=timedelta(seconds=self._deadline - clock()))
                 if batch.instances:
                     all_begun = asyncio.Event()
                     self._tasks.create_task(self._sweep_batch(batch.instances, all_begun))
                     await all_begun.wait()
                 if len(batch.instances) < self._limits.batch_size:
                     break
+        if (haste := self._limiter.summary()) is not None:
+            logs.warning("provider.throttled", **haste)
         if self._failure is not None:
             raise self._failure
+
+    def _lease(self) -> timedelta:
+        """To the end of the budget and a little longer: a provider that wants us to wait must not cost us the lines."""
+        left = timedelta(seconds=self._deadline - asyncio.get_running_loop().time())
+        return max(self._limits.look_lease, left + self._limits.look_timeout + self._limits.restart_verify)
 
     # Gather
 
     async def _sweep_batch(self, instances: list[Instance], all_begun: asyncio.Event) -> None:
-        seen = await self._look_at_all(instances, all_begun)
+        seen = await self._gathering.look_at_all(instances, all_begun)
         census = sum((count(each.instance, each.observed) for each in seen if each.observed), Census())
         self._census += census
         self._report.observations.update(each.observed for each in seen if each.observed)
@@ -169,59 +213,18 @@ class _Sweep:
             # Restarts that are under way are seen to their end before the sweep gives up.
             self._failure = self._failure or error
 
-    async def _look_at_all(self, instances: list[Instance], all_begun: asyncio.Event) -> list[Seen]:
-        not_begun = len(instances)
-
-        def one_begun() -> None:
-            nonlocal not_begun
-            not_begun -= 1
-            if not not_begun:
-                all_begun.set()
-
-        return await asyncio.gather(*(self._look_at(instance, one_begun) for instance in instances))
-
-    async def _look_at(self, instance: Instance, one_begun: Callable[[], None]) -> Seen:
-        looked_at = self._clock.now()
-        begun = False
-
-        def begin() -> None:
-            nonlocal begun
-            if not begun:
-                begun = True
-                one_begun()
-
-        async def ask() -> Look:
-            nonlocal looked_at
-            async with self._limiter.slot() as report:
-                begin()
-                looked_at = self._clock.now()
-                look = await look_once(
-                    self._provider,
-                    instance,
-                    within=self._limits.look_timeout,
-                    policy=self._policy,
-                    now=self._clock.now,
-                )
-                report(look.throttled)
-            return look
-
-        look: Look | None = None
-        try:
-            with suppress(TimeoutError):  # the budget is over; the line is left to the next sweep
-                async with asyncio.timeout_at(self._deadline):
-                    look = await look_twice(ask, confirm_after=self._limits.ghost_confirm)
-        except Exception as error:  # noqa: BLE001 - the guard around one line: no other line pays for it
-            unseen = Seen(instance, None, Observation.UNKNOWN, looked_at)
-            self._actions.count_error("look.failed", unseen, error)
-        finally:
-            begin()
-        if look is None:
-            return Seen(instance, None, Observation.UNKNOWN, looked_at)
-        return Seen(instance, look.observation, look.observation, looked_at)
-
     # Decide
 
     async def _decide(self, seen: list[Seen], *, batch_brakes: bool) -> None:
+        if self._is_helper and not can_brake(self._census, policy=self._policy):
+            # So small a share cannot tell dead phones from a dead provider: the asking sweep's next one looks at them.
+            good: list[tuple[Seen, Decision]] = [
+                (each, how) for each in seen if isinstance(how := self._judge(each), Healthy | Restore | Hold)
+            ]
+            await self._actions.carry_out(good)
+            sound = {each.instance.id for each, _ in good}
+            await self._actions.leave([each for each in seen if each.instance.id not in sound])
+            return
         if self._brake_lifted or not (batch_brakes or self._sweep_brakes()):
             await self._actions.carry_out([(each, self._judge(each)) for each in seen])
             return

@@ -10,16 +10,18 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from shared.http import ExchangeFailedError, bearer, exchange
+from shared.looks import Unpaced
 from shared.model import Observation
-from shared.wapi.answers import UNREADABLE, Answer, Look, RestartAnswer, read_restart, unknown
+from shared.wapi.answers import NOT_ASKED, UNREADABLE, Answer, Look, RestartAnswer, read_restart, unknown
 
 if TYPE_CHECKING:
     from datetime import timedelta
+    from typing import Self
 
     import httpx
     from pydantic import SecretStr
 
-    from shared.looks import Line
+    from shared.looks import Line, Pacer
 
 _OBSERVATIONS: Final = {
     "connected": Observation.ALIVE,
@@ -29,6 +31,7 @@ _OBSERVATIONS: Final = {
     "degraded": Observation.GHOST,
 }
 # A status that came with one of these is what wapi-send says when it could not ask.
+_THROTTLED = re.compile(r"rate.?limit|too.?many|throttl|429", re.IGNORECASE)
 _COULD_NOT_ASK = re.compile(r"timed?.?out|gateway|network|unreachable|abort", re.IGNORECASE)
 
 
@@ -40,6 +43,7 @@ def read_get_status(answer: Answer) -> Look:
             f"http_{answer.status}",
             throttled=answer.status == HTTPStatus.TOO_MANY_REQUESTS,
             drifted=answer.status == HTTPStatus.NOT_FOUND,
+            asked_to_wait=answer.asks_to_wait,
         )
     found = answer.json_object()
     if found is None:
@@ -48,7 +52,10 @@ def read_get_status(answer: Answer) -> Look:
     observation = _OBSERVATIONS.get(status) if isinstance(status, str) else None
     if observation is None:
         return unknown("status_unknown")
-    if _COULD_NOT_ASK.search(str(found.get("errorType") or "")):
+    error_type = str(found.get("errorType") or "")
+    if _THROTTLED.search(error_type):
+        return Look(Observation.UNKNOWN, "rate_limited", throttled=True, asked_to_wait=True)
+    if _COULD_NOT_ASK.search(error_type):
         return unknown("could_not_ask")
     return Look(observation, f"send_{status}")
 
@@ -60,26 +67,43 @@ class WapiSendClient:
         http: Follows no redirects.
         url: The function's full address.
         key: The Supabase service key it expects.
+        pacer: Asked before each look, and told when the function wants to be left alone.
     """
 
-    def __init__(self, http: httpx.AsyncClient, url: str, key: SecretStr) -> None:
+    def __init__(self, http: httpx.AsyncClient, url: str, key: SecretStr, pacer: Pacer | None = None) -> None:
         self._http = http
         self._url = url
         self._key = key
+        self._pacer = pacer or Unpaced()
+
+    def paced_by(self, pacer: Pacer) -> Self:
+        """The same provider, asked only when ``pacer`` says so."""
+        return type(self)(self._http, self._url, self._key, pacer)
 
     async def look(self, line: Line, *, within: timedelta) -> Look:
         """Ask about a line once."""
+        if not await self._pacer.ready():
+            return NOT_ASKED
+        began_in = self._pacer.round
         try:
-            return read_get_status(await self._post("get-status", line, within))
+            answer = await self._post("get-status", line, within)
         except ExchangeFailedError as error:
             return unknown(error.cause)
+        look = read_get_status(answer)
+        if look.asked_to_wait:
+            self._pacer.refused(line.id, answer.retry_after, began_in=began_in)
+        return look
 
     async def restart(self, line: Line, *, within: timedelta) -> RestartAnswer:
-        """Ask for a restart, once."""
+        """Ask for a restart, once. It waits for no pause, see ``WapiClient.restart``."""
+        began_in = self._pacer.round
         try:
-            return read_restart(await self._post("restart-instance", line, within))
+            answer = await self._post("restart-instance", line, within)
         except ExchangeFailedError:
             return RestartAnswer.UNCLEAR
+        if answer.asks_to_wait:
+            self._pacer.refused(line.id, answer.retry_after, began_in=began_in)
+        return read_restart(answer)
 
     async def _post(self, action: str, line: Line, within: timedelta) -> Answer:
         key = self._key.get_secret_value()

@@ -21,6 +21,7 @@ PURE = (
     "shared.wapi.contents",
     "shared.wapi.messages",
     "shared.model",
+    "shared.pace",
     "shared.report",
 )
 """They know no clock, no environment, no logging, no network: values in, values out."""
@@ -62,7 +63,7 @@ IMPURE_LIBRARIES = {
 }
 CLOCK_CALLS = {"now", "today", "utcnow"}
 GUARDS = {
-    "shared.sweep",
+    "shared.gathering",
     "shared.actions",
     "shared.intake",
     "shared.requests",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from shared.http import pooled_http
-from shared.model import Limits, Observation, Policy
+from shared.model import Limits, Policy
 from shared.store import connect
 from shared.sweep import run_sweep
-from shared.wapi.answers import Look, RestartAnswer
 from shared.wapi.client import WapiClient
 
 if TYPE_CHECKING:
@@ -146,43 +144,6 @@ async def test_no_more_looks_and_restarts_run_at_once_than_allowed(
     # Looks after a restart have slots of their own.
     assert world.simulator.summary()["max_in_flight"] <= 4 + 3
     assert world.simulator.restarts()["max_in_flight"] <= 3
-
-
-class Throttling:
-    """A provider that answers the first wave of looks with 429 and counts how many come at once after it."""
-
-    def __init__(self, wave: int) -> None:
-        self._wave = wave
-        self._asked = self._running = 0
-        self.at_once_afterwards = 0
-
-    async def look(self, _line: object, *, within: timedelta) -> Look:
-        assert within
-        self._asked += 1
-        self._running += 1
-        throttled = self._asked <= self._wave
-        if not throttled:
-            self.at_once_afterwards = max(self.at_once_afterwards, self._running)
-        await asyncio.sleep(0.001)
-        self._running -= 1
-        if throttled:
-            return Look(Observation.UNKNOWN, "http_429", throttled=True)
-        return Look(Observation.ALIVE, "connected_phone")
-
-    async def restart(self, _line: object, *, within: timedelta) -> RestartAnswer:
-        raise AssertionError(f"no line is dead: {within}")
-
-
-async def test_a_wave_of_429_makes_the_sweep_ask_for_half_as_much_at_once(world: World) -> None:
-    world.lines(world.company(), 80)
-    provider = Throttling(wave=32)
-    async with pooled_http(httpx.Timeout(10)) as database:
-        store = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database)
-        limits = Limits(check_interval=seconds(0), look_concurrency=32)
-        report = await run_sweep(store, provider, policy=Policy(), limits=limits)
-
-    assert (report.observations["UNKNOWN"], report.observations["ALIVE"]) == (32, 48)
-    assert 1 < provider.at_once_afterwards <= 20  # sixteen, and a few more as answers come
 
 
 async def test_a_bug_that_meets_one_line_stops_no_other(world: World) -> None:

@@ -29,6 +29,7 @@ from shared.wapi.answers import (
     RestartAnswer,
     read_device,
     read_restart,
+    read_retry_after,
     read_status,
 )
 from shared.wapi.client import WapiClient
@@ -393,6 +394,115 @@ async def test_a_device_that_answers_429_asks_to_be_called_less(wapi: WapiClient
     look = await wapi.look(LINE, within=LONG)
 
     assert (look.observation, look.throttled) == (ALIVE, True)
+
+
+# Asked to wait
+
+
+@pytest.mark.parametrize("row", rows(MATRIX))
+async def test_of_all_faults_only_a_429_is_worth_another_look(
+    wapi: WapiClient, httpx_mock: HTTPXMock, row: Row
+) -> None:
+    play(httpx_mock, "status-instance", row.played)
+    look = await wapi.look(LINE, within=LONG)
+    assert look.asked_to_wait is row.throttled
+
+
+DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("told", "date", "wait"),
+    [
+        pytest.param("30", "", 30, id="seconds"),
+        pytest.param(" 30 ", DATE, 30, id="seconds between blanks"),
+        pytest.param("Wed, 21 Oct 2026 07:29:30 GMT", DATE, 90, id="a date, measured from the answer's own"),
+        pytest.param("Wednesday, 21-Oct-26 07:29:30 GMT", DATE, 90, id="a date in the older spelling"),
+        pytest.param("Wed, 21 Oct 2026 07:29:30 GMT", "", None, id="a date without one to measure from"),
+        pytest.param("Wed, 21 Oct 2026 07:27:00 GMT", DATE, None, id="a date that has passed"),
+        pytest.param("Wed, 21 Oct 2026 07:29:30", DATE, None, id="a date of nowhere"),
+        pytest.param("0", DATE, None, id="no time at all"),
+        pytest.param("-5", DATE, None, id="less than none"),
+        pytest.param("soon", DATE, None, id="a word"),
+        pytest.param("1.5", DATE, None, id="a fraction, which is none of its forms"),
+        pytest.param("9" * 400, DATE, None, id="a number without end"),
+        pytest.param("٣٠", DATE, None, id="digits of another script"),
+        pytest.param("", DATE, None, id="nothing"),
+    ],
+)
+def test_a_retry_after_is_seconds_or_a_date(told: str, date: str, wait: int | None) -> None:
+    assert read_retry_after(told, date) == (None if wait is None else timedelta(seconds=wait))
+
+
+@given(told=st.text(max_size=40), date=st.text(max_size=40))
+@settings(deadline=None)
+def test_no_retry_after_makes_the_reader_fail(told: str, date: str) -> None:
+    wait = read_retry_after(told, date)
+    assert wait is None or wait > timedelta(0)
+
+
+class Gate:
+    """A pacer that lets so many requests pass, and remembers what it was told."""
+
+    def __init__(self, passes: int) -> None:
+        self._passes = passes
+        self.round = 7
+        self.told: list[tuple[UUID, timedelta | None, int]] = []
+
+    async def ready(self) -> bool:
+        self._passes -= 1
+        return self._passes >= 0
+
+    def refused(self, line: UUID, wait: timedelta | None, *, began_in: int) -> None:
+        self.told.append((line, wait, began_in))
+
+
+async def test_a_look_that_may_not_ask_asks_nothing(wapi: WapiClient, httpx_mock: HTTPXMock) -> None:
+    look = await wapi.paced_by(Gate(0)).look(LINE, within=LONG)
+    assert (look.observation, look.throttled, look.asked_to_wait) == (UNKNOWN, True, True)
+    assert asked(httpx_mock) == []
+
+
+async def test_the_device_waits_for_leave_of_its_own(wapi: WapiClient, httpx_mock: HTTPXMock) -> None:
+    play(httpx_mock, "status-instance", says_connected())
+    look = await wapi.paced_by(Gate(1)).look(LINE, within=LONG)
+    assert look.observation is ALIVE
+    assert asked(httpx_mock) == ["status-instance"]
+
+
+@pytest.mark.parametrize(
+    ("played", "wait"),
+    [
+        pytest.param({"status_code": 429, "headers": {"retry-after": "30"}}, 30, id="429 with a time"),
+        pytest.param({"status_code": 429}, None, id="429 without"),
+        pytest.param({"status_code": 503, "headers": {"retry-after": "30"}}, 30, id="503 with a time"),
+    ],
+)
+@pytest.mark.parametrize("call", ["status-instance", "device", "restart"])
+async def test_whatever_call_is_refused_the_pacer_hears_of_it(
+    wapi: WapiClient, httpx_mock: HTTPXMock, call: str, played: Reply, wait: int | None
+) -> None:
+    gate = Gate(5)
+    play(httpx_mock, call, played)
+    if call == "device":
+        play(httpx_mock, "status-instance", says_connected())
+    if call == "restart":
+        assert await wapi.paced_by(gate).restart(LINE, within=LONG) is UNCLEAR
+    else:
+        assert (await wapi.paced_by(gate).look(LINE, within=LONG)).asked_to_wait
+    assert gate.told == [(LINE.id, None if wait is None else timedelta(seconds=wait), 7)]
+
+
+async def test_a_restart_waits_for_nothing_because_its_claim_is_made(wapi: WapiClient, httpx_mock: HTTPXMock) -> None:
+    play(httpx_mock, "restart", reply(json={"error": False}))
+    assert await wapi.paced_by(Gate(0)).restart(LINE, within=LONG) is ACCEPTED
+
+
+async def test_a_503_without_a_time_is_no_request_to_wait(wapi: WapiClient, httpx_mock: HTTPXMock) -> None:
+    gate = Gate(5)
+    play(httpx_mock, "status-instance", reply(503, text="Service Unavailable"))
+    assert not (await wapi.paced_by(gate).look(LINE, within=LONG)).asked_to_wait
+    assert gate.told == []
 
 
 async def test_a_device_route_that_is_gone_calls_for_a_human(wapi: WapiClient, httpx_mock: HTTPXMock) -> None:

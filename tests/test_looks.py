@@ -37,8 +37,8 @@ def seconds(*values: float) -> list[timedelta]:
 class Watch:
     """A scripted provider and a clock that only sleeping moves."""
 
-    def __init__(self, *script: Observation) -> None:
-        self._script = [a_look(each) for each in script]
+    def __init__(self, *script: Observation | Look) -> None:
+        self._script = [each if isinstance(each, Look) else a_look(each) for each in script]
         self.now = 0.0
         self.asked_at: list[float] = []
 
@@ -262,6 +262,28 @@ async def test_life_ends_the_looks_at_once(script: list[Observation], asked_at: 
     )
     assert look == a_look(Observation.ALIVE)
     assert watch.asked_at == asked_at
+
+
+HALF_ALIVE = Look(Observation.ALIVE, "connected_cannot_say", throttled=True, asked_to_wait=True)
+
+
+@pytest.mark.parametrize(
+    ("script", "end", "asked_at"),
+    [
+        pytest.param([HALF_ALIVE] + [a_look(Observation.GHOST)] * 3, Observation.GHOST, [2, 5, 8, 10], id="a ghost"),
+        pytest.param([HALF_ALIVE, a_look(Observation.ALIVE)], Observation.ALIVE, [2, 5], id="alive indeed"),
+        pytest.param([HALF_ALIVE] * 3, Observation.ALIVE, [2, 5, 8], id="a device that never answers"),
+    ],
+)
+async def test_a_status_whose_device_asked_to_wait_does_not_end_the_looks(
+    script: list[Look], end: Observation, asked_at: list[float]
+) -> None:
+    watch = Watch(*script)
+    look = await look_after_restart(
+        watch.ask, seconds(2, 3, 3), confirm_after=timedelta(seconds=5), sleep=watch.sleep, clock=watch.clock
+    )
+    assert watch.asked_at == asked_at
+    assert look.observation is end
 
 
 @pytest.mark.parametrize(

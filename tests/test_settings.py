@@ -209,6 +209,25 @@ def test_a_function_asks_for_nothing_that_only_the_other_needs(environment: Envi
     load_webhook_settings()
 
 
+def test_a_sweep_asks_nobody_for_help_unless_told(environment: Environment) -> None:
+    found = load_sweep_settings()
+    assert (found.sweep_fanout, found.sweep_fanout_url) == (0, None)
+
+
+def test_a_sweep_that_asks_for_help_must_know_its_own_address(environment: Environment) -> None:
+    environment.set(SWEEP_FANOUT="3")
+    assert "SWEEP_FANOUT_URL: is the function's own address, which SWEEP_FANOUT needs" in refusal(load_sweep_settings)
+    environment.set(SWEEP_FANOUT_URL="https://follow-up-check-abc.a.run.app/")
+    found = load_sweep_settings()
+    assert (found.sweep_fanout, found.sweep_fanout_url) == (3, "https://follow-up-check-abc.a.run.app")
+
+
+@pytest.mark.parametrize("value", ["-1", "51", "1.5", MARKER])
+def test_the_number_of_helpers_is_bounded(environment: Environment, value: str) -> None:
+    environment.set(SWEEP_FANOUT=value, SWEEP_FANOUT_URL=URL)
+    assert "SWEEP_FANOUT:" in refusal(load_sweep_settings)
+
+
 # Addresses.
 
 URLS = ["SUPABASE_URL", "WAPI_BASE_URL", "WAPI_SEND_URL"]

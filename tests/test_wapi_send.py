@@ -191,6 +191,45 @@ async def test_a_status_that_comes_with_a_time_out_or_a_gateway_concludes_nothin
     assert (await wapi_send.look(LINE, within=LONG)).observation is UNKNOWN
 
 
+@pytest.mark.parametrize("word", STATUSES)
+@pytest.mark.parametrize("error_type", ["rate_limit", "RateLimited", "too_many_requests", "throttled", "http_429"])
+async def test_a_status_that_comes_with_a_rate_limit_is_our_own_haste(
+    wapi_send: WapiSendClient, httpx_mock: HTTPXMock, word: str, error_type: str
+) -> None:
+    play(httpx_mock, status_of(word, error="too fast", errorType=error_type))
+    look = await wapi_send.look(LINE, within=LONG)
+    assert (look.observation, look.throttled, look.asked_to_wait) == (UNKNOWN, True, True)
+
+
+class Gate:
+    """A pacer that lets everything or nothing pass, and remembers what it was told."""
+
+    def __init__(self, *, is_open: bool) -> None:
+        self._is_open = is_open
+        self.round = 7
+        self.told: list[tuple[UUID, timedelta | None, int]] = []
+
+    async def ready(self) -> bool:
+        return self._is_open
+
+    def refused(self, line: UUID, wait: timedelta | None, *, began_in: int) -> None:
+        self.told.append((line, wait, began_in))
+
+
+async def test_a_look_that_may_not_ask_asks_nothing(wapi_send: WapiSendClient, httpx_mock: HTTPXMock) -> None:
+    look = await wapi_send.paced_by(Gate(is_open=False)).look(LINE, within=LONG)
+    assert (look.observation, look.throttled, look.asked_to_wait) == (UNKNOWN, True, True)
+    assert asked(httpx_mock) == []
+
+
+@pytest.mark.parametrize("action", ["look", "restart"])
+async def test_the_pacer_hears_of_every_refusal(wapi_send: WapiSendClient, httpx_mock: HTTPXMock, action: str) -> None:
+    gate = Gate(is_open=True)
+    play(httpx_mock, reply(429, text="Too many", headers={"retry-after": "30"}))
+    await getattr(wapi_send.paced_by(gate), action)(LINE, within=LONG)
+    assert gate.told == [(LINE.id, timedelta(seconds=30), 7)]
+
+
 @pytest.mark.parametrize(("word", "observation"), [pytest.param(*pair, id=pair[0]) for pair in STATUSES.items()])
 @pytest.mark.parametrize("error_type", [None, "", "session_closed", "not_found", "auth", "logged_out"])
 async def test_a_status_that_comes_with_any_other_error_type_stands(

@@ -40,6 +40,8 @@ class Ledger:
         self.in_flight = 0
         self._max_in_flight = 0
         self._rate_limited = 0
+        self._come_back_at = 0.0
+        self._hasty = 0
 
     def count(self, external_id: str, call: str) -> None:
         """Count one call."""
@@ -60,6 +62,8 @@ class Ledger:
         self._max_in_flight = self.in_flight
         self._max_restarts_in_flight = self._restarts_in_flight
         self._rate_limited = 0
+        self._come_back_at = 0.0
+        self._hasty = 0
 
     def enter(self) -> None:
         """A call of the provider begins."""
@@ -90,6 +94,7 @@ class Ledger:
             provider: Whose limits.
             now: Monotonic seconds. The window is any one second that ends now.
         """
+        self._hasty += now < self._come_back_at
         per_second = provider.max_requests_per_second
         too_many = provider.max_concurrent_requests is not None and self.in_flight > provider.max_concurrent_requests
         if per_second is not None and not too_many:
@@ -101,14 +106,18 @@ class Ledger:
         if not too_many:
             return None
         self._rate_limited += 1
-        return too_many_answer(provider.retry_after_seconds if provider.tells_retry_after else None)
+        if not provider.tells_retry_after:
+            return too_many_answer(None)
+        self._come_back_at = max(self._come_back_at, now + provider.retry_after_seconds)
+        return too_many_answer(provider.retry_after_seconds)
 
     def summary(self) -> dict[str, int]:
-        """How much ran at once, and how many calls the rate limit refused."""
+        """How much ran at once, how many calls the limits refused, how many came before a Retry-After had passed."""
         return {
             "in_flight": self.in_flight,
             "max_in_flight": self._max_in_flight,
             "rate_limited": self._rate_limited,
+            "hasty": self._hasty,
         }
 
     def restarts(self) -> dict[str, object]:

@@ -203,7 +203,7 @@ class Simulator(Addresses):
         return kept if isinstance(kept, list) else []
 
     def summary(self) -> dict[str, JsonValue]:
-        """How many ``lines``; calls ``in_flight``, ``max_in_flight`` and ``rate_limited``."""
+        """How many ``lines``; calls ``in_flight``, ``max_in_flight``, ``rate_limited`` and ``hasty``."""
         return self._ask_object("GET", "/summary")
 
     def redirects_followed(self) -> dict[str, JsonValue]:

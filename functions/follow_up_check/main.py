@@ -8,6 +8,7 @@ from functions_framework import aio
 
 from shared import logs
 from shared.errors import SettingsError
+from shared.fanout import Fanout, read_help
 from shared.requests import answer, guarded, health, method_not_allowed
 from shared.service import Service
 from shared.settings import load_sweep_settings
@@ -26,22 +27,29 @@ _service = Service(_settings)
 
 @aio.http
 async def follow_up_check(request: Request) -> Response:
-    """``POST /`` (or GET): 200 and the sweep's counts; 503 when the database is away. ``GET /health``: 200."""
+    """``POST /`` (or GET): 200 and the sweep's counts; 503 when the database is away. ``GET /health``: 200.
+
+    With the header ``X-Sweep-Helper``, which another sweep sends, it helps that one.
+    """
     logs.configure()
     logs.follow_trace(request.headers, _settings.google_cloud_project)
     if healthy := health(request):
         return healthy
     if request.method not in ("GET", "POST"):
         return method_not_allowed("GET, POST")
-    return await guarded("sweep", _sweep)
+    return await guarded("sweep", lambda: _sweep(request))
 
 
-async def _sweep() -> Response:
-    report = await run_sweep(
-        _service.store,
-        _service.provider,
-        policy=_settings.policy,
-        limits=_settings.limits,
-        relay=_service.relay,
-    )
+async def _sweep(request: Request) -> Response:
+    helping = read_help(request.headers)
+    async with Fanout(0 if helping else _settings.sweep_fanout, _settings.sweep_fanout_url) as fanout:
+        report = await run_sweep(
+            _service.store,
+            _service.provider,
+            policy=_settings.policy,
+            limits=_settings.limits,
+            relay=_service.relay,
+            fanout=fanout,
+            helping=helping,
+        )
     return answer(200, **report.as_answer())

@@ -7,7 +7,10 @@ The provider answers errors in three shapes, and all are read: an HTTP status, H
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +21,29 @@ MAX_ANSWER_BYTES = 256 * 1024
 """No answer we read is longer; more is not the provider speaking."""
 
 
+_SECONDS = re.compile(r"\d{1,9}", re.ASCII)
+
+
+def read_retry_after(told: str, date: str) -> timedelta | None:
+    """Read ``Retry-After``: seconds, or a date, which is measured from the answer's own ``Date`` and no other clock.
+
+    Args:
+        told: The header, empty when there was none.
+        date: The header ``Date`` of the same answer.
+
+    Returns:
+        None when it says nothing that one could wait for.
+    """
+    if _SECONDS.fullmatch(told.strip()):
+        wait = timedelta(seconds=int(told))
+    else:
+        try:
+            wait = parsedate_to_datetime(told) - parsedate_to_datetime(date)
+        except (TypeError, ValueError):  # TypeError: one of them names no time zone
+            return None
+    return wait if wait > timedelta(0) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An HTTP answer, fully read.
@@ -26,11 +52,20 @@ class Answer:
         status: HTTP status.
         content_type: Lower case, without parameters.
         body: At most ``MAX_ANSWER_BYTES``.
+        retry_after: For how long it asks to be left alone, if it says so.
     """
 
     status: int
     content_type: str
     body: bytes
+    retry_after: timedelta | None = None
+
+    @property
+    def asks_to_wait(self) -> bool:
+        """A 429, or a 503 that says when to come back."""
+        if self.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            return self.retry_after is not None
+        return self.status == HTTPStatus.TOO_MANY_REQUESTS
 
     @property
     def is_html(self) -> bool:
@@ -58,17 +93,21 @@ class Look:
     Attributes:
         observation: The verdict.
         cause: A short constant word for logs and audit.
-        throttled: The provider said 429: ask it less.
+        throttled: The provider said 429: what we did not learn is our own haste's fault.
         drifted: The provider's contract has changed: a human must look.
+        asked_to_wait: Worth another look after a while: throttled, or a 503 that says when to come back.
     """
 
     observation: Observation
     cause: str
     throttled: bool = False
     drifted: bool = False
+    asked_to_wait: bool = False
 
 
 UNREADABLE = Look(Observation.UNKNOWN, "unreadable")
+NOT_ASKED = Look(Observation.UNKNOWN, "not_asked", throttled=True, asked_to_wait=True)
+"""The provider wants to be left alone for longer than there is time."""
 
 
 def unknown(cause: str) -> Look:
@@ -92,6 +131,7 @@ def _error_status(answer: Answer) -> Look:
         "cannot_get" if answer.is_cannot_get else f"http_{status}",
         throttled=status == HTTPStatus.TOO_MANY_REQUESTS,
         drifted=answer.is_cannot_get,
+        asked_to_wait=answer.asks_to_wait,
     )
 
 
@@ -146,6 +186,7 @@ def join_device(status: Look, answer: Answer | None) -> Look:
         f"{status.cause}_{view}",
         throttled=answer.status == HTTPStatus.TOO_MANY_REQUESTS,
         drifted=answer.is_cannot_get,
+        asked_to_wait=answer.asks_to_wait,
     )
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.http import ExchangeFailedError, bearer, exchange
+from shared.looks import Unpaced
 from shared.model import Observation
 from shared.wapi.answers import (
+    NOT_ASKED,
     Look,
     RestartAnswer,
     join_device,
@@ -18,9 +21,11 @@ from shared.wapi.answers import (
 )
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import httpx
 
-    from shared.looks import Line
+    from shared.looks import Line, Pacer
     from shared.wapi.answers import Answer
 
 
@@ -30,19 +35,27 @@ class WapiClient:
     Args:
         http: Follows no redirects.
         base_url: Such as ``https://api.w-api.app/v1``.
+        pacer: Asked before each look's request, and told when the provider wants to be left alone.
     """
 
-    def __init__(self, http: httpx.AsyncClient, base_url: str) -> None:
+    def __init__(self, http: httpx.AsyncClient, base_url: str, pacer: Pacer | None = None) -> None:
         self._http = http
         self._base_url = base_url.rstrip("/")
+        self._pacer = pacer or Unpaced()
+
+    def paced_by(self, pacer: Pacer) -> Self:
+        """The same provider, asked only when ``pacer`` says so."""
+        return type(self)(self._http, self._base_url, pacer)
 
     async def look(self, line: Line, *, within: timedelta) -> Look:
         """Ask about a line once: ``status-instance`` and, if that says connected, ``device``.
 
         Args:
             line: Its token goes into the Authorization header and nowhere else.
-            within: For both calls together. A status without time left for the device is believed.
+            within: For both calls together, pauses aside. A status without time left for the device is believed.
         """
+        if not await self._pacer.ready():
+            return NOT_ASKED
         clock = asyncio.get_running_loop().time
         started = clock()
         try:
@@ -52,14 +65,17 @@ class WapiClient:
         if status.observation is not Observation.ALIVE:
             return status
         remaining = within - timedelta(seconds=clock() - started)
-        try:
-            device = await self._get("device", line, remaining)
-        except ExchangeFailedError:
-            device = None
+        device = None
+        if await self._pacer.ready():
+            with suppress(ExchangeFailedError):
+                device = await self._get("device", line, remaining)
         return join_device(status, device)
 
     async def restart(self, line: Line, *, within: timedelta) -> RestartAnswer:
-        """Ask for a restart, once: a GET with a side effect that nothing may repeat."""
+        """Ask for a restart, once: a GET with a side effect that nothing may repeat.
+
+        It waits for no pause: the claim that allows it is not to be older than the request. Wait before the claim.
+        """
         try:
             return read_restart(await self._get("restart", line, within))
         except ExchangeFailedError:
@@ -75,4 +91,8 @@ class WapiClient:
             params={"instanceId": line.external_id},
             headers=bearer(token),
         )
-        return await exchange(self._http, request, within=within)
+        began_in = self._pacer.round
+        answer = await exchange(self._http, request, within=within)
+        if answer.asks_to_wait:
+            self._pacer.refused(line.id, answer.retry_after, began_in=began_in)
+        return answer
