@@ -1,0 +1,521 @@
+"""The invariants of the design (section 4), checked from the tables and the simulator's own counts.
+
+``check_invariants(world, history)`` judges what has happened since the last check. Each check is named after what must
+hold and cites its invariant; none asks what our code reports about itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from history import OPEN, UP, as_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from history import History, Row
+    from world import World
+
+COOLDOWN = timedelta(minutes=30)
+CLAIM_TO_REQUEST = timedelta(seconds=30)
+"""A restart is claimed on the database's clock and reaches the provider a moment later."""
+WAITS_IN_AN_OUTAGE = (timedelta(0), timedelta(minutes=30), timedelta(hours=1), timedelta(hours=2))
+LIFE_IS_FRESH = timedelta(seconds=4)
+"""An event's moment is a whole second of another clock; looks begun within five seconds may not overrule it."""
+BODIES_ARE_KEPT = timedelta(hours=47)
+DOWN, BACK = "instance_disconnected", "instance_reconnected"
+
+
+def check_invariants(world: World, history: History) -> None:
+    """Judge the step that ends here, and begin the next.
+
+    Raises:
+        AssertionError: Naming the invariant, the line and what is wrong.
+    """
+    history.look()
+    for check in CHECKS:
+        check(history)
+    history.close_step()
+
+
+def _must(holds: object, invariant: str, line: object, what: str) -> None:
+    assert holds, f"invariant {invariant}: line {line}: {what}"
+
+
+# 1
+
+
+def a_line_is_restarted_at_most_once_in_thirty_minutes(history: History) -> None:
+    """Invariant 1, from the requests that reached the provider."""
+    for line, times in history.restarts.items():
+        for earlier, later in zip(sorted(times), sorted(times)[1:], strict=False):
+            gap = later - earlier
+            _must(gap >= COOLDOWN - CLAIM_TO_REQUEST, "1", line, f"two restarts within {gap}")
+
+
+def no_restart_is_sent_without_its_claim(history: History) -> None:
+    """Invariant 1: the claim is committed before the request is sent."""
+    claimed = Counter(row["instance_id"] for row in history.after.audit if row["kind"] == "restart_requested")
+    for line, times in history.restarts.items():
+        _must(len(times) <= claimed[line], "1", line, f"{len(times)} requests, {claimed[line]} claims")
+
+
+def restarts_of_a_marked_line_are_spaced_and_at_most_four(history: History) -> None:
+    """Section 3.1: in one outage at once, then 30, 60 and 120 min after the last, no more."""
+    last: dict[str, Row] = {}
+    new = {row["id"] for row in history.new_audit()}
+    for row in history.after.audit:
+        if row["kind"] != "restart_requested":
+            continue
+        line, number = row["instance_id"], row["details"]["restarts_in_outage"]
+        before, last[line] = last.get(line), row
+        if row["id"] not in new or row["from_status"] in UP:
+            continue
+        _must(number <= len(WAITS_IN_AN_OUTAGE), "3.1", line, f"restart {number} in one outage")
+        if before is not None and number > 1:
+            waited = row["at"] - before["at"]
+            _must(waited >= WAITS_IN_AN_OUTAGE[number - 1], "3.1", line, f"restart {number} after {waited}")
+
+
+# 2
+
+
+def every_change_of_status_has_one_audit_row(history: History) -> None:
+    """Invariant 2: the rows of the audit lead from the old status to the new one, without a gap."""
+    for line, after in history.after.lines.items():
+        before = history.before.lines.get(line)
+        if before is None or line in history.step.disturbed:
+            continue
+        status = before["status"]
+        for row in history.new_audit(line):
+            if row["kind"] == "status_changed":
+                _must(row["from_status"] == status, "2", line, f"{status} became {row['from_status']} unseen")
+                _must(row["to_status"] != status, "2", line, f"a change from {status} to {status}")
+                status = row["to_status"]
+            elif row["to_status"] != row["from_status"]:
+                told = any(
+                    (each["kind"], each["at"], each["from_status"], each["to_status"])
+                    == ("status_changed", row["at"], row["from_status"], row["to_status"])
+                    for each in history.new_audit(line)
+                )
+                _must(told, "2", line, f"{row['kind']} says {row['from_status']} -> {row['to_status']}, which was not")
+        _must(after["status"] == status, "2", line, f"became {after['status']}, the audit says {status}")
+
+
+def no_line_is_marked_without_its_bell(history: History) -> None:
+    """Invariant 2: a line that our code marks has an outage that was told by then, unless adoption found it so."""
+    for row in history.new_audit():
+        if row["kind"] != "status_changed" or row["to_status"] == "connected":
+            continue
+        outage = history.after.outages.get(row["outage_id"])
+        _must(outage, "2", row["instance_id"], f"became {row['to_status']} without an outage")
+        if row["to_status"] == "disconnected":
+            told = outage["told_at"] is not None and outage["told_at"] <= row["at"]
+            adopted = outage["opened_by"] == "adoption"
+            _must(told or adopted, "2", row["instance_id"], "marked without a bell")
+
+
+def a_told_outage_rang_once_for_each_member_of_that_moment(history: History) -> None:
+    """Invariants 2, 3 and 5: status, audit and bells in one transaction, for the company's users and nobody else."""
+    for outage in history.after.outages.values():
+        line, rung = outage["instance_id"], history.after.bells(outage["id"], DOWN)
+        before = history.before.outages.get(outage["id"])
+        if outage["told_at"] is None:
+            _must(not rung, "2", line, "bells of an outage that says nobody was told")
+        elif before is not None and before["told_at"] is not None:
+            known = {row["id"] for row in history.before.bells(outage["id"], DOWN)}
+            _must({row["id"] for row in rung} == known, "3", line, "its bell rang again")
+        else:
+            _must_reach_members(history, outage, rung)
+            _must_be_one_transaction(history, outage, rung, outage["told_at"], "disconnected")
+
+
+def who_was_told_hears_that_it_is_back(history: History) -> None:
+    """Invariants 2 and 5: closing, audit and «voltou» in one transaction, for who was told and still belongs."""
+    for outage in history.after.outages.values():
+        line, rung = outage["instance_id"], history.after.bells(outage["id"], BACK)
+        before = history.before.outages.get(outage["id"])
+        if outage["closed_at"] is OPEN or outage["told_at"] is None or outage["closed_as"] in ("paused", "deleted"):
+            _must(not rung, "2", line, "told that it is back, but it is not, or nobody knew")
+            continue
+        if before is not None and before["closed_at"] is not OPEN:
+            _must(len(rung) == len(history.before.bells(outage["id"], BACK)), "3", line, "told twice that it is back")
+            continue
+        knew = {row["user_id"] for row in history.after.bells(outage["id"], DOWN)}
+        _must_reach_members(history, outage, rung, among=knew)
+        _must_be_one_transaction(history, outage, rung, outage["closed_at"], "connected")
+
+
+def _must_reach_members(history: History, outage: Row, rung: list[Row], among: set[str] | None = None) -> None:
+    heard = [row["user_id"] for row in rung]
+    line = outage["instance_id"]
+    _must(len(heard) == len(set(heard)), "3", line, "two bells for one user")
+
+    def users(members: set[tuple[str, str]]) -> set[str]:
+        return {user for company, user in members if company == outage["company_id"]}
+
+    at_start, at_end = users(history.before.members), users(history.after.members)
+    if among is not None:
+        at_start, at_end = at_start & among, at_end & among
+    # Who joined or left while it happened may or may not have heard.
+    _must(set(heard) <= at_start | at_end, "5", line, "a bell for somebody outside the company")
+    _must(at_start & at_end <= set(heard), "2", line, "a member who heard nothing")
+    for row in rung:
+        _must(row["company_id"] == outage["company_id"], "5", line, "a bell under another company")
+        _must(row["data"]["instance_id"] == line, "2", line, "a bell about another line")
+
+
+def _must_be_one_transaction(history: History, outage: Row, rung: list[Row], at: object, to: str) -> None:
+    line = outage["instance_id"]
+    _must(all(row["created_at"] == at for row in rung), "2", line, "bells of another transaction than the outage's")
+    # The outage may have been told and closed within one step.
+    audited = [row for row in history.new_audit(line) if row["outage_id"] == outage["id"] and row["at"] == at]
+    said = [row["details"].get("told") for row in audited if row["to_status"] == to and "told" in row["details"]]
+    _must(said == [len(rung)], "2", line, f"{len(rung)} bells to {to}, the audit says {said}")
+
+
+def every_bell_of_ours_has_its_outage(history: History) -> None:
+    """Invariant 2: no bell without its status."""
+    for row in history.after.tables["notifications"]:
+        if row["type"] in (DOWN, BACK):
+            _must(row["outage_id"] in history.after.outages, "2", row["data"].get("instance_id"), "a bell of no outage")
+
+
+def outages_open_and_close_with_an_audit_row(history: History) -> None:
+    """Invariant 2: of the same transaction. Only a silent cure may be taken back."""
+    audit = history.new_audit()
+    for outage in history.after.outages.values():
+        line, before = outage["instance_id"], history.before.outages.get(outage["id"])
+        said = {(row["kind"], row["at"]) for row in audit if row["outage_id"] == outage["id"]}
+        if before is None:
+            _must(("outage_opened", outage["opened_at"]) in said, "2", line, "an outage opened without an audit row")
+        elif before["closed_at"] is not OPEN and history.after.at(outage["closed_at"]) != history.before.at(
+            before["closed_at"]
+        ):
+            silent = before["told_at"] is None and before["closed_as"] in ("recovered", "event")
+            reopened = any(kind == "outage_reopened" for kind, _ in said)
+            _must(silent and reopened, "2", line, "an outage that was over opened again")
+        if outage["closed_as"] not in (None, "paused", "deleted") and (before is None or before["closed_at"] is OPEN):
+            closed = any(at == outage["closed_at"] and kind in ("status_changed", "outage_closed") for kind, at in said)
+            _must(closed, "2", line, "an outage closed without an audit row")
+
+
+# 3
+
+
+def a_line_has_at_most_one_open_outage(history: History) -> None:
+    """Invariant 3."""
+    lines = Counter(row["instance_id"] for row in history.after.outages.values() if row["closed_at"] is OPEN)
+    for line, count in lines.items():
+        _must(count == 1, "3", line, f"{count} open outages")
+
+
+def a_user_hears_once_of_each_kind_in_an_outage(history: History) -> None:
+    """Invariant 3."""
+    heard = Counter(
+        (row["outage_id"], row["user_id"], row["type"])
+        for row in history.after.tables["notifications"]
+        if row["outage_id"] is not None
+    )
+    for (outage, _, kind), count in heard.items():
+        _must(count == 1, "3", history.after.outages[outage]["instance_id"], f"{count} bells {kind} for one user")
+
+
+# 4
+
+
+def who_could_not_find_out_concludes_nothing(history: History) -> None:
+    """Invariant 4: no mark, no restart, no bell, no word in the audit."""
+    step = history.step
+    for line in step.blind - step.spoken - step.maybe_third - step.disturbed:
+        _must_be_untouched(history, line, "4", "the provider said nothing usable")
+
+
+def a_line_that_answers_with_life_is_left_in_peace(history: History) -> None:
+    """Section 3.1: healthy, or restored: never marked, restarted, told."""
+    step = history.step
+    for line in step.alive - step.spoken - step.disturbed:
+        for row in history.new_audit(line):
+            bad = row["kind"] == "restart_requested" or row["to_status"] not in ("connected", row["from_status"])
+            _must(not bad, "4", line, f"answered with life, and then {row['kind']} -> {row['to_status']}")
+
+
+def _must_be_untouched(history: History, line: str, invariant: str, why: str) -> None:
+    before, after = history.before.lines.get(line), history.after.lines.get(line)
+    if before is None or after is None:
+        return
+    said = [row["kind"] for row in history.new_audit(line) if row["kind"] != "disconnection_ignored"]
+    _must(not said, invariant, line, f"{why}, and yet {said}")
+    _must(after["status"] == before["status"], invariant, line, f"{why}, and yet it is {after['status']}")
+    rung = [row for row in history.new_bells() if row["data"]["instance_id"] == line]
+    _must(not rung, invariant, line, f"{why}, and yet {len(rung)} bells rang")
+
+
+# 6
+
+
+def an_answered_event_is_kept_once_and_done(history: History) -> None:
+    """Invariant 6: answered 2xx is committed; a body is one row however often it comes."""
+    kept: dict[str, list[Row]] = {}
+    for row in history.after.tables["wapi_webhook_events"]:
+        kept.setdefault(row["body"], []).append(row)
+    now = history.after.at(history.after.now)
+    for event in history.posted:
+        if now - event.at >= BODIES_ARE_KEPT:
+            continue
+        rows = kept.get(event.body, [])
+        if event.is_one:
+            _must(len(rows) <= 1, "6", "-", f"{len(rows)} rows of one event")
+        _must(
+            len(rows) >= (1 if event.is_one and event.answered else event.answered),
+            "6",
+            "-",
+            "an answered event is gone",
+        )
+        done = sum(row["processed_at"] is not None for row in rows)
+        _must(done >= (min(1, event.answered) if event.is_one else event.answered), "6", "-", "answered and not done")
+
+
+def an_event_that_came_before_changes_nothing(history: History) -> None:
+    """Invariant 6: no table but the inbox."""
+    if not history.step.is_duplicate:
+        return
+    for table, rows in history.after.tables.items():
+        if table not in ("wapi_webhook_events", "relay_turns"):
+            before = sorted(map(str, history.before.tables[table]))
+            _must(sorted(map(str, rows)) == before, "6", "-", f"a duplicate changed {table}")
+
+
+def an_event_older_than_what_the_row_knows_undoes_nothing(history: History) -> None:
+    """Invariant 6."""
+    for line in history.step.stale - history.step.disturbed:
+        _must_be_untouched(history, line, "6", "only an old event came")
+        for column in ("connected_at", "last_alive_at", "last_event_at", "bad_since", "phone_number"):
+            same = history.after.lines[line][column] == history.before.lines[line][column]
+            _must(same, "6", line, f"an old event moved {column}")
+
+
+# 7
+
+
+def a_known_phone_is_never_forgotten(history: History) -> None:
+    """Invariant 7."""
+    for line, after in history.after.lines.items():
+        before = history.before.lines.get(line)
+        if before is not None and before["phone_number"]:
+            _must(after["phone_number"], "7", line, "its phone number is gone")
+
+
+def connected_at_moves_only_on_a_transition_to_connected(history: History) -> None:
+    """Invariant 7."""
+    for line, after in history.after.lines.items():
+        before = history.before.lines.get(line)
+        if before is None or line in history.step.disturbed:
+            continue
+        came = any(
+            row["kind"] == "status_changed" and row["to_status"] == "connected" for row in history.new_audit(line)
+        )
+        was, now = history.before.at(before["connected_at"]), history.after.at(after["connected_at"])
+        _must(was == now or came, "7", line, "connected_at moved without a transition to connected")
+        _must(now is not None or not came, "7", line, "came back without connected_at")
+        _must(was is None or now >= was, "7", line, "connected_at moved back")
+
+
+# 8
+
+
+def no_secret_is_logged_or_stored_elsewhere(history: History) -> None:
+    """Invariant 8: tokens and keys; phones are for the tables, not for the logs."""
+    phones = {row["phone_number"] for row in history.after.lines.values() if row["phone_number"]}
+    for secret in history.secrets | phones:
+        _must(secret not in history.new_logs, "8", "-", f"a secret that ends in …{secret[-4:]} was logged")
+    for table, rows in history.after.tables.items():
+        text = as_text(rows, without="instance_token" if table == "wapi_instances" else None)
+        for secret in history.secrets:
+            _must(secret not in text, "8", "-", f"a secret that ends in …{secret[-4:]} is in {table}")
+
+
+# 9
+
+
+def a_whole_sweep_looks_at_every_line_that_was_due(history: History) -> None:
+    """Invariant 9: whatever happened before, no line is forgotten; and it gives every lease back."""
+    if not history.step.sweeps:
+        return
+    for line in _due(history):
+        after = history.after.lines.get(line)
+        if after is None or line in history.step.disturbed:
+            continue
+        _must(history.looked_at(after["instance_id"]), "9", line, "was due, and no look was made")
+        _must(after["health_lease_until"] is None, "9", line, "is still leased after the sweep")
+        _must(after["last_health_check"] >= history.before.now, "9", line, "its look was not recorded")
+
+
+def a_sweep_begins_with_what_waited_longest(history: History) -> None:
+    """Invariant 9: what a cut-off sweep has claimed are the lines that waited longest."""
+    if not history.step.cut:
+        return
+    due = [line for line in _due(history) if line in history.after.lines and line not in history.step.disturbed]
+    due.sort(key=lambda line: (_last_look(history.before.lines[line]), line))
+    taken = [
+        any(history.after.lines[line][column] != history.before.lines[line][column] for column in _TOUCHED)
+        for line in due
+    ]
+    _must(taken == sorted(taken, reverse=True), "9", due, f"claimed out of turn: {taken}")
+
+
+_TOUCHED = ("health_lease_until", "last_health_check")
+
+
+def _due(history: History) -> list[str]:
+    return [
+        line
+        for line, row in history.before.lines.items()
+        if row["is_active"] is not False
+        and row["instance_id"]
+        and row["instance_token"]
+        and (row["health_lease_until"] is None or row["health_lease_until"] <= history.before.now)
+    ]
+
+
+def _last_look(row: Row) -> float:
+    return row["last_health_check"].timestamp() if row["last_health_check"] else float("-inf")
+
+
+# 10
+
+
+def a_paused_line_is_left_alone(history: History) -> None:
+    """Invariant 10: no looks, no restarts, no marks, no bells; its outage is closed as paused."""
+    for line, after in history.after.lines.items():
+        before = history.before.lines.get(line)
+        if after["is_active"] is not False or before is None:
+            continue
+        _must(line not in history.after.open_outages, "10", line, "is paused and its outage open")
+        was_open = history.before.open_outages.get(line)
+        if was_open is not None:
+            closed_as = history.after.outages[was_open["id"]]["closed_as"]
+            _must(closed_as is not None, "10", line, "its outage was not closed when it was paused")
+        since = history.step.paused.get(line)
+        if before["is_active"] is False and line not in history.step.disturbed:
+            _must_be_untouched(history, line, "10", "it is paused")
+            for call in ("status-instance", "device", "restart"):
+                asked = history.after.calls(after["instance_id"], call) - history.before.calls(
+                    before["instance_id"], call
+                )
+                _must(asked <= 0, "10", line, f"it is paused, and {call} was called")
+        elif since is not None:
+            later = [row["kind"] for row in history.new_audit(line) if row["at"] > since]
+            _must(not later, "10", line, f"{later} after it was paused")
+            rung = [
+                row for row in history.new_bells() if row["data"]["instance_id"] == line and row["created_at"] > since
+            ]
+            _must(not rung, "10", line, "bells after it was paused")
+
+
+def outages_and_notices_outlive_their_line(history: History) -> None:
+    """Invariant 10: deleting a line closes its outage and takes nothing else away."""
+    for outage, before in history.before.outages.items():
+        after = history.after.outages.get(outage)
+        _must(after, "10", before["instance_id"], "an outage is gone")
+        if before["told_at"] is not None:
+            for column in ("unit", "company_id", "external_id", "instance_id"):
+                _must(after[column] == before[column], "10", before["instance_id"], f"its outage lost its {column}")
+    for line in history.after.open_outages:
+        _must(line in history.after.lines, "10", line, "is deleted and its outage open")
+    gone = {row["id"] for row in history.before.tables["notifications"]} - {
+        row["id"] for row in history.after.tables["notifications"]
+    }
+    _must(not gone, "10", "-", f"{len(gone)} notices are gone")
+
+
+# 11
+
+
+def no_sweep_overrules_a_newer_sign_of_life(history: History) -> None:
+    """Invariant 11: once the row knows of life, no look that began before may mark, restart or ring."""
+    for line, since in history.step.known_alive.items():
+        for row in _by_sweeps(history, line):
+            if since < row["at"] < since + LIFE_IS_FRESH:
+                what = f"{row['kind']} -> {row['to_status']} {row['at'] - since} after a sign of life"
+                _must(row["kind"] != "restart_requested", "11", line, what)
+                _must(row["to_status"] in ("connected", row["from_status"]), "11", line, what)
+                _must(row["kind"] != "users_told", "11", line, what)
+
+
+def no_sweep_overrules_a_status_that_changed_under_it(history: History) -> None:
+    """Invariant 11: the status that a decision stands on must still hold when it is applied."""
+    for line, since in history.step.overruled.items():
+        for row in _by_sweeps(history, line):
+            applied = row["kind"] in ("status_changed", "users_told", "restart_requested", "outage_opened")
+            _must(not (applied and row["at"] > since), "11", line, f"{row['kind']} on a status that held no longer")
+
+
+def _by_sweeps(history: History, line: str) -> list[Row]:
+    return [row for row in history.new_audit(line) if row["source"] == "sweep"]
+
+
+# The brake
+
+
+def the_brake_holds_what_looks_like_the_providers_fault(history: History) -> None:
+    """Section 3.1: of many lines bad at once, one is restarted, and nobody is marked or told before 30 minutes."""
+    step = history.step
+    if step.sweeps != 1 or step.cut or step.disturbed or step.spoken:
+        return
+    due = [line for line in _due(history) if line in history.after.lines]
+    bad = [line for line in due if line in step.not_alive and history.before.lines[line]["status"] == "connected"]
+    # One that an event degraded since its last look counts as connected.
+    most = [line for line in due if history.before.lines[line]["status"] in UP]
+    if len(bad) < 5 or len(bad) < len(most) / 2:
+        return
+    audit = history.new_audit()
+    _must(
+        max(history.after.tables["health_check_runs"], key=lambda run: run["started_at"])["braked"], "brake", "-", "off"
+    )
+    if any(row["kind"] == "restart_recovered" for row in audit):
+        return  # the canary lives: the sweep went on for all
+    held = {line for line in due if _is_held(history, line)}
+    sent = [row["instance_id"] for row in audit if row["kind"] == "restart_requested" and row["instance_id"] in held]
+    _must(len(sent) <= 1, "brake", sent, "more than one canary")
+    for row in audit:
+        marked = row["kind"] == "users_told" or row["to_status"] not in ("connected", row["from_status"])
+        adopted = history.before.lines[row["instance_id"]]["last_health_check"] is None
+        _must(not (marked and row["instance_id"] in held) or adopted, "brake", row["instance_id"], row["kind"])
+
+
+def _is_held(history: History, line: str) -> bool:
+    since = history.before.lines[line]["bad_since"]
+    return since is None or history.after.now - since < COOLDOWN
+
+
+CHECKS: tuple[Callable[[History], None], ...] = (
+    a_line_is_restarted_at_most_once_in_thirty_minutes,
+    no_restart_is_sent_without_its_claim,
+    restarts_of_a_marked_line_are_spaced_and_at_most_four,
+    every_change_of_status_has_one_audit_row,
+    no_line_is_marked_without_its_bell,
+    a_told_outage_rang_once_for_each_member_of_that_moment,
+    who_was_told_hears_that_it_is_back,
+    every_bell_of_ours_has_its_outage,
+    outages_open_and_close_with_an_audit_row,
+    a_line_has_at_most_one_open_outage,
+    a_user_hears_once_of_each_kind_in_an_outage,
+    who_could_not_find_out_concludes_nothing,
+    a_line_that_answers_with_life_is_left_in_peace,
+    an_answered_event_is_kept_once_and_done,
+    an_event_that_came_before_changes_nothing,
+    an_event_older_than_what_the_row_knows_undoes_nothing,
+    a_known_phone_is_never_forgotten,
+    connected_at_moves_only_on_a_transition_to_connected,
+    no_secret_is_logged_or_stored_elsewhere,
+    a_whole_sweep_looks_at_every_line_that_was_due,
+    a_sweep_begins_with_what_waited_longest,
+    a_paused_line_is_left_alone,
+    outages_and_notices_outlive_their_line,
+    no_sweep_overrules_a_newer_sign_of_life,
+    no_sweep_overrules_a_status_that_changed_under_it,
+    the_brake_holds_what_looks_like_the_providers_fault,
+)
