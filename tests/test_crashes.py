@@ -1,0 +1,464 @@
+"""At every call that a sweep or an event makes, the process is killed, or the call goes wrong: nothing is lost or doubled.
+
+Real functions under the real server; a proxy in front of the database, of the provider and of the platform's handler
+counts their calls and lets the k-th of them go wrong. The first run counts, the next ones go through every k.
+``HARD=1`` plays every mishap at every call.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+import psutil
+import pytest
+from history import History, Posted
+from invariants import check_invariants
+from psycopg.types.json import Jsonb
+from world import SECRET, World, check_environment, webhook_environment
+
+from dev.chaos import Chaos, Mishap
+from dev.functions import FunctionServer
+from shared.notices import TEXTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from world import Line
+
+    from dev.simulator import Simulator
+    from dev.stack import Stack
+
+HARD = os.environ.get("HARD") == "1"
+CHANCE = random.Random(int(os.environ.get("HARD_SEED", "1")))
+EVENT_ROUNDS = 3
+KILLS = (Mishap.KILLED_BEFORE, Mishap.KILLED_AFTER)
+AT_ONE_CALL = (
+    *KILLS, Mishap.DROPPED, Mishap.LOST, Mishap.LOST_500, Mishap.REFUSED_500, Mishap.UNAVAILABLE_503_JSON,
+    Mishap.UNAVAILABLE_503_HTML, Mishap.PAGE_200, Mishap.HALF_A_BODY, Mishap.DELAYED, Mishap.LATE,
+)  # fmt: skip
+MINUTE = timedelta(minutes=1)
+DOWN, BACK = "instance_disconnected", "instance_reconnected"
+
+
+class Handler:
+    """The platform's own handler of events: what it got, by what it was told."""
+
+    def __init__(self) -> None:
+        self.got: list[int] = []
+        got = self.got
+
+        class Requests(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                got.append(json.loads(self.rfile.read(int(self.headers["content-length"])))["n"])
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Nobody reads it."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Requests)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Both functions, the proxy through which they reach everything, and a second ``check`` that needs no proxy."""
+
+    stack: Stack
+    simulator: Simulator
+    database: Any
+    chaos: Chaos
+    handler: Handler
+    check: FunctionServer
+    hook: FunctionServer
+    next_check: FunctionServer
+    log: io.StringIO = field(default_factory=io.StringIO)
+    read: dict[int, int] = field(default_factory=dict)
+
+    def emptied(self) -> World:
+        """A new world for a new story."""
+        self.chaos.plan(None)
+        self.chaos.settle()
+        self.database.execute(
+            "truncate public.companies, auth.users, public.instance_outages, public.instance_events,"
+            " public.health_check_runs, public.wapi_webhook_events, public.relay_turns cascade"
+        )
+        self.simulator.reset()
+        self.handler.got.clear()
+        return World(self.stack, self.simulator, self.database, lambda _: self.check)
+
+    def logs(self) -> str:
+        """Everything that they have logged, in the order in which it was read."""
+        for server in (self.check, self.hook, self.next_check):
+            read = self.read.get(server.pid, 0)
+            output = server.output()
+            self.log.write(output[read:])
+            self.read[server.pid] = len(output)
+        return self.log.getvalue()
+
+    def call(self, server: FunctionServer, content: str = "") -> int | None:
+        """Call a function; None when it died or hung up."""
+        self.chaos.victim = lambda: worker_of(server)
+        try:
+            answer = httpx.post(server.url, params={"key": SECRET}, content=content, timeout=60, trust_env=False)
+        except httpx.TransportError:
+            return None
+        finally:
+            self.chaos.settle()
+        return answer.status_code
+
+
+def worker_of(server: FunctionServer) -> int:
+    """The process that serves; its master starts a new one as Cloud Run starts a new instance."""
+    [worker] = [each for each in psutil.Process(server.pid).children() if each.status() != psutil.STATUS_ZOMBIE]
+    return worker.pid
+
+
+@pytest.fixture(scope="module")
+def served(stack: Stack, simulator: Simulator) -> Iterator[dict[str, Any]]:
+    with ExitStack() as running:
+        handler = running.enter_context(Handler())
+        routes = {
+            "/rest/v1/": f"{stack.supabase_url}/rest/v1/",
+            "/v1/": f"{simulator.wapi_url}/",
+            "/handler": handler.url,
+        }
+        chaos = running.enter_context(Chaos(routes))
+        through_chaos = {
+            "SUPABASE_URL": chaos.url,
+            "WAPI_BASE_URL": f"{chaos.url}/v1",
+            "EVENT_RELAY_URL": f"{chaos.url}/handler",
+            "LOOK_TIMEOUT_SECONDS": "0.5",
+        }
+        one_by_one = {"LOOK_CONCURRENCY": "1", "RESTART_CONCURRENCY": "1"}  # the k-th call is the same in every run
+        checks = check_environment(stack, simulator) | {"GHOST_CONFIRM_SECONDS": "0", "RESTART_VERIFY_SECONDS": "0.05"}
+        hooks = webhook_environment(stack, simulator) | through_chaos
+        with ThreadPoolExecutor(3) as starting:
+            check = starting.submit(FunctionServer, "follow_up_check", checks | through_chaos | one_by_one)
+            hook = starting.submit(FunctionServer, "wapi_webhook", hooks)
+            next_check = starting.submit(FunctionServer, "follow_up_check", checks | {"EVENT_RELAY_URL": handler.url})
+        yield {
+            "chaos": chaos,
+            "handler": handler,
+            "check": running.enter_context(check.result()),
+            "hook": running.enter_context(hook.result()),
+            "next_check": running.enter_context(next_check.result()),
+        }
+
+
+@pytest.fixture
+def bench(stack: Stack, simulator: Simulator, database: Any, served: dict[str, Any]) -> Bench:
+    return Bench(stack, simulator, database, **served)
+
+
+class Tally:
+    """What was tried, for whoever reads the output."""
+
+    def __init__(self) -> None:
+        self.tried: Counter[str] = Counter()
+        self.answered: Counter[object] = Counter()
+        self.calls: set[str] = set()
+
+    def add(self, mishap: Mishap, path: str, answered: object) -> None:
+        self.tried[mishap] += 1
+        self.answered[answered] += 1
+        self.calls.add(path)
+
+    def tell(self, what: str, began: float) -> None:
+        print(
+            f"\n{what}: {self.tried.total()} times at {len(self.calls)} kinds of calls in {time.monotonic() - began:.0f} s;"
+            f" {', '.join(f'{mishap} {n}' for mishap, n in self.tried.items())}; answered {dict(self.answered)}; nothing lost"
+        )
+
+
+def pass_time(world: World, history: History, interval: timedelta) -> None:
+    """Let time pass; also the turns to forward events come nearer to their end."""
+    history.pass_time(interval)
+    world.sql("update public.relay_turns set until = until - %s", interval)
+
+
+def mishaps_of(calls: int, mishaps: tuple[Mishap, ...]) -> Iterator[tuple[int, Mishap]]:
+    """Every call with every mishap in ``HARD``; else a kill at every call, and every fourth call that goes wrong."""
+    if HARD:
+        yield from ((number, mishap) for number in range(calls) for mishap in mishaps)
+        return
+    step = 1 if mishaps is KILLS else 4
+    for number in range(CHANCE.randrange(step), calls, step):
+        yield number, CHANCE.choice(mishaps)
+
+
+# Sweeps
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A line of every kind of decision, each with how it must end whatever happens in between."""
+
+    users: int
+    lines: dict[str, Line]
+    ends: dict[str, tuple[str, set[tuple[int, int]]]]
+
+    def problem(self, world: World) -> str:
+        """What is not yet as it must end: statuses, and how often each user heard that it is down and back."""
+        for name, line in self.lines.items():
+            status, heard = self.ends[name]
+            if world.status(line) != status:
+                return f"{name}: {world.status(line)} instead of {status}"
+            bells = world.bells(line)
+            users = {bell["user_id"] for bell in bells}
+            each = {
+                tuple(sum(bell["user_id"] == user and bell["type"] == kind for bell in bells) for kind in (DOWN, BACK))
+                for user in users
+            } or {(0, 0)}
+            if not each <= heard or len(users) not in (0, self.users):
+                return f"{name}: bells {each} for {len(users)} users instead of {heard}"
+        waiting = world.sql("select count(*) as n from public.wapi_webhook_events where relay = 'pending'")[0]["n"]
+        return f"{waiting} events not forwarded" if waiting else ""
+
+
+def a_fleet(world: World) -> Fleet:
+    """Fewer than five of its connected lines are dead: below the brake."""
+    users = 2
+    company = world.company(users=users)
+    world.company("Casa de Festas", users=1)
+    dead = {"session": "disconnected"}
+    lines = {
+        "alive": world.line(company),
+        "cured": world.line(company, **dead),
+        "lost": world.line(company, **dead),
+        "flapping": world.line(company, auto_recovery_attempts=3, **dead),
+        "back": world.line(company),
+    }
+    if HARD:
+        lines |= {
+            "refused": world.line(company, session="token_refused"),
+            "waiting": world.line(company, status="degraded", **dead),
+            "unseen": world.line(company, status="disconnected", **dead),
+        }
+        world.set(
+            lines["waiting"],
+            "degraded_since = now() - interval '11 minutes', bad_since = now() - interval '15 minutes', last_restart_at = now() - interval '15 minutes'",
+        )
+    lost = [line.external_id for name, line in lines.items() if name in ("lost", "waiting", "unseen")]
+    world.simulator.set_lines(lost, restart="refused")
+    world.sql(
+        "select public.take_instance_down(i, 'disconnected', now(), now(), 'disconnected', 'sweep', 'disconnected', %s)"
+        " from public.wapi_instances i where id = %s",
+        Jsonb(TEXTS), lines["back"].id,
+    )  # fmt: skip
+    for number in range(2 if HARD else 1):
+        world.sql(
+            "insert into public.wapi_webhook_events (event_key, external_id, kind, body, relay, processed_at, outcome)"
+            " values (%s, 'LITE-X', 'other', %s, 'pending', now(), 'kept')",
+            f"waiting-{number}", json.dumps({"n": number}),
+        )  # fmt: skip
+    ends: dict[str, tuple[str, set[tuple[int, int]]]] = {
+        "alive": ("connected", {(0, 0)}),
+        "cured": ("connected", {(0, 0), (1, 1)}),  # told when its restart was claimed and never sent
+        "lost": ("disconnected", {(1, 0)}),
+        "refused": ("disconnected", {(1, 0)}),
+        "flapping": ("connected", {(1, 1)}),
+        "waiting": ("disconnected", {(1, 0)}),
+        "back": ("connected", {(1, 1)}),
+        "unseen": ("disconnected", {(1, 0)}),
+    }
+    return Fleet(users, lines, {name: ends[name] for name in lines})
+
+
+def a_fleet_under_the_brake(world: World) -> Fleet:
+    """All five dead at once: one canary, whose recovery frees the others."""
+    lines = {str(number): world.line(world.company(users=1), session="disconnected") for number in range(5)}
+    return Fleet(1, lines, dict.fromkeys(lines, ("connected", {(0, 0), (1, 1)})))
+
+
+def sweep_through(bench: Bench, world: World, fleet: Fleet, history: History) -> None:
+    """Let half an hour and more pass, sweep by sweep, until everything is as it must end."""
+    problem = "no sweep yet"
+    for minutes in (5, 31, 31, 31, 31):
+        pass_time(world, history, minutes * MINUTE)
+        history.absorb()
+        assert bench.call(bench.next_check) == 200
+        history.step.sweeps = 1
+        check_invariants(world, history)
+        problem = fleet.problem(world)
+        if not problem:
+            break
+    assert not problem
+    assert set(bench.handler.got) >= {
+        json.loads(row["body"])["n"] for row in world.sql("select body from public.wapi_webhook_events")
+    }
+
+
+@pytest.mark.parametrize(
+    ("make", "mishaps"),
+    [
+        pytest.param(a_fleet, KILLS, id="killed, a line of every kind"),
+        pytest.param(a_fleet, AT_ONE_CALL[2:], id="a call goes wrong, a line of every kind"),
+        pytest.param(a_fleet_under_the_brake, KILLS, id="killed, under the brake", marks=pytest.mark.skipif(not HARD, reason="HARD=1")),
+        pytest.param(a_fleet_under_the_brake, AT_ONE_CALL[2:], id="a call goes wrong, under the brake", marks=pytest.mark.skipif(not HARD, reason="HARD=1")),
+    ],
+)  # fmt: skip
+def test_a_sweep_may_be_cut_at_every_call(
+    bench: Bench, make: Callable[[World], Fleet], mishaps: tuple[Mishap, ...]
+) -> None:
+    world = bench.emptied()
+    make(world)
+    bench.chaos.plan(None)
+    assert bench.call(bench.check) == 200
+    calls = len(bench.chaos.calls)
+    assert {call.path for call in bench.chaos.calls} > {"rpc/claim_restart", "instance/restart", "rpc/purge_history"}
+    began, tally = time.monotonic(), Tally()
+
+    planned = list(mishaps_of(calls, mishaps))
+    for number, mishap in planned:
+        world = bench.emptied()
+        fleet = make(world)
+        history = History(world, logs=bench.logs)
+        bench.chaos.strike(number, mishap)
+        answered = bench.call(bench.check)
+        [met] = bench.chaos.met or [None]
+        bench.chaos.plan(None)
+        try:
+            if met is not None:
+                tally.add(mishap, met.path, answered)
+                assert (answered is None) is (mishap in KILLS)
+            check_invariants(world, history)
+            sweep_through(bench, world, fleet, history)
+        except AssertionError as error:
+            error.add_note(
+                f"{mishap} at call {number} of {calls} ({met.path if met else 'not reached'}), answered {answered}"
+            )
+            raise
+    assert tally.tried.total() >= 0.8 * len(planned)  # a few may not be reached: what goes wrong makes a sweep shorter
+    tally.tell("A sweep", began)
+
+
+# Events
+
+
+def disconnection(world: World) -> tuple[Line, dict[str, Any]]:
+    line = world.line(world.company(users=2), session="disconnected")
+    world.behave(line, restart="refused")
+    return line, world.disconnection(line)
+
+
+def connection(world: World) -> tuple[Line, dict[str, Any]]:
+    line = world.line(world.company(users=2))
+    world.sql(
+        "select public.take_instance_down(i, 'disconnected', now() - interval '9 minutes', now() - interval '9 minutes', 'disconnected', 'sweep', 'disconnected', %s)"
+        " from public.wapi_instances i where id = %s",
+        Jsonb(TEXTS), line.id,
+    )  # fmt: skip
+    return line, world.connection(line)
+
+
+def message(world: World) -> tuple[Line, dict[str, Any]]:
+    line = world.line(world.company(users=2))
+    return line, world.connection(line) | {
+        "event": "webhookReceived", "n": 7, "messageId": "M1", "chat": {"id": "5511944440001"}, "fromMe": False,
+        "isGroup": False, "sender": {"id": "5511944440001", "pushName": "Ana"}, "msgContent": {"conversation": "Oi"},
+    }  # fmt: skip
+
+
+def ends_well(world: World, line: Line, event: dict[str, Any], handler: Handler) -> None:
+    kinds = Counter(bell["type"] for bell in world.bells(line))
+    match event["event"]:
+        case "webhookDisconnected":
+            assert (world.status(line), kinds) == ("disconnected", {DOWN: 2})
+        case "webhookConnected":
+            assert (world.status(line), kinds) == ("connected", {DOWN: 2, BACK: 2})
+        case _:
+            [stored] = world.sql(
+                "select count(*) as n, sum(c.unread_count) as unread from public.wapi_messages m join public.wapi_conversations c on c.id = m.conversation_id"
+            )
+            assert stored == {"n": 1, "unread": 1}
+            assert set(handler.got) == {7}
+
+
+@pytest.mark.parametrize("make", [disconnection, connection, message])
+def test_an_event_may_be_cut_at_every_call_and_comes_again(
+    bench: Bench, make: Callable[[World], tuple[Line, dict[str, Any]]]
+) -> None:
+    world = bench.emptied()
+    line, event = make(world)
+    bench.chaos.plan(None)
+    assert bench.call(bench.hook, json.dumps(event)) == 200
+    calls = len(bench.chaos.calls)
+    assert calls == {"webhookDisconnected": 3, "webhookConnected": 1, "webhookReceived": 3}[event["event"]]
+    began, tally = time.monotonic(), Tally()
+
+    for number in range(calls):
+        for mishap in AT_ONE_CALL * EVENT_ROUNDS if HARD else (*KILLS, Mishap.LOST, CHANCE.choice(AT_ONE_CALL[4:])):
+            world = bench.emptied()
+            line, event = make(world)
+            body = json.dumps(event)
+            history = History(world, logs=bench.logs)
+            posted = Posted(body, datetime.now(history.before.now.tzinfo))
+            history.posted.append(posted)
+            bench.chaos.strike(number, mishap)
+            try:
+                answered = bench.call(bench.hook, body)
+                [met] = bench.chaos.met
+                tally.add(mishap, met.path, answered)
+                assert (answered is None) is (mishap in KILLS)
+                bench.chaos.plan(None)
+                posted.answered = int(answered == 200)
+                check_invariants(world, history)
+                # The provider sends it again, as it may also when it was answered.
+                assert bench.call(bench.hook, body) == 200
+                posted.answered += 1
+                check_invariants(world, history)
+                if event["event"] == "webhookReceived" and not bench.handler.got:
+                    pass_time(world, history, MINUTE)  # a turn that nobody holds any more ends
+                    assert bench.call(bench.next_check) == 200
+                ends_well(world, line, event, bench.handler)
+            except AssertionError as error:
+                error.add_note(f"{mishap} at call {number} of {event['event']}")
+                raise
+    tally.tell(f"A {event['event']}", began)
+
+
+def test_a_disconnection_that_never_comes_again_is_found_by_the_next_sweep(bench: Bench) -> None:
+    for number in range(3):
+        for mishap in KILLS:
+            world = bench.emptied()
+            line, event = disconnection(world)
+            history = History(world, logs=bench.logs)
+            bench.chaos.strike(number, mishap)
+            assert bench.call(bench.hook, json.dumps(event)) is None
+            bench.chaos.plan(None)
+            check_invariants(world, history)
+
+            pass_time(world, history, 5 * MINUTE)
+            history.absorb()
+            assert bench.call(bench.next_check) == 200
+            history.step.sweeps = 1
+            check_invariants(world, history)
+            ends_well(world, line, event, bench.handler)
