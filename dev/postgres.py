@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import psycopg
 
 from dev.processes import (
@@ -151,8 +152,15 @@ class Postgres:
         """
         if self.has_died:
             self.stop()
+            self._outwait_orphans()
         if self._server is None:
             self.port = on_port(self.port, self._start_on, seconds=START_SECONDS)
+
+    def _outwait_orphans(self) -> None:
+        """What a killed server leaves behind ends by itself, and holds the cluster until then."""
+        cluster = str(self._own / "data")
+        orphans = [each for each in psutil.process_iter(["cwd"]) if each.info["cwd"] == cluster]
+        psutil.wait_procs(orphans, timeout=START_SECONDS)
 
     def _start_on(self, port: int) -> None:
         server = self._children.start(

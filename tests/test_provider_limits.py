@@ -103,14 +103,15 @@ async def test_a_provider_that_allows_far_less_at_once_costs_no_line_anything(
 async def test_a_provider_that_allows_far_less_in_a_second_costs_no_line_anything(
     world: World, sweep: Callable[..., Awaitable[Report]]
 ) -> None:
-    fleet(world, 300)
-    world.simulator.set_provider(max_requests_per_second=400, tells_retry_after=True, retry_after_seconds=1)
+    """So few that the busiest machine asks for more."""
+    fleet(world, 200)
+    world.simulator.set_provider(max_requests_per_second=100, tells_retry_after=True, retry_after_seconds=1)
 
     report = await sweep()
 
-    assert (report.checked, report.left, report.observations["UNKNOWN"]) == (300, 0, 0)
-    assert looks(world) == HEALTHY | {"alive": 300}
-    assert 1 <= world.simulator.summary()["rate_limited"] < 300
+    assert (report.checked, report.left, report.observations["UNKNOWN"]) == (200, 0, 0)
+    assert looks(world) == HEALTHY | {"alive": 200}
+    assert 1 <= world.simulator.summary()["rate_limited"] < 400  # fewer than calls that were answered
 
 
 async def test_nobody_asks_the_host_before_its_retry_after_has_passed(

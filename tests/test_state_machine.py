@@ -38,7 +38,7 @@ from shared.settings import IntakeSettings
 from shared.sweep import run_sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
     from uuid import UUID
 
     import httpx
@@ -71,8 +71,8 @@ class Bench:
     database: psycopg.Connection[dict[str, Any]]
     runner: asyncio.Runner
     ours: OnTheWire
+    tally: Counter[str]
     log: io.StringIO = field(default_factory=io.StringIO)
-    tally: Counter[str] = field(default_factory=Counter)
 
 
 def told(step: Callable[..., None]) -> Callable[..., None]:
@@ -565,13 +565,25 @@ def _not_served(_: str) -> Any:
     raise AssertionError("the state machine runs our code in this process")
 
 
+@pytest.fixture(scope="module")
+def tally() -> Iterator[Counter[str]]:
+    """What all histories of the run have seen; ``make hard`` shows it."""
+    began, tally = time.monotonic(), Counter[str]()
+    yield tally
+    print(f"\n{time.monotonic() - began:.0f} s")
+    for name, count in sorted(tally.items()):
+        print(f"  {count:7d} {name}")
+
+
 @pytest.fixture
-def bench(stack: Stack, simulator: Simulator, database: psycopg.Connection[dict[str, Any]]) -> Any:
+def bench(
+    stack: Stack, simulator: Simulator, database: psycopg.Connection[dict[str, Any]], tally: Counter[str]
+) -> Iterator[Bench]:
     logs.configure()
     with asyncio.Runner() as runner:
         world = World(stack, simulator, database, _not_served)
         ours = OnTheWire(world)
-        made = Bench(stack, simulator, database, runner, ours)
+        made = Bench(stack, simulator, database, runner, ours, tally)
         beside = logging.StreamHandler(made.log)  # what libraries say counts as well
         logging.getLogger().addHandler(beside)
         yield made
@@ -579,40 +591,27 @@ def bench(stack: Stack, simulator: Simulator, database: psycopg.Connection[dict[
         runner.run(ours.aclose())
 
 
-def test_all_invariants_hold_over_random_histories(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    began = time.monotonic()
-    for number in range(HISTORIES // A_ROUND):
-        run_round(bench, HARD_SEED * 1000 + number)
-    with capsys.disabled():
-        print(f"\n{time.monotonic() - began:.0f} s")
-        for name, count in sorted(bench.tally.items()):
-            print(f"  {count:7d} {name}")
-
-
-def run_round(bench: Bench, number: int) -> None:
+@pytest.mark.parametrize("number", range(HISTORIES // A_ROUND))
+def test_all_invariants_hold_over_random_histories(bench: Bench, number: int) -> None:
     """Ten histories from one seed: Hypothesis varies what it has already tried from the eleventh on, which is less new."""
 
-    @seed(number)
+    @seed(HARD_SEED * 1000 + number)
     def begin() -> Lines:
         return Lines(bench)
 
-    try:
-        run_state_machine_as_test(
-            begin,
-            settings=settings(
-                max_examples=A_ROUND,
-                stateful_step_count=STEPS,
-                derandomize=False,  # the seed fixes it
-                database=None,
-                deadline=None,  # a busy machine is no bug
-                phases=(Phase.generate, Phase.shrink),
-                suppress_health_check=[
-                    HealthCheck.too_slow,  # real servers
-                    HealthCheck.data_too_large,  # 25 steps with their parameters are what we want
-                    HealthCheck.large_base_example,
-                ],
-            ),
-        )
-    except BaseException as error:
-        error.add_note(f"round {number}")
-        raise
+    run_state_machine_as_test(
+        begin,
+        settings=settings(
+            max_examples=A_ROUND,
+            stateful_step_count=STEPS,
+            derandomize=False,  # the seed fixes it
+            database=None,
+            deadline=None,  # a busy machine is no bug
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=[
+                HealthCheck.too_slow,  # real servers
+                HealthCheck.data_too_large,  # 25 steps with their parameters are what we want
+                HealthCheck.large_base_example,
+            ],
+        ),
+    )
