@@ -1,0 +1,1 @@
+"""What facts mean. Pure: no clock, no network, no environment."""

@@ -1,0 +1,222 @@
+"""Findings about the rows of lines and what the provider says of their tokens. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from ops.doctor.findings import Finding, Severity, Subject, unless_empty
+from ops.doctor.shown import counted, shown, shown_age
+from shared.model import Observation
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
+    from uuid import UUID
+
+    from ops.doctor.facts import CompanyRow, Fleet, LineRow, OutageRow
+
+LOOKED_AT_WITHIN: Final = timedelta(minutes=30)
+LONG_OUTAGE: Final = timedelta(hours=24)
+DUPLICATE: Final = "duplicate_external_id"
+STATUSES: Final = ("connected", "degraded", "disconnected")
+
+
+def check_rows(fleet: Fleet, *, now: datetime) -> list[Finding]:
+    """What the rows themselves say: whom no sweep looks at, and who is paused."""
+    active = fleet.active
+    shared_ids = Counter(line.external_id.strip() for line in active)
+    findings = [
+        *unless_empty(
+            (line.subject(_lacks(line)) for line in active if not line.can_be_asked),
+            check="line.cannot_be_asked",
+            severity=Severity.PROBLEM,
+            what="lines lack what a look needs, so nobody watches them",
+            do="fill in instance_id (the provider's id) and instance_token, or pause the line: is_active = false",
+        ),
+        *unless_empty(
+            (line.subject() for line in active if line.external_id and shared_ids[line.external_id.strip()] > 1),
+            check="line.shared_external_id",
+            severity=Severity.PROBLEM,
+            what="active lines share one external id (or differ by a space only)",
+            do="keep one of them active: is_active = false for the others",
+        ),
+        *unless_empty(
+            (
+                line.subject()
+                for line in active
+                if line.can_be_asked and line.last_health_check is None and _is_older(line, LOOKED_AT_WITHIN, now)
+            ),
+            check="line.never_looked_at",
+            severity=Severity.WARNING,
+            what="lines have never been looked at",
+            do="follow_up_check does not reach them: see what is said of the sweeps, and its log",
+        ),
+        *unless_empty(
+            (
+                line.subject(f"last look {shown_age(now - line.last_health_check)} ago")
+                for line in active
+                if line.can_be_asked
+                and line.last_health_check is not None
+                and now - line.last_health_check > LOOKED_AT_WITHIN
+            ),
+            check="line.not_looked_at_lately",
+            severity=Severity.WARNING,
+            what=f"lines were last looked at more than {shown_age(LOOKED_AT_WITHIN)} ago",
+            do="follow_up_check does not reach them: see what is said of the sweeps, and its log",
+        ),
+        *unless_empty(
+            (line.subject() for line in fleet.lines if line.is_paused and line.status_reason == DUPLICATE),
+            check="line.paused_duplicate",
+            severity=Severity.NOTE,
+            what="lines are paused because another active row has their external id",
+            do="delete the row that is not needed, or give it its own external id and set is_active = true",
+        ),
+        *unless_empty(
+            (line.subject() for line in fleet.lines if line.is_paused and line.status_reason != DUPLICATE),
+            check="line.paused",
+            severity=Severity.NOTE,
+            what="lines are paused: no looks, no restarts, no bells",
+            do="nothing, if that is meant; else set is_active = true",
+        ),
+    ]
+    words = Counter(line.status if line.status in STATUSES else "other" for line in active)
+    told = ", ".join(f"{number} {word}" for word, number in sorted(words.items()))
+    findings.append(Finding("line.statuses", Severity.OK, f"{counted(len(active), 'active line')}: {told or 'none'}"))
+    return findings
+
+
+def check_outages(
+    fleet: Fleet, outages: Mapping[UUID, OutageRow], *, now: datetime, long: timedelta = LONG_OUTAGE
+) -> list[Finding]:
+    """Who has been down for long.
+
+    Args:
+        fleet: The lines.
+        outages: The open ones, by line.
+        now: The instant of reading them.
+        long: From when on a person should care.
+    """
+    down = [(line, outages[line.id]) for line in fleet.active if line.id in outages]
+    down.sort(key=lambda pair: pair[1].started_at)
+    return [
+        *unless_empty(
+            (
+                line.subject(
+                    f"for {shown_age(now - outage.started_at)}, {'users told' if outage.told_at else 'nobody told'}"
+                )
+                for line, outage in down
+                if now - outage.started_at > long
+            ),
+            check="outage.long",
+            severity=Severity.WARNING,
+            what=f"lines have been down for more than {shown_age(long)}",
+            do="help the venue scan the QR code under Configurações, or pause a line that nobody needs",
+        ),
+        *unless_empty(
+            (
+                line.subject(f"for {shown_age(now - outage.started_at)}")
+                for line, outage in down
+                if now - outage.started_at <= long
+            ),
+            check="outage.open",
+            severity=Severity.NOTE,
+            what="lines are down",
+            do="nothing yet: they are being restarted, or their users were told",
+        ),
+    ]
+
+
+def check_companies(fleet: Fleet, companies: Mapping[UUID, CompanyRow], with_users: Collection[UUID]) -> list[Finding]:
+    """Who would not hear a bell."""
+    silent: Counter[UUID] = Counter()
+    for line in fleet.active:
+        if line.company_id is not None and line.company_id not in with_users:
+            silent[line.company_id] += 1
+    return unless_empty(
+        (
+            Subject(
+                shown(companies[company].name) if company in companies else "(unknown company)",
+                id=str(company),
+                detail=counted(number, "active line"),
+            )
+            for company, number in silent.items()
+        ),
+        check="company.without_users",
+        severity=Severity.WARNING,
+        what="companies have lines but no users: nobody is told when these lines die",
+        do="add a user to the company (user_companies)",
+    )
+
+
+def check_tokens(fleet: Fleet) -> list[Finding]:
+    """What ``status-instance`` says with each line's token."""
+    seen = [
+        (line, asked.look)
+        for line in fleet.active
+        if (asked := fleet.asked.get(line.id)) is not None and asked.look is not None
+    ]
+
+    def found(*observations: Observation) -> list[LineRow]:
+        return [line for line, look in seen if look.observation in observations]
+
+    down = [line for line in found(Observation.DISCONNECTED) if line.status == "connected"]
+    findings = [
+        *unless_empty(
+            (line.subject() for line in found(Observation.REFUSED)),
+            check="token.refused",
+            severity=Severity.PROBLEM,
+            what="the provider refuses the token of lines",
+            do="copy the token from W-API's panel into instance_token",
+        ),
+        *unless_empty(
+            (line.subject() for line in found(Observation.NOT_FOUND)),
+            check="token.not_found",
+            severity=Severity.PROBLEM,
+            what="the provider knows no line with this external id and token",
+            do="compare instance_id and instance_token with W-API's panel; pause a line that was deleted there",
+        ),
+        *unless_empty(
+            (line.subject(look.cause) for line, look in seen if look.drifted),
+            check="provider.drifted",
+            severity=Severity.PROBLEM,
+            what="the provider has no such route (Cannot GET): its contract or WAPI_BASE_URL has changed",
+            do="check WAPI_BASE_URL; if it is right, the provider has changed its API and no line is watched",
+        ),
+        *unless_empty(
+            (
+                line.subject(look.cause)
+                for line, look in seen
+                if look.observation is Observation.UNKNOWN and not look.drifted
+            ),
+            check="token.unknown",
+            severity=Severity.WARNING,
+            what="lines could not be asked about; that says nothing about their tokens",
+            do="run the doctor again; if it stays, see the cause: http_400 is what a deleted line answers",
+        ),
+        *unless_empty(
+            (line.subject() for line in down),
+            check="line.says_connected",
+            severity=Severity.NOTE,
+            what="lines are down at the provider while their rows still say connected",
+            do="nothing: the next sweep looks again, restarts them or tells their users",
+        ),
+    ]
+    accepted = len(found(Observation.ALIVE, Observation.DISCONNECTED))
+    if accepted:
+        findings.append(
+            Finding("token.accepted", Severity.OK, f"{counted(accepted, 'token')} accepted by the provider")
+        )
+    return findings
+
+
+def _lacks(line: LineRow) -> str:
+    lacks = [
+        name for name, there in (("external id", line.external_id), ("token", line.token is not None)) if not there
+    ]
+    return f"no {' and no '.join(lacks)}"
+
+
+def _is_older(line: LineRow, age: timedelta, now: datetime) -> bool:
+    return line.created_at is None or now - line.created_at > age

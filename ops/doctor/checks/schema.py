@@ -1,0 +1,218 @@
+"""Findings about the database itself: migrations, indexes, rights. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ops.doctor.findings import Finding, Severity, Subject, unless_empty
+from ops.doctor.shown import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from ops.doctor.checks.rivals import CronJob
+
+OUR_TABLES: Final = (
+    "instance_outages",
+    "instance_events",
+    "health_check_runs",
+    "wapi_webhook_events",
+    "relay_turns",
+    "wapi_contact_lids",
+)
+PLATFORM_TABLES: Final = (
+    "companies",
+    "user_companies",
+    "wapi_instances",
+    "notifications",
+    "wapi_conversations",
+    "wapi_messages",
+)
+ADDED_COLUMNS: Final = {
+    "wapi_instances": (
+        "last_health_check",
+        "auto_recovery_attempts",
+        "last_restart_at",
+        "last_alive_at",
+        "is_active",
+        "status_reason",
+        "degraded_since",
+        "bad_since",
+        "unknown_looks",
+        "health_lease_until",
+        "last_event_at",
+    ),
+    "notifications": ("outage_id",),
+    "wapi_webhook_events": ("relay", "relayed_at", "relay_attempts"),
+}
+CALLED_FUNCTIONS: Final = (
+    "begin_sweep",
+    "claim_instances",
+    "record_looks",
+    "claim_restart",
+    "apply_verdict",
+    "finish_sweep",
+    "purge_history",
+    "receive_event",
+    "settle_disconnection",
+    "claim_relay",
+    "finish_relay",
+    "list_relay_backlog",
+)
+UNIQUE_INDEXES: Final = (
+    "one_active_instance_per_external_id",
+    "one_open_outage_per_instance",
+    "one_notice_per_outage_user_type",
+    "one_row_per_event",
+)
+_PUSH: Final = 'apply them: supabase db push --remote="$DATABASE_URL" --dry-run, then without --dry-run'
+
+
+def check_interface(missing: Collection[str]) -> list[Finding]:
+    """Whether PostgREST shows what the migrations make.
+
+    Args:
+        missing: Tables, ``table.column`` and ``function()`` that are not there.
+    """
+    return unless_empty(
+        (Subject(name) for name in sorted(missing)),
+        check="migrations.missing",
+        severity=Severity.PROBLEM,
+        what="migrations are missing: the database lacks what the functions need",
+        do=f"{_PUSH}. Just applied? notify pgrst, 'reload schema'",
+    ) or [Finding("migrations.there", Severity.OK, "tables, columns and functions are there")]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What only Postgres itself can tell.
+
+    Attributes:
+        applied: Versions in the history of migrations; None = there is no such history.
+        valid_indexes: Names of usable indexes on tables of schema public.
+        messages_by_id: Whether ``wapi_messages`` has a usable index that begins with ``message_id``.
+        broken_indexes: What a ``create index concurrently`` left behind when it failed.
+        token_readers: Roles of the browser that can read ``instance_token``.
+        instance_columns: All columns of ``wapi_instances``.
+        open_tables: Tables of the browser's roles without row level security.
+        exposed_functions: Of ours, executable by them.
+        realtime: Whether Realtime publishes ``notifications``.
+        cron_jobs: That look like a checker; None = pg_cron is not there, or its jobs cannot be read.
+    """
+
+    applied: frozenset[str] | None
+    valid_indexes: frozenset[str]
+    messages_by_id: bool
+    broken_indexes: tuple[str, ...]
+    token_readers: tuple[str, ...]
+    instance_columns: tuple[str, ...]
+    open_tables: tuple[str, ...]
+    exposed_functions: tuple[str, ...]
+    realtime: bool
+    cron_jobs: tuple[CronJob, ...] | None
+
+
+def check_catalog(catalog: Catalog, migrations: Mapping[str, str]) -> list[Finding]:
+    """What an operator has to do by hand in the database.
+
+    Args:
+        catalog: As read.
+        migrations: This version's files: name by version.
+    """
+    if not catalog.instance_columns:
+        return []  # an empty project: the missing migrations are said elsewhere
+    findings = [*_history(catalog, migrations), *_indexes(catalog), *_rights(catalog)]
+    if not catalog.realtime:
+        findings.append(
+            Finding(
+                "realtime.off",
+                Severity.WARNING,
+                "Realtime does not publish notifications: bells ring only when a page is loaded",
+                "alter publication supabase_realtime add table public.notifications;",
+            )
+        )
+    if not findings:
+        findings.append(
+            Finding("database.fine", Severity.OK, "history, indexes, rights and Realtime are as they should")
+        )
+    return findings
+
+
+def _history(catalog: Catalog, migrations: Mapping[str, str]) -> list[Finding]:
+    if catalog.applied is None:
+        what = "the database has no history of migrations: they were applied by hand, if at all"
+        return [Finding("migrations.no_history", Severity.NOTE, what, "supabase migration repair records them")]
+    return unless_empty(
+        (Subject(name) for version, name in sorted(migrations.items()) if version not in catalog.applied),
+        check="migrations.not_recorded",
+        severity=Severity.PROBLEM,
+        what="migrations of this version are not in the database's history",
+        do=_PUSH,
+    )
+
+
+def _indexes(catalog: Catalog) -> list[Finding]:
+    findings = unless_empty(
+        (Subject(shown(name)) for name in catalog.broken_indexes),
+        check="index.broken",
+        severity=Severity.WARNING,
+        what="indexes are unusable: their building was cut off",
+        do="drop index concurrently public.<name>; and build it again",
+    )
+    findings += unless_empty(
+        (Subject(name) for name in UNIQUE_INDEXES if name not in catalog.valid_indexes),
+        check="index.unique_missing",
+        severity=Severity.PROBLEM,
+        what="unique indexes are missing: without them a line can be told twice",
+        do=_PUSH,
+    )
+    if not catalog.messages_by_id:
+        findings.append(
+            Finding(
+                "index.messages_by_id",
+                Severity.WARNING,
+                "wapi_messages has no index on message_id: every ack and edit reads the whole table",
+                "outside of a transaction: create index concurrently messages_by_message_id"
+                " on public.wapi_messages (message_id);",
+            )
+        )
+    return findings
+
+
+def _rights(catalog: Catalog) -> list[Finding]:
+    findings = []
+    if catalog.token_readers:
+        columns = ", ".join(_identifier(name) for name in catalog.instance_columns if name != "instance_token")
+        roles = ", ".join(catalog.token_readers)
+        statements = (
+            f"revoke select on public.wapi_instances from public, {roles};",  # noqa: S608 - words for a person
+            f"grant select ({columns}) on public.wapi_instances to {roles};",
+            "(first look for `select *` on it in the front end: it stops working)",
+        )
+        what = f"{roles} can read wapi_instances.instance_token: a member's browser can take the line's key"
+        findings.append(Finding("rights.token_readable", Severity.PROBLEM, what, " ".join(statements)))
+    findings += unless_empty(
+        (
+            Subject(name, detail=f"alter table public.{_identifier(name)} enable row level security;")
+            for name in catalog.open_tables
+        ),
+        check="rights.rls_off",
+        severity=Severity.PROBLEM,
+        what="tables have no row level security: whoever holds the anon key reads other companies' rows",
+        do="write the policies that the front end needs, then enable it",
+    )
+    findings += unless_empty(
+        (Subject(name) for name in catalog.exposed_functions),
+        check="rights.function_exposed",
+        severity=Severity.PROBLEM,
+        what="functions of ours can be called from a browser",
+        do="revoke execute on function public.<name> from public, anon, authenticated;",
+    )
+    return findings
+
+
+def _identifier(name: str) -> str:
+    if name.isascii() and name.islower() and name.replace("_", "").isalnum():
+        return name
+    return '"' + (name if name.isprintable() else shown(name)).replace('"', '""') + '"'

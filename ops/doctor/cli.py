@@ -1,0 +1,102 @@
+"""The command line of the doctor."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console
+from rich.progress import Progress
+
+from ops.doctor.checks.webhooks import Target
+from ops.doctor.examine import Wishes, examine
+from ops.doctor.findings import Exit, Finding, Report, Severity
+from ops.doctor.render import as_json, print_report
+from ops.doctor.settings import DoctorSettings, TargetSettings
+from shared.errors import LineRecoveryError, SettingsError, StoreRefused, StoreUnavailable
+from shared.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_FEW: Final = 20
+"""So many lines need no bar."""
+
+DESCRIPTION = """\
+Checks a real project and says in plain words what is wrong and what to do about it. It only reads, unless told
+--fix-webhooks. (To learn which keys wapi_webhook knows, it sends it an empty body with each, which is refused.)
+
+Environment: SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY (both required); WEBHOOK_URL (wapi_webhook's address, without key)
+and WAPI_WEBHOOK_SECRETS, else webhooks are not checked; DATABASE_URL (Postgres itself: rights, indexes, cron jobs);
+GOOGLE_CLOUD_PROJECT (log exclusions, by gcloud); WAPI_BASE_URL, WAPI_SEND_URL, LOOK_TIMEOUT_SECONDS as the functions.
+
+Exit code: 0 = fine (notes at most); 1 = problems or warnings, a human is needed; 2 = it could not be checked, or wrong
+usage."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    told = _parser().parse_args(arguments)
+    wishes = Wishes(tuple(told.company), tuple(told.line), fix_webhooks=told.fix_webhooks, dry_run=told.dry_run)
+    try:
+        report = _run(wishes)
+    except StoreUnavailable as error:
+        return _could_not_check(f"Supabase does not answer at SUPABASE_URL ({error})", as_json=told.json)
+    except StoreRefused as error:
+        return _could_not_check(f"the database refused ({error})", as_json=told.json)
+    except LineRecoveryError as error:
+        return _could_not_check(str(error), as_json=told.json)
+    if told.json:
+        print(as_json(report))
+    else:
+        print_report(report, Console(highlight=False, markup=False, emoji=False))
+    return report.exit_code
+
+
+def _run(wishes: Wishes) -> Report:
+    settings = load_settings(DoctorSettings)
+    findings, target = [], None
+    try:
+        known = load_settings(TargetSettings)
+        target = Target(known.webhook_url, known.wapi_webhook_secrets)
+    except SettingsError as error:
+        if wishes.fix_webhooks:
+            raise
+        do = "set them to have the webhooks at the provider checked"
+        findings.append(Finding("settings.incomplete", Severity.WARNING, str(error), do))
+    report = asyncio.run(examine(settings, target, wishes, bar=_bar))
+    return Report((*findings, *report.findings), report.unchecked, report.changes, dry_run=report.dry_run)
+
+
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error, if that is a terminal and there is something to wait for."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=total < _FEW or not console.is_terminal) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda: progress.advance(task)
+
+
+def _could_not_check(why: str, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"exit_code": Exit.NOT_CHECKED, "error": why}))
+    print(why, file=sys.stderr)
+    return Exit.NOT_CHECKED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ops.doctor", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="everything as JSON on standard output")
+    parser.add_argument(
+        "--fix-webhooks", action="store_true", help="set webhook URLs that are wrong, one after another"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="with --fix-webhooks: only say what would be set")
+    parser.add_argument("--company", action="append", default=[], help="only lines of this company (id or name)")
+    parser.add_argument("--line", action="append", default=[], help="only this line (our id, external id or unit)")
+    return parser

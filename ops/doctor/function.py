@@ -1,0 +1,79 @@
+"""Whether wapi_webhook answers at its address, and which keys it knows. Nothing that it would store is sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from ops.doctor.findings import Finding, Severity
+from ops.doctor.shown import counted
+from shared.http import ExchangeFailedError, exchange
+
+if TYPE_CHECKING:
+    import httpx
+
+    from ops.doctor.checks.webhooks import Target
+
+_WITHIN: Final = timedelta(seconds=15)  # a cold start
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionView:
+    """What the function at WEBHOOK_URL answers.
+
+    Attributes:
+        cause: Why it does not count as there; None when it answers ``/health``.
+        known: For each secret of WAPI_WEBHOOK_SECRETS whether the function knows it; None = it did not say.
+    """
+
+    cause: str | None
+    known: tuple[bool | None, ...] = ()
+
+    @property
+    def takes_the_first(self) -> bool:
+        """Whether events with the key that would be set are taken."""
+        return self.cause is None and self.known[:1] == (True,)
+
+
+async def probe(http: httpx.AsyncClient, target: Target) -> FunctionView:
+    """Ask ``/health``, then send an empty body with each key: 400 to a known one, 401 to another."""
+    try:
+        health = await exchange(http, http.build_request("GET", f"{target.url}/health"), within=_WITHIN)
+    except ExchangeFailedError as error:
+        return FunctionView(error.cause)
+    if health.status != HTTPStatus.OK or (health.json_object() or {}).get("status") != "ok":
+        return FunctionView(f"http_{health.status}" if health.status != HTTPStatus.OK else "another_service")
+    return FunctionView(None, tuple([await _knows(http, target, number) for number in range(len(target.secrets))]))
+
+
+async def _knows(http: httpx.AsyncClient, target: Target, number: int) -> bool | None:
+    key = target.secrets[number].get_secret_value()
+    try:
+        answer = await exchange(http, http.build_request("POST", target.url, params={"key": key}), within=_WITHIN)
+    except ExchangeFailedError:
+        return None
+    known = {HTTPStatus.BAD_REQUEST: True, HTTPStatus.UNAUTHORIZED: False}
+    return known.get(HTTPStatus(answer.status)) if answer.status in known else None
+
+
+def check_function(view: FunctionView) -> list[Finding]:
+    """What that means. Pure."""
+    if view.cause is not None:
+        what = f"wapi_webhook does not answer at WEBHOOK_URL ({view.cause})"
+        return [Finding("function.away", Severity.PROBLEM, what, "compare WEBHOOK_URL with the deployed service's URL")]
+    unknown = [str(number + 1) for number, known in enumerate(view.known) if known is False]
+    unclear = [str(number + 1) for number, known in enumerate(view.known) if known is None]
+    findings = []
+    if unknown:
+        what = f"wapi_webhook does not know secret number {', '.join(unknown)} of WAPI_WEBHOOK_SECRETS"
+        do = "deploy it with the same secrets, or run the doctor with the deployed ones (Secret Manager)"
+        findings.append(Finding("function.wrong_key", Severity.PROBLEM, what, do))
+    if unclear:
+        what = f"wapi_webhook did not say whether it knows secret number {', '.join(unclear)} of WAPI_WEBHOOK_SECRETS"
+        findings.append(Finding("function.unclear", Severity.WARNING, what, "run the doctor again; see its log"))
+    if not findings:
+        what = f"wapi_webhook answers and knows {counted(len(view.known), 'key')}"
+        findings.append(Finding("function.answers", Severity.OK, what))
+    return findings

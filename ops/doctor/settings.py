@@ -1,0 +1,36 @@
+"""What the doctor needs of the environment: the functions' own settings, and where they answer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, SecretStr
+
+from shared.settings import Settings, Url, WebhookSettings
+
+
+def _database_url(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value().strip()
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise ValueError("must begin with postgresql://")
+    return SecretStr(url)
+
+
+class DoctorSettings(Settings):
+    """What every check needs.
+
+    Attributes:
+        database_url: Postgres itself, for what PostgREST cannot show. Optional; only read from.
+    """
+
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = None
+
+
+class TargetSettings(WebhookSettings):
+    """Where webhooks must point to.
+
+    Attributes:
+        webhook_url: The address of wapi_webhook, without the key.
+    """
+
+    webhook_url: Url

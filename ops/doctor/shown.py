@@ -1,0 +1,72 @@
+"""How foreign words are shown: units, statuses and ids may hold anything, and go to a terminal. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+LONGEST = 60
+
+_EXTERNAL_ID = re.compile(r"[A-Z0-9]{2,10}(-[A-Z0-9]{2,10}){1,4}", re.ASCII)
+_LONG_NUMBER = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){7,}")
+_LAST_DIGITS = 4
+
+
+def shown(text: object, *, longest: int = LONGEST) -> str:
+    """A foreign word on one line: no control or direction characters, no long number, no more than ``longest``."""
+    plain = " ".join("".join(_harmless(character) for character in str(text)).split())
+    plain = _LONG_NUMBER.sub(_last_digits, plain)
+    return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
+
+
+def shown_external_id(external_id: str | None) -> str:
+    """The provider's id; of anything that does not look like one (a token in the wrong column) only the end."""
+    if not external_id:
+        return "without external id"
+    if _EXTERNAL_ID.fullmatch(external_id):
+        return external_id
+    return f"…{shown(external_id)[-_LAST_DIGITS:]}"
+
+
+def shown_host(url: str) -> str:
+    """Where a URL leads, without its path and query, which may hold a key."""
+    try:
+        host = urlsplit(url.strip()).hostname
+    except ValueError:
+        host = None
+    return shown(host) if host else "something that is no URL"
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as ``1 line`` and ``3 lines``."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"
+
+
+def shown_age(age: timedelta) -> str:
+    """Such as ``42 min``, ``2 h 5 min``, ``3 days``."""
+    minutes = max(0, int(age.total_seconds() // 60))
+    if minutes < 60:  # noqa: PLR2004 - an hour
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:  # noqa: PLR2004 - two days
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours // 24} days"
+
+
+def _harmless(character: str) -> str:
+    if character.isspace():
+        return " "
+    category = unicodedata.category(character)
+    return "\N{REPLACEMENT CHARACTER}" if category[0] == "C" else character
+
+
+def _last_digits(number: re.Match[str]) -> str:
+    digits = [digit for digit in number[0] if digit.isdigit()]
+    return "…" + "".join(digits[-_LAST_DIGITS:])

@@ -1,0 +1,195 @@
+"""What the doctor finds in Postgres itself, on a database of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from dev.migrations import migrations_in
+from dev.stack import MIGRATIONS, Stack
+from ops.doctor.catalog import read_catalog
+from ops.doctor.checks import rivals, schema
+from shared.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ops.doctor.findings import Finding
+
+FILES = {migration.version: migration.file.name for migration in migrations_in(MIGRATIONS)}
+Database = psycopg.Connection[tuple[object, ...]]
+
+
+@pytest.fixture(scope="module")
+def own_stack() -> Iterator[Stack]:
+    with Stack.start(seed=False) as running:
+        yield running
+
+
+@pytest.fixture
+def own(own_stack: Stack) -> Iterator[Database]:
+    with psycopg.connect(own_stack.database_url, autocommit=True) as connection:
+        yield connection
+
+
+async def findings(stack: Stack) -> dict[str, Finding]:
+    catalog = await read_catalog(SecretStr(stack.database_url))
+    found = [*schema.check_catalog(catalog, FILES), *rivals.check_cron_jobs(catalog.cron_jobs or ())]
+    return {finding.check: finding for finding in found}
+
+
+async def test_the_projects_own_schema_is_fine(own_stack: Stack) -> None:
+    assert set(await findings(own_stack)) == {"database.fine"}
+
+
+async def test_a_migration_that_is_not_recorded_is_named(own_stack: Stack, own: Database) -> None:
+    version = max(FILES)
+    own.execute("delete from supabase_migrations.schema_migrations where version = %s", [version])
+    try:
+        found = await findings(own_stack)
+    finally:
+        own.execute("insert into supabase_migrations.schema_migrations (version) values (%s)", [version])
+    assert [each.name for each in found["migrations.not_recorded"].concerns] == [FILES[version]]
+
+
+async def test_its_own_words_close_a_token_that_browsers_can_read(own_stack: Stack, own: Database) -> None:
+    own.execute('alter table public.wapi_instances add column "Odd ""name" text')
+    own.execute("grant select on public.wapi_instances to authenticated")
+    finding = (await findings(own_stack))["rights.token_readable"]
+    assert finding.what.startswith("authenticated can read")
+    own.execute(finding.do.partition(" (first")[0].encode())
+    assert "rights.token_readable" not in await findings(own_stack)
+    own.execute("set role authenticated")
+    own.execute("select id, unit, status from public.wapi_instances")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        own.execute("select instance_token from public.wapi_instances")
+    own.execute("reset role")
+
+
+async def test_a_right_without_a_policy_opens_no_token(own_stack: Stack, own: Database) -> None:
+    own.execute("grant select on public.wapi_instances to anon")
+    try:
+        assert "rights.token_readable" not in await findings(own_stack)
+        own.execute("create policy everybody on public.wapi_instances for select using (true)")
+        assert (await findings(own_stack))["rights.token_readable"].what.startswith("anon can read")
+    finally:
+        own.execute("drop policy if exists everybody on public.wapi_instances")
+        own.execute("revoke select on public.wapi_instances from anon")
+
+
+async def test_a_table_without_row_level_security_is_told_with_its_fix(own_stack: Stack, own: Database) -> None:
+    own.execute("alter table public.notifications disable row level security")
+    (subject,) = (await findings(own_stack))["rights.rls_off"].concerns
+    assert subject.name == "notifications"
+    own.execute(subject.detail.encode())
+    assert "rights.rls_off" not in await findings(own_stack)
+
+
+async def test_a_function_that_browsers_may_call_is_told(own_stack: Stack, own: Database) -> None:
+    own.execute("grant execute on function public.begin_sweep(timestamptz) to anon")
+    try:
+        assert [each.name for each in (await findings(own_stack))["rights.function_exposed"].concerns] == [
+            "begin_sweep"
+        ]
+    finally:
+        own.execute("revoke execute on function public.begin_sweep(timestamptz) from anon")
+
+
+async def test_a_missing_index_is_told_with_the_line_that_builds_it(own_stack: Stack, own: Database) -> None:
+    own.execute("drop index public.messages_by_message_id")
+    finding = (await findings(own_stack))["index.messages_by_id"]
+    own.execute(finding.do.removeprefix("outside of a transaction: ").encode())
+    assert "index.messages_by_id" not in await findings(own_stack)
+
+
+async def test_an_index_whose_building_was_cut_off_counts_for_nothing(own_stack: Stack, own: Database) -> None:
+    own.execute(
+        "update pg_catalog.pg_index set indisvalid = false where indexrelid = 'public.messages_by_message_id'::regclass"
+    )
+    try:
+        found = await findings(own_stack)
+    finally:
+        own.execute(
+            "update pg_catalog.pg_index set indisvalid = true where indexrelid = 'public.messages_by_message_id'::regclass"
+        )
+    assert {"index.broken", "index.messages_by_id"} <= set(found)
+
+
+async def test_a_unique_index_that_is_gone_is_a_problem(own_stack: Stack, own: Database) -> None:
+    own.execute("alter index public.one_open_outage_per_instance rename to something_else")
+    try:
+        found = (await findings(own_stack))["index.unique_missing"]
+    finally:
+        own.execute("alter index public.something_else rename to one_open_outage_per_instance")
+    assert [each.name for each in found.concerns] == ["one_open_outage_per_instance"]
+
+
+async def test_bells_that_realtime_does_not_publish_are_told(own_stack: Stack, own: Database) -> None:
+    own.execute("alter publication supabase_realtime drop table public.notifications")
+    finding = (await findings(own_stack))["realtime.off"]
+    own.execute(finding.do.encode())
+    assert "realtime.off" not in await findings(own_stack)
+
+
+async def test_cron_jobs_that_look_like_a_checker_are_told_and_their_commands_are_not(
+    own_stack: Stack, own: Database
+) -> None:
+    own.execute("create schema cron")
+    try:
+        own.execute("create table cron.job (jobid bigint, jobname text, schedule text, command text, active boolean)")
+        own.execute(
+            "create function public.look_after_lines() returns void language sql as $$ select 'https://api.w-api.app/v1/instance/status-instance'::text $$"
+        )
+        own.execute("create function public.count_leads() returns void language sql as $$ select 1 $$")
+        jobs = [
+            (
+                "instances",
+                "*/5 * * * *",
+                "select net.http_post('https://x.example/functions/v1/wapi-health-check', 'Bearer made-up-service-key')",
+                True,
+            ),
+            (None, "* * * * *", "select public.look_after_lines()", True),
+            ("leads", "0 3 * * *", "select public.count_leads()", True),
+            ("off", "* * * * *", "select 'status-instance'", False),
+        ]
+        for number, job in enumerate(jobs):
+            own.execute("insert into cron.job values (%s, %s, %s, %s, %s)", [number, *job])
+        finding = (await findings(own_stack))["rival.cron_job"]
+    finally:
+        own.execute("drop schema cron cascade")
+        own.execute("drop function if exists public.look_after_lines, public.count_leads")
+    assert [each.name for each in finding.concerns] == ["instances", "job 1"]
+    assert "status-instance" in finding.concerns[1].detail
+    assert "made-up" not in repr(finding)
+
+
+async def test_an_empty_project_lacks_migrations_and_nothing_else() -> None:
+    empty = schema.Catalog(None, frozenset(), False, (), (), (), (), (), True, None)
+    assert schema.check_catalog(empty, FILES) == []
+
+
+async def test_the_transaction_could_not_write_if_it_wanted_to(own_stack: Stack, own: Database) -> None:
+    """A view with a side effect stands for whatever a catalogue could hide."""
+    own.execute("create schema cron")
+    own.execute(
+        "create function public.write_something() returns bigint language sql as $$ insert into public.companies (name) values ('x') returning 1::bigint $$"
+    )
+    own.execute(
+        "create view cron.job as select public.write_something() as jobid, 'a' as jobname, 'b' as schedule, 'c' as command, true as active"
+    )
+    try:
+        with pytest.raises(Exception, match="25006"):
+            await findings(own_stack)
+    finally:
+        own.execute("drop schema cron cascade")
+        own.execute("drop function public.write_something")
+
+
+async def test_an_address_that_answers_nobody_is_unavailable_and_shows_nothing() -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        await read_catalog(SecretStr("postgresql://somebody:pass-word@127.0.0.1:1/x"))
+    assert "pass-word" not in str(caught.value)
+    assert "somebody" not in str(caught.value)

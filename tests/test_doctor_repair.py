@@ -1,0 +1,156 @@
+"""``--fix-webhooks``: only what is wrong, one after another, and nothing else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from doctoring import Doctor, healthy
+from pydantic import SecretStr
+from world import OLD_SECRET, SECRET, World
+
+from ops.doctor.checks.webhooks import Target
+from ops.doctor.facts import LineRow
+from ops.doctor.provider import AT_ONCE, Registry
+from ops.doctor.registration import Kind
+from ops.doctor.repair import Order, repair
+from shared.http import pooled_http
+from shared.limiter import Limiter
+
+KINDS = ["disconnected", "connected", "received", "delivery", "message-status"]
+
+
+@pytest.fixture
+def doctor(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Doctor:
+    doctor = Doctor(world, monkeypatch, capsys)
+    world.simulator.set_provider(webhook_url=None)
+    return doctor
+
+
+def registered(world: World, line: Any) -> dict[str, Any]:
+    webhooks: Any = world.simulator.line(line.external_id)["webhooks"]
+    return webhooks
+
+
+def puts(world: World, line: Any | None = None) -> dict[str, int]:
+    calls = world.simulator.calls(line.external_id) if line else world.simulator.calls()
+    return {call: number for call, number in calls.items() if call.startswith("update-webhook-")}
+
+
+def row(line: Any) -> LineRow:
+    told = dict.fromkeys(LineRow.model_fields)
+    return LineRow.model_validate(told | {"id": line.id, "instance_id": line.external_id, "instance_token": line.token})
+
+
+def test_only_what_is_wrong_is_set_one_after_another_and_a_second_run_sets_nothing(
+    doctor: Doctor, world: World
+) -> None:
+    good = f"{doctor.function_url}/?key={SECRET}"
+    fresh, moved, half = healthy(world, 3)
+    paused = world.line(world.company(users=1), is_active=False)
+    world.behave(moved, webhooks=dict.fromkeys([*KINDS, "chat-presence"], "https://old.example/hook?key=theirs"))
+    world.behave(
+        half,
+        webhooks=dict.fromkeys(KINDS, good)
+        | {
+            "received": f"{doctor.function_url}/?key={OLD_SECRET}",
+            "delivery": f"{doctor.function_url}?key=wrong",
+            "chat-presence": f"{doctor.function_url}/?key=wrong",
+        },
+    )
+    rows = world.sql("select * from public.wapi_instances order by id")
+    before = doctor.examine()
+    assert before.ids("webhook.missing") == {str(fresh.id)}
+    assert before.ids("webhook.elsewhere") == {str(moved.id)}
+    assert before.ids("webhook.wrong_key") == {str(half.id)}
+    assert before.ids("webhook.old_key") == {str(half.id)}
+    assert puts(world) == {}
+    world.simulator.forget_calls()
+    world.simulator.set_provider(latency_ms=5)
+
+    fixed = doctor.examine("--fix-webhooks", "--company", "Buffet Alegria")
+
+    assert fixed.code == 0, fixed.text
+    assert {each["line"]["id"]: each["kinds"] for each in fixed.said["changes"]} == {
+        str(fresh.id): KINDS, str(moved.id): KINDS, str(half.id): ["received", "delivery", "chat-presence"],
+    }  # fmt: skip
+    assert registered(world, fresh) == dict.fromkeys(KINDS, good)
+    assert registered(world, moved) == dict.fromkeys(KINDS, good) | {
+        "chat-presence": "https://old.example/hook?key=theirs"
+    }
+    assert registered(world, half) == dict.fromkeys([*KINDS, "chat-presence"], good)
+    assert puts(world, paused) == {}
+    assert sum(puts(world).values()) == 13
+    assert SECRET not in fixed.text
+    assert world.sql("select * from public.wapi_instances order by id") == rows
+
+    again = doctor.examine("--fix-webhooks")
+    assert (again.code, again.said["changes"], sum(puts(world).values())) == (0, [], 13)
+
+
+def test_puts_of_one_line_never_meet(doctor: Doctor, world: World) -> None:
+    line = healthy(world, 1)[0]
+    world.behave(line, latency_ms=20)
+    assert doctor.examine("--fix-webhooks").code == 0
+    assert world.simulator.summary()["max_in_flight"] == 1
+    assert sum(puts(world, line).values()) == 5
+
+
+async def test_puts_of_many_lines_never_meet_either(world: World) -> None:
+    lines = world.lines(world.company(), 6)
+    world.simulator.set_provider(latency_ms=5)
+    orders = [Order(row(line), (Kind.RECEIVED, Kind.DELIVERY)) for line in lines]
+    done: list[None] = []
+    async with pooled_http(httpx.Timeout(None)) as http:
+        registry = Registry(http, world.simulator.wapi_url, Limiter(AT_ONCE), timedelta(seconds=10))
+        target = Target("https://hook.example", (SecretStr(SECRET),))
+        changes, after = await repair(orders, target, registry, done=lambda: done.append(None))
+    assert [change.kinds for change in changes] == [("received", "delivery")] * 6
+    assert (len(after), len(done)) == (6, 6)
+    assert world.simulator.summary()["max_in_flight"] == 1
+
+
+def test_a_dry_run_says_what_it_would_set_and_sets_nothing(doctor: Doctor, world: World) -> None:
+    line = healthy(world, 1)[0]
+    code, out, _ = doctor.run("--fix-webhooks", "--dry-run")
+    assert code == 1
+    assert f"would be set:\n  {world.row(line)['unit']} ({line.external_id}, {line.id}):" in out
+    assert puts(world) == {}
+
+
+def test_no_url_is_set_with_a_key_that_the_function_does_not_know(doctor: Doctor, world: World) -> None:
+    healthy(world, 1)
+    examined = doctor.examine("--fix-webhooks", WAPI_WEBHOOK_SECRETS="a-secret-that-is-not-deployed")
+    assert {"function.wrong_key", "fix.refused"} <= examined.wrong
+    assert puts(world) == {}
+
+
+def test_a_line_that_could_not_be_read_is_not_touched(doctor: Doctor, world: World) -> None:
+    unread, refused, fine = healthy(world, 3)
+    world.behave(unread, faults={"fetch-instance": "200_error_true"})
+    world.behave(refused, session="token_refused")
+    examined = doctor.examine("--fix-webhooks")
+    assert examined.ids("webhook.unread") == {str(unread.id)}
+    assert {each["line"]["id"] for each in examined.said["changes"]} == {str(fine.id)}
+    assert (puts(world, unread), puts(world, refused)) == ({}, {})
+
+
+def test_a_put_that_is_throttled_is_repeated_and_one_that_is_refused_is_told(doctor: Doctor, world: World) -> None:
+    throttled, broken = healthy(world, 2)
+    world.behave(throttled, faults={"update-webhook-received": {"fault": "429_retry_after", "times": 1}})
+    world.behave(broken, faults={"update-webhook-received": "200_error_true"})
+    world.simulator.set_provider(retry_after_seconds=0)
+    examined = doctor.examine("--fix-webhooks")
+    assert examined.code == 1
+    assert registered(world, throttled).keys() == set(KINDS)
+    assert [each["detail"] for each in examined.finding("fix.failed")["concerns"]] == ["refused"]
+    (change,) = [each for each in examined.said["changes"] if each["failed"]]
+    assert (change["line"]["id"], change["kinds"]) == (str(broken.id), ["disconnected", "connected"])
+    assert examined.ids("webhook.missing") == {str(broken.id)}
+
+
+def test_fixing_needs_to_know_where_to(doctor: Doctor) -> None:
+    code, _, err = doctor.run("--fix-webhooks", WEBHOOK_URL=None)
+    assert (code, err) == (2, "settings: WEBHOOK_URL is missing\n")
