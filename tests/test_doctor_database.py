@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import httpx
 import psycopg
 import pytest
+from doctoring import VARIABLES
 from pydantic import SecretStr
 
 from dev.migrations import migrations_in
 from dev.stack import MIGRATIONS, Stack
 from ops.doctor.catalog import read_catalog
 from ops.doctor.checks import rivals, schema
+from ops.doctor.cli import main
+from ops.doctor.rest import Rest
 from shared.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pytest_httpx import HTTPXMock
 
     from ops.doctor.findings import Finding
 
@@ -167,7 +176,7 @@ async def test_cron_jobs_that_look_like_a_checker_are_told_and_their_commands_ar
 
 
 async def test_an_empty_project_lacks_migrations_and_nothing_else() -> None:
-    empty = schema.Catalog(None, frozenset(), False, (), (), (), (), (), True, None)
+    empty = schema.Catalog(None, frozenset(), False, (), (), (), (), (), True, ())
     assert schema.check_catalog(empty, FILES) == []
 
 
@@ -193,3 +202,71 @@ async def test_an_address_that_answers_nobody_is_unavailable_and_shows_nothing()
         await read_catalog(SecretStr("postgresql://somebody:pass-word@127.0.0.1:1/x"))
     assert "pass-word" not in str(caught.value)
     assert "somebody" not in str(caught.value)
+
+
+@pytest.fixture
+def hooks(own_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SUPABASE_URL", own_stack.supabase_url)
+    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", own_stack.service_role_key)
+
+
+def test_what_the_functions_need_and_the_database_lacks_is_named_and_the_rest_waits(
+    own_stack: Stack, own: Database, hooks: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own.execute("alter table public.wapi_instances rename column bad_since to bad_from")
+    own.execute("alter function public.list_relay_backlog(integer, timestamptz) rename to list_something")
+    own.execute("alter table public.relay_turns rename to turns")
+    own_stack.reload_schema()
+    try:
+        code = main(["--json"])
+    finally:
+        own.execute("alter table public.wapi_instances rename column bad_from to bad_since")
+        own.execute("alter function public.list_something(integer, timestamptz) rename to list_relay_backlog")
+        own.execute("alter table public.turns rename to relay_turns")
+        own_stack.reload_schema()
+    said = json.loads(capsys.readouterr().out)
+    (finding,) = [each for each in said["findings"] if each["check"] == "migrations.missing"]
+    assert code == 1
+    assert [each["name"] for each in finding["concerns"]] == [
+        "list_relay_backlog()",
+        "relay_turns",
+        "wapi_instances.bad_since",
+    ]
+    assert "lines, sweeps and events" in [each["what"] for each in said["unchecked"]]
+
+
+async def test_tables_are_asked_one_by_one_where_the_project_hides_its_description(own_stack: Stack) -> None:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        rest = Rest(http, own_stack.supabase_url, SecretStr(own_stack.service_role_key))
+        assert not await rest.lacks("relay_turns", ())
+        assert not await rest.lacks("notifications", ("outage_id",))
+        assert await rest.lacks("notifications", ("no_such_column",))
+        assert await rest.lacks("no_such_table", ())
+
+
+async def test_a_hidden_description_is_none(httpx_mock: HTTPXMock) -> None:
+    httpx_mock.add_response(status_code=404, json={"code": "PGRST126", "message": "Root endpoint metadata is disabled"})
+    async with httpx.AsyncClient() as http:
+        assert await Rest(http, "https://x.example", SecretStr("sb_secret_0123456789")).interface() is None
+
+
+async def test_the_time_is_supabases_and_not_the_operators(httpx_mock: HTTPXMock) -> None:
+    httpx_mock.add_response(json=[], headers={"date": "Thu, 26 Nov 2026 12:00:00 GMT"})
+    async with httpx.AsyncClient() as http:
+        rest = Rest(http, "https://x.example", SecretStr("sb_secret_0123456789"))
+        await rest.reach()
+        assert rest.now() == datetime(2026, 11, 26, 12, tzinfo=UTC)
+
+
+async def test_cron_jobs_that_may_not_be_read_are_not_taken_for_none(own_stack: Stack, own: Database) -> None:
+    own.execute("create schema cron")
+    own.execute("create table cron.job (jobid bigint, jobname text, schedule text, command text, active boolean)")
+    own.execute("create role reader login password 'only-reads'")
+    try:
+        url = re.sub(r"//[^@]*@", "//reader:only-reads@", own_stack.database_url)
+        assert (await read_catalog(SecretStr(url))).cron_jobs is None
+    finally:
+        own.execute("drop schema cron cascade")
+        own.execute("drop role reader")

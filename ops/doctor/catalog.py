@@ -62,6 +62,11 @@ _COLUMNS = """
     select attname as name from pg_catalog.pg_attribute
     where attrelid = to_regclass('public.wapi_instances') and attnum > 0 and not attisdropped order by attnum
 """
+_MAY_READ = """
+    select has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select') as may
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = %s and c.relname = %s
+"""
 # What a job calls may be hidden in a function: their bodies are read as well.
 _CRON_JOBS = """
     select coalesce(j.jobname, 'job ' || j.jobid) as name, j.schedule, j.command || ' ' || coalesce((
@@ -108,15 +113,20 @@ async def _read(connection: psycopg.AsyncConnection[dict[str, Any]]) -> Catalog:
     async def names(query: str, *arguments: object) -> tuple[str, ...]:
         return tuple(str(row["name"]) for row in await rows(query, *arguments))
 
-    async def exists(table: str) -> bool:
-        return bool((await rows("select to_regclass(%s) is not null as there", table))[0]["there"])
+    async def may_read(schema: str, table: str) -> bool | None:
+        """None = there is no such table."""
+        found = await rows(_MAY_READ, schema, table)
+        return bool(found[0]["may"]) if found else None
 
     indexes = await rows(_INDEXES)
     instance_columns = await names(_COLUMNS)
     applied = None
-    if await exists("supabase_migrations.schema_migrations"):
+    if await may_read("supabase_migrations", "schema_migrations"):
         applied = frozenset(await names("select version as name from supabase_migrations.schema_migrations"))
-    cron_jobs = await rows(_CRON_JOBS) if await exists("cron.job") else None
+    cron_jobs: list[dict[str, Any]] | None = []
+    readable = await may_read("cron", "job")
+    if readable is not None:
+        cron_jobs = await rows(_CRON_JOBS) if readable else None
     return Catalog(
         applied=applied,
         valid_indexes=frozenset(str(each["name"]) for each in indexes if each["valid"]),

@@ -151,8 +151,10 @@ class _Examination:
             return
         files = {file.name.partition("_")[0]: file.name for file in MIGRATIONS.glob("*.sql")}
         self.findings += schema.check_catalog(catalog, files)
-        if catalog.cron_jobs is not None:
-            self.findings += rivals.check_cron_jobs(catalog.cron_jobs)
+        if catalog.cron_jobs is None:
+            why = "the user of DATABASE_URL may not read cron.job"
+            self.unchecked.append(Unchecked("cron jobs of a second checker", why))
+        self.findings += rivals.check_cron_jobs(catalog.cron_jobs or ())
 
     async def _is_migrated(self, rest: Rest) -> bool:
         tables: dict[str, tuple[str, ...]] = (

@@ -120,6 +120,8 @@ class InboxRow(Row):
     instance_id: UUID | None
     kind: str
     outcome: str | None
+    processed_at: AwareDatetime | None
+    relay: str | None
 
 
 class NoticeRow(Row):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ops.doctor.checks.events import Inbox
@@ -22,12 +22,13 @@ from shared.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from ops.doctor.rest import Rest
 
 A_DAY: Final = timedelta(hours=24)
-_MOST_EVENTS: Final = 1000
+_MOST_EVENTS: Final = 5000
 _MOST_CONNECTION_EVENTS: Final = 50_000
 _UNFINISHED_AFTER: Final = timedelta(minutes=10)
 _WAITING_AFTER: Final = timedelta(minutes=15)
@@ -37,7 +38,7 @@ _Facts = TypeVar("_Facts")
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Rows as they were at ``read_at``, on the operator's clock; None is what could not be read."""
+    """Rows as they were at ``read_at``, on Supabase's clock; None is what could not be read."""
 
     read_at: datetime
     lines: Sequence[LineRow]
@@ -74,7 +75,7 @@ async def read_tables(rest: Rest) -> Tables:
         StoreError: The lines themselves cannot be read.
     """
     gathering = Gathering()
-    read_at = datetime.now(UTC)
+    read_at = rest.now()
     day = f"gt.{(read_at - A_DAY).isoformat()}"
     lines = await rest.rows(LineRow, "wapi_instances")
     companies = await gathering.attempt("the companies' names", rest.rows(CompanyRow, "companies"))
@@ -119,18 +120,34 @@ async def _runs(rest: Rest, day: str) -> list[RunRow]:
 
 
 async def _inbox(rest: Rest, now: datetime) -> Inbox:
-    async def events(**filters: str) -> list[InboxRow]:
-        return await rest.rows(InboxRow, "wapi_webhook_events", newest=True, most=_MOST_EVENTS, **filters)
-
+    # One walk through a day, and no more of a table that has no index for it.
+    odd = await rest.rows(
+        InboxRow,
+        "wapi_webhook_events",
+        newest=True,
+        most=_MOST_EVENTS,
+        received_at=f"gt.{(now - A_DAY).isoformat()}",
+        or_="(processed_at.is.null,outcome.eq.unknown_instance,relay.eq.refused)",
+    )
+    waiting = await rest.rows(
+        InboxRow,
+        "wapi_webhook_events",
+        most=_MOST_EVENTS,
+        relay="eq.pending",
+        received_at=f"lt.{(now - _WAITING_AFTER).isoformat()}",
+    )
     return Inbox(
-        failed=await events(outcome="eq.failed"),
-        unfinished=await events(
-            processed_at="is.null",
-            received_at=f"lt.{(now - _UNFINISHED_AFTER).isoformat()}",
-            or_="(outcome.is.null,outcome.eq.look)",
-        ),
-        unknown=await events(outcome="eq.unknown_instance", received_at=f"gt.{(now - A_DAY).isoformat()}"),
-        waiting=await events(relay="eq.pending", received_at=f"lt.{(now - _WAITING_AFTER).isoformat()}"),
-        refused=await events(relay="eq.refused"),
-        limit=_MOST_EVENTS,
+        failed=[event for event in odd if event.outcome == "failed"],
+        unfinished=[
+            event
+            for event in odd
+            if event.processed_at is None
+            and event.outcome in (None, "look")
+            and now - event.received_at > _UNFINISHED_AFTER
+        ],
+        unknown=[event for event in odd if event.outcome == "unknown_instance"],
+        waiting=waiting,
+        refused=[event for event in odd if event.relay == "refused"],
+        is_cut=len(odd) == _MOST_EVENTS,
+        more_wait=len(waiting) == _MOST_EVENTS,
     )

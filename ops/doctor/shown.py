@@ -51,7 +51,7 @@ def counted(number: int, noun: str) -> str:
 
 def shown_age(age: timedelta) -> str:
     """Such as ``42 min``, ``2 h 5 min``, ``3 days``."""
-    minutes = max(0, int(age.total_seconds() // 60))
+    minutes = max(0, round(age.total_seconds() / 60))
     if minutes < 60:  # noqa: PLR2004 - an hour
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)

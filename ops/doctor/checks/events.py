@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """Events that need a look; each list may be cut at a limit.
+    """Events that need a look, all but the waiting ones of the last 24 hours.
 
     Attributes:
         failed: Kept, but the platform's tables refuse their message.
         unfinished: Taken more than ten minutes ago and never settled.
-        unknown: Of the last 24 hours, for lines that ``wapi_instances`` does not have.
+        unknown: For lines that ``wapi_instances`` does not have.
         waiting: To be forwarded for more than fifteen minutes.
-        refused: By the platform's own handler, given up.
-        limit: No list is longer.
+        refused: By the platform's own handler, set aside.
+        is_cut: There are more than were read.
+        more_wait: The same of ``waiting``.
     """
 
     failed: Sequence[InboxRow] = ()
@@ -33,56 +34,57 @@ class Inbox:
     unknown: Sequence[InboxRow] = ()
     waiting: Sequence[InboxRow] = ()
     refused: Sequence[InboxRow] = ()
-    limit: int = 1000
+    is_cut: bool = False
+    more_wait: bool = False
 
 
 def check_inbox(inbox: Inbox) -> list[Finding]:
     """What became of nothing, by line."""
     findings = [
         *unless_empty(
-            _by_line(inbox.failed, inbox.limit),
+            _by_line(inbox.failed, at_least=inbox.is_cut),
             check="event.failed",
             severity=Severity.WARNING,
-            what="events are kept, but the platform's own tables refuse their messages",
+            what="events of the last 24 h are kept, but the platform's own tables refuse their messages",
             do="look for event.not_applied in wapi_webhook's log: its code names the rule that has to be mended",
         ),
         *unless_empty(
-            _by_line(inbox.unfinished, inbox.limit),
+            _by_line(inbox.unfinished, at_least=inbox.is_cut),
             check="event.unfinished",
             severity=Severity.WARNING,
-            what="events were taken and never settled (the function was cut off in between)",
+            what="events of the last 24 h were taken and never settled (the function was cut off in between)",
             do="nothing for the line: sweeps see it. If it goes on, see wapi_webhook's log for time-outs",
         ),
         *unless_empty(
-            _by_line(inbox.unknown, inbox.limit),
+            _by_line(inbox.unknown, at_least=inbox.is_cut),
             check="event.unknown_instance",
             severity=Severity.WARNING,
             what="events came in the last 24 h for lines that are not in wapi_instances (or are there twice, paused)",
             do="add the line, or take its webhooks away in W-API's panel",
         ),
         *unless_empty(
-            _by_line(inbox.waiting, inbox.limit),
+            _by_line(inbox.waiting, at_least=inbox.more_wait),
             check="relay.waiting",
             severity=Severity.WARNING,
             what="events have waited for more than 15 min to be forwarded to the platform's handler",
             do="see relay.failed in the log; each sweep tries again, if follow-up-check has EVENT_RELAY_URL as well",
         ),
         *unless_empty(
-            _by_line(inbox.refused, inbox.limit),
+            _by_line(inbox.refused, at_least=inbox.is_cut),
             check="relay.refused",
             severity=Severity.WARNING,
-            what="the platform's handler refused events again and again; they were set aside",
+            what="the platform's handler refused events again and again in the last 24 h; they were set aside",
             do="look at them in wapi_webhook_events; relay = 'pending' sends one once more",
         ),
     ]
     return findings or [Finding("event.all_settled", Severity.OK, "no event waits, failed or belongs to nobody")]
 
 
-def _by_line(events: Iterable[InboxRow], limit: int) -> list[Subject]:
+def _by_line(events: Iterable[InboxRow], *, at_least: bool) -> list[Subject]:
     events = list(events)
     numbers = Counter(event.external_id for event in events)
     ids = {event.external_id: event.instance_id for event in events}
-    more = "at least " if len(events) >= limit else ""
+    more = "at least " if at_least else ""
     return [
         Subject(
             shown_external_id(external_id),

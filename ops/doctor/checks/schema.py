@@ -89,7 +89,7 @@ class Catalog:
     """What only Postgres itself can tell.
 
     Attributes:
-        applied: Versions in the history of migrations; None = there is no such history.
+        applied: Versions in the history of migrations; None = there is none that can be read.
         valid_indexes: Names of usable indexes on tables of schema public.
         messages_by_id: Whether ``wapi_messages`` has a usable index that begins with ``message_id``.
         broken_indexes: What a ``create index concurrently`` left behind when it failed.
@@ -98,7 +98,7 @@ class Catalog:
         open_tables: Tables of the browser's roles without row level security.
         exposed_functions: Of ours, executable by them.
         realtime: Whether Realtime publishes ``notifications``.
-        cron_jobs: That look like a checker; None = pg_cron is not there, or its jobs cannot be read.
+        cron_jobs: That look like a checker; None = pg_cron is there, but its jobs cannot be read.
     """
 
     applied: frozenset[str] | None
@@ -141,7 +141,7 @@ def check_catalog(catalog: Catalog, migrations: Mapping[str, str]) -> list[Findi
 
 def _history(catalog: Catalog, migrations: Mapping[str, str]) -> list[Finding]:
     if catalog.applied is None:
-        what = "the database has no history of migrations: they were applied by hand, if at all"
+        what = "the database shows no history of migrations to this user: they were applied by hand, if at all"
         return [Finding("migrations.no_history", Severity.NOTE, what, "supabase migration repair records them")]
     return unless_empty(
         (Subject(name) for version, name in sorted(migrations.items()) if version not in catalog.applied),
