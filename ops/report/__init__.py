@@ -1,0 +1,1 @@
+"""The report: one page about every line, from the database. Gather (history) -> figure -> render (page)."""

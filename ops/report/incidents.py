@@ -1,0 +1,138 @@
+"""Restarts and whether they helped; how fast outages were noticed, told and ended. Pure."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from ops.report.rows import RESTART_REQUESTED
+from ops.report.sweeps import is_blind, looking
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from ops.report.rows import LineEvent, Outage, Run
+    from ops.report.spans import Span
+
+
+class RestartResult(Enum):
+    """How a restart ended; the value is the audit's word."""
+
+    RECOVERED = "restart_recovered"
+    FAILED = "restart_failed"
+    UNVERIFIED = "restart_unverified"
+    UNTOLD = None
+    """The audit holds no end: it is under way, or its sweep was cut off."""
+
+
+_RESULTS: Final = {result.value: result for result in RestartResult}
+_BACK_TO_LIFE: Final = ("recovered", "alive", "event")
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A request to restart a line, and what came of it."""
+
+    at: datetime
+    instance_id: UUID
+    outage_id: UUID | None
+    result: RestartResult
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Durations at a glance; the percentile is the nearest rank."""
+
+    count: int
+    mean: timedelta
+    median: timedelta
+    p95: timedelta
+
+
+def spread(durations: Iterable[timedelta]) -> Spread | None:
+    """None when there is none."""
+    ordered = sorted(durations)
+    if not ordered:
+        return None
+    count = len(ordered)
+
+    def rank(share: float) -> timedelta:
+        return ordered[math.ceil(share * count) - 1]
+
+    return Spread(count, sum(ordered, timedelta(0)) / count, rank(0.5), rank(0.95))
+
+
+def restarts_in(events: Sequence[LineEvent]) -> list[Restart]:
+    """Oldest first. A line's results follow their request: there is one restart of it at a time.
+
+    Args:
+        events: Oldest first; a result whose request is not among them is left out.
+    """
+    requests: list[LineEvent] = []
+    results: dict[int, RestartResult] = {}
+    waiting: dict[UUID, int] = {}
+    for event in events:
+        if event.kind == RESTART_REQUESTED:
+            waiting[event.instance_id] = event.id
+            requests.append(event)
+        elif (result := _RESULTS.get(event.kind)) and event.instance_id in waiting:
+            results[waiting.pop(event.instance_id)] = result
+    return [
+        Restart(each.at, each.instance_id, each.outage_id, results.get(each.id, RestartResult.UNTOLD))
+        for each in requests
+    ]
+
+
+def people_told(events: Iterable[LineEvent]) -> dict[UUID, int]:
+    """How many were told of the beginning of each outage."""
+    told: dict[UUID, int] = {}
+    for event in events:
+        if event.outage_id and event.told is not None and event.to_status != "connected":
+            told[event.outage_id] = told.get(event.outage_id, 0) + event.told
+    return told
+
+
+def times_to_detect(outages: Iterable[Outage], runs: Sequence[Run], window: Span) -> list[timedelta]:
+    """The longest that outages can have lasted unseen.
+
+    A death that an event told is as old as the event. One that a sweep found may be as old as the sweep that saw the
+    line alive last. Outages from before the first look, or before the first sweep that is known, are left out.
+    """
+    seen = sorted((run.finished_at, run.started_at) for run in looking(runs) if run.finished_at and not is_blind(run))
+    ends = [finished_at for finished_at, _ in seen]
+    times = []
+    for each in outages:
+        if each.is_adopted or not window.start <= each.opened_at <= window.end:
+            continue
+        if each.opened_by == "webhook":
+            times.append(max(each.opened_at - each.started_at, timedelta(0)))
+        elif before := bisect_left(ends, each.started_at):
+            times.append(each.opened_at - seen[before - 1][1])
+    return times
+
+
+def times_to_tell(outages: Iterable[Outage], window: Span) -> list[timedelta]:
+    """From the first sign of death to the bell."""
+    return [
+        max(each.told_at - each.started_at, timedelta(0))
+        for each in outages
+        if each.told_at and not each.is_adopted and window.start <= each.told_at <= window.end
+    ]
+
+
+def times_to_repair(outages: Iterable[Outage], window: Span) -> list[timedelta]:
+    """From the first sign of death to life; pausing or deleting a line is no repair."""
+    return [
+        max(each.closed_at - each.started_at, timedelta(0))
+        for each in outages
+        if each.closed_at
+        and each.closed_as in _BACK_TO_LIFE
+        and not each.is_adopted
+        and window.start <= each.closed_at <= window.end
+    ]

@@ -1,0 +1,317 @@
+"""The figures in the page's order and words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from heapq import nlargest
+from typing import TYPE_CHECKING, Final
+
+from ops.report import words
+from ops.report.figures import CompanyFigures, Condition, Figures, LineFigures, OpenOutage, condition_of
+from ops.report.sweeps import is_cut_off
+from ops.report.timeline import LOOK_GAP, Window
+from shared.model import Observation
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Mapping
+
+    from ops.report.incidents import Restart
+    from ops.report.rows import Outage, Run
+    from ops.report.sweeps import Day
+
+Told = Callable[[datetime], str]
+
+OPEN_COMPANIES_UP_TO: Final = 60
+"""With more lines than this every company begins folded."""
+MOST_RESTARTED: Final = 5
+FIRST_DAYS: Final = 7
+_LONGEST_ID: Final = 40
+"""Twice the provider's own."""
+
+_SEEN: Final = {
+    Observation.ALIVE: ("viva", "vivas"),
+    Observation.DISCONNECTED: ("desconectada", "desconectadas"),
+    Observation.GHOST: ("fantasma", "fantasmas"),
+    Observation.NOT_FOUND: ("não encontrada", "não encontradas"),
+    Observation.REFUSED: ("com token recusado", "com token recusado"),
+    Observation.UNKNOWN: ("sem resposta", "sem resposta"),
+}
+_DONE: Final = {
+    "restarted": ("reinício", "reinícios"),
+    "recovered": ("resolveu", "resolveram"),
+    "failed": ("não resolveu", "não resolveram"),
+    "unverified": ("inconclusivo", "inconclusivos"),
+    "skipped": ("reinício adiado", "reinícios adiados"),
+    "restored": ("voltou sozinha", "voltaram sozinhas"),
+    "disconnected": ("marcada fora do ar", "marcadas fora do ar"),
+    "held": ("retida pelo freio", "retidas pelo freio"),
+    "notified": ("notificação", "notificações"),
+    "errors": ("erro", "erros"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A text and the tone it is said in (a class of the page)."""
+
+    text: str
+    tone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One number of the summary."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutageView:
+    """An open outage as a card."""
+
+    outage: Outage
+    name: str
+    company: str
+    identity: tuple[str, ...]
+    condition: Condition
+    lasted: timedelta
+    tried: tuple[Restart, ...]
+    told: int | None
+
+    @property
+    def is_unstable(self) -> bool:
+        """Not given up yet."""
+        return self.condition is Condition.UNSTABLE
+
+
+@dataclass(frozen=True, slots=True)
+class LineView:
+    """A line of a company."""
+
+    figures: LineFigures
+    name: str
+    company: str
+    identity: tuple[str, ...]
+    life: datetime | None
+
+    @property
+    def hidden_outages(self) -> int:
+        """Outages that are counted and not listed."""
+        return self.figures.outages - len(self.figures.recent) - bool(self.figures.open)
+
+
+@dataclass(frozen=True, slots=True)
+class CompanyView:
+    """A company with its lines."""
+
+    name: str
+    lines: tuple[LineView, ...]
+    uptimes: str
+    conditions: Counter[Condition]
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A sweep, or a day of them."""
+
+    when: str
+    notes: tuple[Said, ...]
+    seen: str
+    done: str
+    took: str
+    left: int
+
+
+def verdict(figures: Figures) -> Said:
+    """The page in one sentence."""
+    have = figures.conditions
+    watched = have.total() - have[Condition.PAUSED]
+    if have[Condition.DOWN]:
+        return Said(words.counted(have[Condition.DOWN], "linha fora do ar", "linhas fora do ar"), "is-down")
+    if have[Condition.UNSTABLE]:
+        return Said(words.counted(have[Condition.UNSTABLE], "linha instável", "linhas instáveis"), "is-warn")
+    unsure = have[Condition.UNCONFIRMED] + have[Condition.UNSEEN]
+    if unsure:
+        return Said(words.counted(unsure, "linha sem confirmação", "linhas sem confirmação"), "is-warn")
+    return Said("Todas as linhas no ar", "is-up") if watched else Said("Nenhuma linha em vigilância", "is-warn")
+
+
+def banners(figures: Figures, *, instant: Told) -> list[Said]:
+    """What must be known before anything else is read: nobody looks, or the brake is on."""
+    said = []
+    finished = [run for run in figures.history.runs if run.finished_at]
+    last = finished[-1].started_at if finished else None
+    if last is None:
+        said.append(Said("Ninguém está olhando as linhas: nenhuma verificação terminou em 30 dias.", "is-down"))
+    elif figures.now - last > LOOK_GAP:
+        since = f"a última verificação que terminou começou em {instant(last)}, há {words.duration(figures.now - last)}"
+        said.append(Said(f"Ninguém está olhando as linhas: {since}.", "is-down"))
+    if figures.brakes and figures.brakes[0].is_on:
+        since = instant(figures.brakes[0].span.start)
+        said.append(Said(f"O freio está ligado desde {since}: muitas linhas parecem mortas ao mesmo tempo.", "is-warn"))
+    return said
+
+
+def tiles(figures: Figures, *, short: Told) -> list[Tile]:
+    """The summary."""
+    day, month = figures.periods[Window.DAY], figures.periods[Window.MONTH]
+    shares = [
+        Tile(
+            f"No ar, {words.WINDOWS[window]}",
+            words.percent(period.uptime.share),
+            words.unknown(period.uptime) or words.counted(period.outages, "queda", "quedas"),
+        )
+        for window, period in figures.periods.items()
+    ]
+    last = figures.latest_runs[0] if figures.latest_runs else None
+    detect, repair = month.detect, month.repair
+    helped = f"{words.rounded(month.helped / month.requested)} resolveram" if month.requested else ""
+    return [
+        *shares,
+        Tile("Perceber (MTTD, no máximo)", words.duration(detect.mean) if detect else "-", "média, 30 dias"),
+        Tile("Voltar (MTTR)", words.duration(repair.mean) if repair else "-", "média, 30 dias"),
+        Tile("Reinícios, 30 dias", words.number(month.requested), helped),
+        Tile("Quedas, 24 h", words.number(day.outages), f"{words.number(month.outages)} em 30 dias"),
+        Tile(
+            "Última verificação",
+            short(last.started_at) if last else "-",
+            f"há {words.duration(figures.now - last.started_at)}" if last else "nenhuma em 30 dias",
+        ),
+    ]
+
+
+def outages(figures: Figures) -> list[OutageView]:
+    """The open ones, newest first."""
+    return [_outage(each, figures.now) for each in figures.open_outages]
+
+
+def _outage(each: OpenOutage, now: datetime) -> OutageView:
+    line, outage = each.line, each.outage
+    return OutageView(
+        outage=outage,
+        name=words.name(line.unit if line else None, outage.unit, outage.external_id),
+        company=words.name(each.company, otherwise="(empresa sem nome)"),
+        identity=_identity(line.external_id if line else outage.external_id, line.phone_number if line else None),
+        condition=condition_of(line, outage, now=now) if line else Condition.DOWN,
+        lasted=each.lasted,
+        tried=each.tried,
+        told=each.told,
+    )
+
+
+def _identity(external_id: str | None, last_four: str | None) -> tuple[str, ...]:
+    name = words.name(external_id, otherwise="sem identificador", longest=_LONGEST_ID)
+    return (name, f"tel. final {last_four}") if last_four else (name,)
+
+
+def companies(figures: Figures) -> list[CompanyView]:
+    """Every company with its lines, in the order of the figures."""
+    unfold = figures.conditions.total() <= OPEN_COMPANIES_UP_TO
+    return [_company(each, unfold) for each in figures.companies]
+
+
+def _company(each: CompanyFigures, unfold: bool) -> CompanyView:
+    name = words.name(each.name, otherwise="(empresa sem nome)")
+    shares = (f"{words.percent(time.share)} em {words.WINDOWS[window]}" for window, time in each.uptimes.items())
+    return CompanyView(
+        name=name,
+        lines=tuple(_line(line, name) for line in each.lines),
+        uptimes=" · ".join(shares),
+        conditions=each.conditions,
+        is_open=unfold,
+    )
+
+
+def _line(each: LineFigures, company: str) -> LineView:
+    return LineView(
+        figures=each,
+        name=words.name(each.line.unit, each.line.external_id),
+        company=company,
+        identity=_identity(each.line.external_id, each.line.phone_number),
+        life=each.line.proven_until,
+    )
+
+
+def most_restarted(figures: Figures) -> list[LineView]:
+    """The lines with the most restarts, at least two each."""
+    lines = [(line, company) for company in figures.companies for line in company.lines if line.restarts > 1]
+    worst = nlargest(MOST_RESTARTED, lines, key=lambda each: each[0].restarts)
+    return [_line(line, words.name(company.name, otherwise="(empresa sem nome)")) for line, company in worst]
+
+
+def run_tables(figures: Figures, *, short: Told) -> list[tuple[str, list[RunRow]]]:
+    """The last sweeps, and the sweeps by day; what is beyond the first two tables is folded."""
+    return [
+        ("Últimas verificações", [_run(each, figures.now, short) for each in figures.latest_runs]),
+        ("Por dia", [_day(each) for each in figures.days[:FIRST_DAYS]]),
+        ("Dias anteriores", [_day(each) for each in figures.days[FIRST_DAYS:]]),
+    ]
+
+
+def _run(run: Run, now: datetime, short: Told) -> RunRow:
+    notes = [Said("freio", "down")] if run.braked else []
+    if is_cut_off(run, now=now):
+        notes.append(Said("interrompida", "down"))
+    elif not run.finished_at:
+        notes.append(Said("em andamento", "paused"))
+    return RunRow(
+        when=short(run.started_at),
+        notes=tuple(notes),
+        seen=_seen(run.observations) if run.checked else "nada na vez" if run.finished_at else "-",
+        done=_done(run.outcomes),
+        took=words.took(run.took),
+        left=run.left_due,
+    )
+
+
+def _day(day: Day) -> RunRow:
+    notes = [Said(f"{words.number(day.braked)} com freio", "down")] if day.braked else []
+    if day.cut_off:
+        notes.append(Said(words.counted(day.cut_off, "interrompida", "interrompidas"), "down"))
+    sweeps = words.counted(day.sweeps, "verificação", "verificações")
+    seen = _seen(day.observations)
+    took = f"média {words.took(day.mean_took)}, máx. {words.took(day.longest_took)}" if day.mean_took else "-"
+    return RunRow(
+        when=words.day(day.date),
+        notes=tuple(notes),
+        seen=f"{sweeps}: {seen}" if seen else sweeps,
+        done=_done(day.outcomes),
+        took=took,
+        left=day.most_left,
+    )
+
+
+def _seen(observations: Mapping[str, int]) -> str:
+    return _sentence(observations, {each.value: text for each, text in _SEEN.items()})
+
+
+def _done(outcomes: Mapping[str, int]) -> str:
+    return _sentence(outcomes, _DONE)
+
+
+def _sentence(counts: Mapping[str, int], texts: Mapping[str, tuple[str, str]]) -> str:
+    """What there was of each, in our order; a word of another version is shown as it is."""
+    known = [words.counted(counts[word], *text) for word, text in texts.items() if counts.get(word)]
+    other = [f"{words.number(many)} {words.name(word)}" for word, many in counts.items() if many and word not in texts]
+    return ", ".join(known + other)
+
+
+def not_read(figures: Figures, *, instant: Told) -> list[str]:
+    """What the bounds of the reading left out."""
+    history, begin = figures.history, figures.now - Window.MONTH.length
+    said = []
+    if history.lines_left:
+        said.append(f"Há mais linhas do que as {words.number(len(history.lines))} lidas.")
+    if history.outages_since > begin:
+        said.append(f"Quedas encerradas só desde {instant(history.outages_since)}; o tempo antes é «sem dados».")
+    if history.events_since > begin:
+        said.append(f"Reinícios só desde {instant(history.events_since)}.")
+    if history.runs_since > begin:
+        said.append(f"Verificações só desde {instant(history.runs_since)}; o tempo antes é «sem dados».")
+    return said
