@@ -326,11 +326,14 @@ class Lines(RuleBasedStateMachine):
         self._tell_truth(sweeps + cut)
         self.history.step.sweeps, self.history.step.cut = sweeps, cut
         step = self.history.step
+        blind = set(
+            step.blind
+        )  # what happens in the middle may make it uncertain, and the sweep may count it all the same
         with redirect_stdout(self.bench.log):
             self.bench.runner.run(work)
         check_invariants(self.world, self.history)
         self.bench.tally["steps judged"] += 1
-        for line in step.blind:
+        for line in blind:
             self.blind_sweeps[line] += sweeps + cut
         if sweeps:
             for line in (step.alive | step.not_alive) - step.blind - step.disturbed:
