@@ -107,7 +107,6 @@ def runs(
     return [
         first.model_copy(
             update={
-                "id": uuid(10_000 + back),
                 "started_at": until - every * back,
                 "finished_at": until - every * back + lasted if first.finished_at else None,
             }

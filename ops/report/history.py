@@ -44,7 +44,8 @@ class Bounds:
     runs: int = 50_000
 
 
-@dataclass(frozen=True, slots=True)
+# No repr: asyncio.run makes one of a task's result on its way out, and of 100,000 rows that takes seconds.
+@dataclass(frozen=True, slots=True, repr=False)
 class History:
     """Everything the figures are made of.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ops.report import bars, views, words
+from ops.report import bars, logbook, views, words
 from ops.report.incidents import RestartResult
 from ops.report.timeline import Hour, Window
 
@@ -102,7 +102,7 @@ def render(figures: Figures, *, zone: tzinfo, scope: str | None = None) -> str:
             measure: {window: getattr(figures.periods[window], measure) for window in Window}
             for measure in ("detect", "tell", "repair")
         },
-        run_tables=views.run_tables(figures, short=short),
+        run_tables=logbook.run_tables(figures, short=short),
         not_read=views.not_read(figures, instant=instant),
         first_outages=FIRST_OUTAGES,
         latest_brakes=LATEST_BRAKES,

@@ -2,63 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from heapq import nlargest
 from typing import TYPE_CHECKING, Final
 
 from ops.report import words
 from ops.report.figures import CompanyFigures, Condition, Figures, LineFigures, OpenOutage, condition_of
-from ops.report.sweeps import is_cut_off
+from ops.report.logbook import Said, Told
 from ops.report.timeline import LOOK_GAP, Window
-from shared.model import Observation
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Mapping
+    from datetime import datetime, timedelta
 
     from ops.report.incidents import Restart
-    from ops.report.rows import Outage, Run
-    from ops.report.sweeps import Day
-
-Told = Callable[[datetime], str]
+    from ops.report.rows import Outage
 
 OPEN_COMPANIES_UP_TO: Final = 60
 """With more lines than this every company begins folded."""
 MOST_RESTARTED: Final = 5
-FIRST_DAYS: Final = 7
 _LONGEST_ID: Final = 40
 """Twice the provider's own."""
-
-_SEEN: Final = {
-    Observation.ALIVE: ("viva", "vivas"),
-    Observation.DISCONNECTED: ("desconectada", "desconectadas"),
-    Observation.GHOST: ("fantasma", "fantasmas"),
-    Observation.NOT_FOUND: ("não encontrada", "não encontradas"),
-    Observation.REFUSED: ("com token recusado", "com token recusado"),
-    Observation.UNKNOWN: ("sem resposta", "sem resposta"),
-}
-_DONE: Final = {
-    "restarted": ("reinício", "reinícios"),
-    "recovered": ("resolveu", "resolveram"),
-    "failed": ("não resolveu", "não resolveram"),
-    "unverified": ("inconclusivo", "inconclusivos"),
-    "skipped": ("reinício adiado", "reinícios adiados"),
-    "restored": ("voltou sozinha", "voltaram sozinhas"),
-    "disconnected": ("marcada fora do ar", "marcadas fora do ar"),
-    "held": ("retida pelo freio", "retidas pelo freio"),
-    "notified": ("notificação", "notificações"),
-    "errors": ("erro", "erros"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A text and the tone it is said in (a class of the page)."""
-
-    text: str
-    tone: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +78,6 @@ class CompanyView:
     uptimes: str
     conditions: Counter[Condition]
     is_open: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A sweep, or a day of them."""
-
-    when: str
-    notes: tuple[Said, ...]
-    seen: str
-    done: str
-    took: str
-    left: int
 
 
 def verdict(figures: Figures) -> Said:
@@ -243,63 +195,6 @@ def most_restarted(figures: Figures) -> list[LineView]:
     lines = [(line, company) for company in figures.companies for line in company.lines if line.restarts > 1]
     worst = nlargest(MOST_RESTARTED, lines, key=lambda each: each[0].restarts)
     return [_line(line, words.name(company.name, otherwise="(empresa sem nome)")) for line, company in worst]
-
-
-def run_tables(figures: Figures, *, short: Told) -> list[tuple[str, list[RunRow]]]:
-    """The last sweeps, and the sweeps by day; what is beyond the first two tables is folded."""
-    return [
-        ("Últimas verificações", [_run(each, figures.now, short) for each in figures.latest_runs]),
-        ("Por dia", [_day(each) for each in figures.days[:FIRST_DAYS]]),
-        ("Dias anteriores", [_day(each) for each in figures.days[FIRST_DAYS:]]),
-    ]
-
-
-def _run(run: Run, now: datetime, short: Told) -> RunRow:
-    notes = [Said("freio", "down")] if run.braked else []
-    if is_cut_off(run, now=now):
-        notes.append(Said("interrompida", "down"))
-    elif not run.finished_at:
-        notes.append(Said("em andamento", "paused"))
-    return RunRow(
-        when=short(run.started_at),
-        notes=tuple(notes),
-        seen=_seen(run.observations) if run.checked else "nada na vez" if run.finished_at else "-",
-        done=_done(run.outcomes),
-        took=words.took(run.took),
-        left=run.left_due,
-    )
-
-
-def _day(day: Day) -> RunRow:
-    notes = [Said(f"{words.number(day.braked)} com freio", "down")] if day.braked else []
-    if day.cut_off:
-        notes.append(Said(words.counted(day.cut_off, "interrompida", "interrompidas"), "down"))
-    sweeps = words.counted(day.sweeps, "verificação", "verificações")
-    seen = _seen(day.observations)
-    took = f"média {words.took(day.mean_took)}, máx. {words.took(day.longest_took)}" if day.mean_took else "-"
-    return RunRow(
-        when=words.day(day.date),
-        notes=tuple(notes),
-        seen=f"{sweeps}: {seen}" if seen else sweeps,
-        done=_done(day.outcomes),
-        took=took,
-        left=day.most_left,
-    )
-
-
-def _seen(observations: Mapping[str, int]) -> str:
-    return _sentence(observations, {each.value: text for each, text in _SEEN.items()})
-
-
-def _done(outcomes: Mapping[str, int]) -> str:
-    return _sentence(outcomes, _DONE)
-
-
-def _sentence(counts: Mapping[str, int], texts: Mapping[str, tuple[str, str]]) -> str:
-    """What there was of each, in our order; a word of another version is shown as it is."""
-    known = [words.counted(counts[word], *text) for word, text in texts.items() if counts.get(word)]
-    other = [f"{words.number(many)} {words.name(word)}" for word, many in counts.items() if many and word not in texts]
-    return ", ".join(known + other)
 
 
 def not_read(figures: Figures, *, instant: Told) -> list[str]:
