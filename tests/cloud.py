@@ -1,0 +1,203 @@
+"""Runs the scripts of deploy/ against a fake gcloud, and asks the real one whether it knows their commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fake_gcloud import SECRET_MARK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PROJECT = Path(__file__).parent.parent
+DEPLOY = PROJECT / "deploy"
+PLACE = {"PROJECT": "p", "REGION": "sa1"}
+SETTINGS = PLACE | {"SUPABASE_URL": "https://abcdefgh.supabase.co"}
+SECRETS = {
+    "SUPABASE_SERVICE_ROLE_KEY": f"sb_secret_{SECRET_MARK}-key",
+    "WAPI_WEBHOOK_SECRETS": f"webhook-secret-{SECRET_MARK}",
+    "EVENT_LOG_KEY": f"{SECRET_MARK}-event-log-key",
+    "EVENT_RELAY_URL": f"https://platform.example.com/hook?key={SECRET_MARK}",
+}
+PRINTED = re.compile(r"^[+?] (gcloud .*)$", re.MULTILINE)
+
+
+class Done(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def commands(self) -> list[str]:
+        """The gcloud commands it printed."""
+        return PRINTED.findall(self.out + self.err)
+
+
+class FakeCloud:
+    """A folder with a gcloud, a curl, a sleep and a python that only keep what they are told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._tool("gcloud", f'exec {sys.executable} -I -S {Path(__file__).with_name("fake_gcloud.py")} {folder} "$@"')
+        self._tool(
+            "curl",
+            f'cat >> {folder}/curl.stdin; echo "$*" >> {folder}/curl.calls; cat {folder}/health 2>/dev/null || printf 200',
+        )
+        self._tool("sleep", f'echo "$*" >> {folder}/sleep.calls')
+        self._tool(
+            "python-of-ours",
+            f'echo "$*|$WEBHOOK_URL|$WAPI_WEBHOOK_SECRETS" >> {folder}/doctor.calls; [ ! -e {folder}/ill ]',
+        )
+
+    def _tool(self, name: str, does: str) -> None:
+        tool = self.folder / name
+        tool.write_text(f"#!/bin/sh\n{does}\n", "utf-8")
+        tool.chmod(0o755)
+
+    def run(self, script: str, *arguments: str, stdin: str = "", **environment: str) -> Done:
+        done = subprocess.run(
+            [DEPLOY / script, *arguments],
+            env={"PATH": f"{self.folder}:{os.environ['PATH']}", "PYTHON": "python-of-ours", **environment},
+            input=stdin, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    @classmethod
+    def bootstrapped(cls, folder: Path, **more: str) -> FakeCloud:
+        """One that the bootstrap has been through; what that said stands in `said`."""
+        cloud = cls(folder)
+        done = cloud.bootstrap(**more)
+        (folder / "said").write_text(done.out + done.err, "utf-8")
+        return cloud
+
+    def bootstrap(self, **more: str) -> Done:
+        done = self.run("bootstrap", **(SETTINGS | SECRETS | more))
+        assert done.status == 0, done.err
+        return done
+
+    def deploy(self, release: str, *steps: str, **more: str) -> Done:
+        done = self.run("deploy", *steps, **(PLACE | {"RELEASE": release} | more))
+        assert done.status == 0, done.err
+        return done
+
+    def begin_as(self, other: FakeCloud) -> None:
+        """Know what another one was told, without having been told."""
+        shutil.copy(other.folder / "state.json", self.folder)
+
+    def add(self, kind: str, name: str, what: object) -> None:
+        """Put something there that no script made."""
+        state = self.state
+        state[kind][name] = what
+        (self.folder / "state.json").write_text(json.dumps(state), "utf-8")
+
+    def fail(self, what: str, *, times: int = 1000) -> None:
+        (self.folder / "failing").write_text(f"{times} {what}", "utf-8")
+
+    def mend(self) -> None:
+        (self.folder / "failing").unlink()
+
+    def _lines(self, name: str) -> list[str]:
+        kept = self.folder / name
+        return kept.read_text("utf-8").splitlines() if kept.exists() else []
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """Of every call its words, its standard input, and the names of variables that showed a secret."""
+        return [json.loads(line) for line in self._lines("calls")]
+
+    @property
+    def asked(self) -> list[str]:
+        """The words of every call."""
+        return [" ".join(call["words"]) for call in self.calls]
+
+    @property
+    def sleeps(self) -> list[str]:
+        return self._lines("sleep.calls")
+
+    @property
+    def doctor(self) -> list[str]:
+        return self._lines("doctor.calls")
+
+    @property
+    def curls(self) -> list[str]:
+        return self._lines("curl.calls")
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return json.loads((self.folder / "state.json").read_text("utf-8"))
+
+    @property
+    def bindings(self) -> set[tuple[str, str, str]]:
+        """On what, role, whom, in short names."""
+        bound = self.state["bindings"]
+        return {(on.split("@")[0], role.removeprefix("roles/"), who.split("@")[0]) for on, role, who in bound}
+
+    def deployment(self, service: str) -> dict[str, str]:
+        """The flags of a service's last deployment."""
+        return flags([line for line in self.asked if line.startswith(f"run deploy {service} ")][-1])
+
+    def serving(self, service: str) -> str:
+        """The revision that has all traffic."""
+        ((revision, percent),) = self.state["services"][service]["traffic"].items()
+        assert percent == 100
+        return revision
+
+
+def flags(line: str) -> dict[str, str]:
+    return {word.partition("=")[0]: word.partition("=")[2] for word in line.split(" ") if word.startswith("--")}
+
+
+VERBS = {
+    "access", "add", "add-iam-policy-binding", "create", "delete", "deploy", "describe", "disable", "enable", "get-iam-policy",
+    "get-value", "http", "list", "print-identity-token", "remove-iam-policy-binding", "rm", "update", "update-traffic",
+}  # fmt: skip
+
+
+def kinds(commands: Iterable[str]) -> list[str]:
+    """One of each kind that gcloud's parser tells apart: another command, or flags that no other one has all of."""
+    found: dict[tuple[str, ...], dict[frozenset[str], str]] = {}
+    for command in commands:
+        words = shlex.split(command)
+        plain = [word for word in words if not word.startswith("-")]
+        ends = max((n for n, word in enumerate(plain[:5]) if word in VERBS), default=len(plain))
+        names = frozenset(word.partition("=")[0] for word in words if word.startswith("-"))
+        found.setdefault(tuple(plain[: ends + 1]), {})[names] = command
+    return [
+        command
+        for variants in found.values()
+        for names, command in variants.items()
+        if not any(names < others for others in variants)
+    ]
+
+
+def misread_by_gcloud(commands: Iterable[str], config: Path, *, folder: Path = PROJECT) -> dict[str, str]:
+    """The commands that gcloud's own parser refuses, with what it says.
+
+    It has no account and asks for none, not even of the machine, so that what it accepts ends at once and unsent.
+    """
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(config), "CLOUDSDK_CONFIG": str(config),
+        "CLOUDSDK_CORE_CHECK_GCE_METADATA": "false", "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+    }  # fmt: skip
+
+    def ask(command: str) -> str | None:
+        done = subprocess.run(
+            shlex.split(command), cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        accepted = done.returncode == 0 or "active account" in done.stderr or "NoActiveAccount" in done.stderr
+        return None if accepted else done.stderr
+
+    config.mkdir(exist_ok=True)
+    told_apart = kinds(commands)
+    with ThreadPoolExecutor(2) as threads:
+        return {command: said for command, said in zip(told_apart, threads.map(ask, told_apart), strict=True) if said}

@@ -1,0 +1,196 @@
+"""Rotation, cleanup and migrations."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+import psycopg
+import pytest
+import yaml
+from cloud import DEPLOY, PLACE, PROJECT, SECRETS, SETTINGS, FakeCloud
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dev.stack import Stack
+
+OLD = SECRETS["WAPI_WEBHOOK_SECRETS"]
+NEW = "a-new-secret-of-the-webhook"
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> FakeCloud:
+    return FakeCloud(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def bootstrapped_once(tmp_path_factory: pytest.TempPathFactory) -> FakeCloud:
+    return FakeCloud.bootstrapped(tmp_path_factory.mktemp("bootstrapped"))
+
+
+@pytest.fixture
+def ready(cloud: FakeCloud, bootstrapped_once: FakeCloud) -> FakeCloud:
+    """A project that the bootstrap has been through."""
+    cloud.begin_as(bootstrapped_once)
+    return cloud
+
+
+def webhook_secrets(cloud: FakeCloud) -> list[tuple[str, bool]]:
+    return [(each["value"], each["enabled"]) for each in cloud.state["secrets"]["wapi-webhook-secrets"]["versions"]]
+
+
+def test_a_rotation_accepts_both_secrets_until_every_address_has_moved(ready: FakeCloud) -> None:
+    done = ready.run("rotate", **SETTINGS, NEW_WEBHOOK_SECRET=NEW)
+    assert done.status == 0, done.err
+    lines = ready.asked
+    served = [line.split("wapi-webhook-secrets:")[1][0] for line in lines if line.startswith("run deploy wapi-webhook")]
+
+    assert webhook_secrets(ready) == [(OLD, False), (f"{NEW},{OLD}", False), (NEW, True)]
+    assert served == ["2", "3"]
+    assert ready.doctor == [f"-m ops.doctor --fix-webhooks|https://wapi-webhook-abc.a.run.app|{NEW}"]
+    assert [line for line in lines if "versions disable" in line] == lines[-2:]
+    assert ready.state["services"]["wapi-webhook"]["tags"].keys() == {"candidate"}
+
+
+def test_a_rotation_shows_no_secret(ready: FakeCloud) -> None:
+    done = ready.run("rotate", **SETTINGS, NEW_WEBHOOK_SECRET=NEW)
+
+    for secret in (OLD, NEW):
+        assert secret not in done.out + done.err + " ".join(ready.asked)
+
+
+def test_a_rotation_stops_before_the_old_secret_goes_when_an_address_did_not_move(ready: FakeCloud) -> None:
+    (ready.folder / "ill").touch()
+    stopped = ready.run("rotate", **SETTINGS, NEW_WEBHOOK_SECRET=NEW)
+    held = webhook_secrets(ready)
+    (ready.folder / "ill").unlink()
+    again = ready.run("rotate", **SETTINGS, NEW_WEBHOOK_SECRET="another-secret-that-is-not-needed")
+
+    assert (stopped.status, again.status) == (2, 0)
+    assert held == [(OLD, True), (f"{NEW},{OLD}", True)]
+    assert webhook_secrets(ready)[-1] == (NEW, True)
+
+
+@pytest.mark.parametrize("new", ["short", "with,a-comma-in-the-midst", "with a space in the midst"])
+def test_a_new_secret_that_the_function_would_not_take_is_refused(ready: FakeCloud, new: str) -> None:
+    done = ready.run("rotate", **SETTINGS, NEW_WEBHOOK_SECRET=new)
+
+    assert done.status == 2
+    assert webhook_secrets(ready) == [(OLD, True)]
+
+
+def test_cleanup_asks_first(ready: FakeCloud) -> None:
+    before = ready.state
+    done = ready.run("cleanup", **PLACE, stdin="yes\n")
+
+    assert done.status == 2
+    assert "nothing was deleted" in done.err
+    assert "secrets: wapi-webhook-secrets" in done.out
+    assert ready.state == before
+
+
+@pytest.mark.parametrize(("arguments", "typed"), [((), "p\n"), (("--yes",), "")])
+def test_cleanup_leaves_nothing_of_ours(ready: FakeCloud, arguments: tuple[str, ...], typed: str) -> None:
+    done = ready.run("cleanup", *arguments, **PLACE, stdin=typed)
+    assert done.status == 0, done.err
+    left = ready.state
+    again = ready.run("cleanup", "--yes", **PLACE)
+
+    for kind in ("secrets", "accounts", "services", "jobs", "exclusions"):
+        assert left[kind] == {}
+    assert not [who for on, _, who in left["bindings"] if on == "p"]
+    assert again.status == 0, again.err
+
+
+def test_cleanup_leaves_what_is_not_ours(ready: FakeCloud) -> None:
+    ready.add("secrets", "database-password", {"ours": False, "versions": []})
+    ready.add("accounts", "somebody@p.iam.gserviceaccount.com", {"ours": False})
+    ready.add("services", "shop", {"ours": True, "traffic": {}, "tags": {}})
+    ready.add("exclusions", "noise-of-others", "name=noise-of-others")
+    done = ready.run("cleanup", "--yes", **PLACE)
+
+    assert done.status == 0, done.err
+    assert {kind: [*ready.state[kind]] for kind in ("secrets", "accounts", "services", "exclusions")} == {
+        "secrets": ["database-password"], "accounts": ["somebody@p.iam.gserviceaccount.com"],
+        "services": ["shop"], "exclusions": ["noise-of-others"],
+    }  # fmt: skip
+    assert "somebody-elses" not in " ".join(ready.asked)
+
+
+def test_cleanup_finds_the_dashboard_by_its_title() -> None:
+    title = yaml.safe_load((DEPLOY / "monitoring" / "dashboard.yaml").read_text("utf-8"))["displayName"]
+
+    assert f'displayName="{title}"' in (DEPLOY / "cleanup").read_text("utf-8")
+
+
+def test_a_cleanup_that_cannot_see_everything_deletes_nothing(ready: FakeCloud) -> None:
+    before = ready.state
+    ready.fail("secrets list")
+    done = ready.run("cleanup", "--yes", **PLACE)
+
+    assert done.status != 0
+    assert ready.state == before
+
+
+def cli(folder: Path) -> None:
+    """A Supabase CLI that says what reaches it."""
+    tool = folder / "supabase"
+    tool.write_text('#!/bin/sh\necho "$*|$PGPASSWORD|$PGSSLMODE"\n', "utf-8")
+    tool.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("address", "reaches"),
+    [
+        pytest.param("postgresql://u:p%40s%25s@db.example.com:5432/postgres", "postgresql://u@db.example.com:5432/postgres --yes|p@s%s|require", id="the password is taken out and decoded, TLS is demanded"),
+        pytest.param("postgres://u.ref@pool.example.com/d?x=1", "postgres://u.ref@pool.example.com/d?x=1 --yes||require", id="no password"),
+        pytest.param("postgresql://u:p@127.0.0.1:5432/d", "postgresql://u@127.0.0.1:5432/d --yes|p|", id="TLS is not asked of this machine"),
+    ],
+)  # fmt: skip
+def test_the_databases_password_is_no_argument(cloud: FakeCloud, address: str, reaches: str) -> None:
+    cli(cloud.folder)
+    done = cloud.run("migrate", DATABASE_URL=address, SUPABASE_CLI="supabase")
+
+    assert done.status == 0, done.err
+    assert done.out.splitlines()[-1] == f"db push --remote={reaches}"
+
+
+@pytest.mark.parametrize("address", ["db.example.com", "postgresql://db.example.com/d", "u:p@h"])
+def test_an_address_that_is_none_is_refused_without_showing_it(cloud: FakeCloud, address: str) -> None:
+    cli(cloud.folder)
+    done = cloud.run("migrate", DATABASE_URL=address, SUPABASE_CLI="supabase")
+
+    assert done.status == 2
+    assert address not in done.out + done.err
+
+
+def test_migrations_apply_once_with_a_password(cloud: FakeCloud, stack: Stack) -> None:
+    parts = urlsplit(stack.database_url)
+    with psycopg.connect(stack.database_url, autocommit=True) as connection:
+        connection.execute("drop role if exists migrator")
+        connection.execute(
+            sql.SQL("create role migrator login superuser password {}").format(sql.Literal("p@ss:w%rd/ü"))
+        )
+        done = cloud.run(
+            "migrate",
+            DATABASE_URL=f"postgresql://migrator:{quote('p@ss:w%rd/ü', safe='')}@{parts.hostname}:{parts.port}{parts.path}",
+            HOME=os.environ.get("HOME", "/"),
+        )
+        connection.execute("drop role migrator")
+
+    assert done.status == 0, done.out + done.err
+    assert "up to date" in done.out + done.err
+    assert "p@ss" not in done.out + done.err
+
+
+def test_the_pipeline_migrates_with_the_same_script() -> None:
+    steps = {
+        step["id"]: step["script"] for step in yaml.safe_load((PROJECT / "cloudbuild.yaml").read_text("utf-8"))["steps"]
+    }
+
+    assert [*steps] == ["check", "migrate", "release", "smoke", "promote"]
+    assert "deploy/migrate" in steps["migrate"]
+    assert all(f"deploy/deploy {name}" in steps[name] for name in ("release", "smoke", "promote"))
