@@ -111,7 +111,8 @@ def test_what_nobody_saw_is_unknown_and_never_up(
 
 def test_a_pause_ends_where_the_audit_next_names_the_line() -> None:
     paused = outage(ago(hours=5), ago(hours=4), closed_as="paused")
-    known = history(outages=[paused], events=[event(ago(hours=3), "status_changed", id=1)])
+    traces = [event(ago(hours=5), "restart_requested", id=1), event(ago(hours=3), "status_changed", id=2)]
+    known = history(outages=[paused], events=traces)
     assert only_line(known).uptimes[Window.DAY] == Uptime(22 * HOUR, HOUR, HOUR)
 
 
@@ -273,6 +274,7 @@ def test_a_restart_helped_when_its_own_result_says_so() -> None:
         event(ago(hours=8), "restart_requested", id=3, number=2),
         event(ago(hours=7), "restart_failed", id=4),
         event(ago(hours=7), "restart_recovered", id=5, number=2),
+        event(ago(hours=7), "restart_recovered", id=10),  # its request has its result already
         event(ago(hours=6), "restart_requested", id=6),
         event(ago(hours=5), "restart_requested", id=7),
         event(ago(hours=5), "status_changed", id=8),
