@@ -183,9 +183,9 @@ class Chaos:
         """Plan one mishap, at one call."""
         self.plan(lambda call: mishap if call.number == number else None)
 
-    def settle(self) -> None:
+    def settle(self, within_seconds: float = 10) -> None:
         """Wait until nothing is under way: what a dead caller had sent is done."""
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + within_seconds
         quiet = 0
         while quiet < 3:  # noqa: PLR2004 - a request may still wait in a socket
             quiet = quiet + 1 if not self._in_flight else 0

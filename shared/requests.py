@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import time
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 RETRY_AFTER_SECONDS = 5
 BODY_SECONDS = 15
+WRONG_KEYS_SECONDS = 30
+"""Half a minute: a stranger who goes on shows in every whole minute, which is what the alert looks at."""
 
 
 def answer(code: int, **body: object) -> JSONResponse:
@@ -79,6 +82,32 @@ def knows_secret(given: str | None, secrets: Iterable[SecretStr]) -> bool:
     for secret in secrets:
         known |= hmac.compare_digest(candidate, secret.get_secret_value().encode())
     return known
+
+
+class WrongKeys:
+    """Logs calls with a wrong key: of each half minute the first, the tenth, the hundredth, and so on.
+
+    However many come, the log shows at once that they do and how many, and cannot be flooded by anybody without a key.
+
+    Args:
+        clock: Seconds that only go forward.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since = clock()
+        self._count = 0
+        self._total = 0
+
+    def note(self) -> None:
+        """Count one more."""
+        now = self._clock()
+        if now - self._since >= WRONG_KEYS_SECONDS:
+            self._since, self._count = now, 0
+        self._count += 1
+        self._total += 1
+        if str(self._count).strip("0") == "1":
+            logs.warning("webhook.unauthorized", count=self._count, total=self._total)
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -13,6 +13,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 from supabase import AsyncClient, AsyncClientOptions, PostgrestAPIError
 
+from shared import logs
 from shared.errors import StoreRefused, StoreUnavailable
 from shared.notices import TEXTS, preview
 from shared.rows import Batch, Intake, RelayTurn, RestartClaim, SweepBegun, Transition
@@ -277,6 +278,7 @@ class Store:
             except PostgrestAPIError as error:
                 code = error.code or "no code"
                 if code in _ROLLED_BACK and attempt < _ATTEMPTS:
+                    logs.warning("store.retried", operation=operation, code=code)
                     await asyncio.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - spreads retries
                     continue
                 raise _translate(operation, code) from None

@@ -9,7 +9,7 @@ from functions_framework import aio
 from shared import logs
 from shared.errors import SettingsError
 from shared.intake import take_event
-from shared.requests import answer, guarded, health, knows_secret, method_not_allowed, read_body
+from shared.requests import WrongKeys, answer, guarded, health, knows_secret, method_not_allowed, read_body
 from shared.service import Service
 from shared.settings import load_webhook_settings
 from shared.wapi.events import MAX_BODY_BYTES
@@ -23,6 +23,7 @@ try:
 except SettingsError as error:
     raise SystemExit(str(error)) from None  # the message is all an operator needs
 _service = Service(_settings)
+_wrong_keys = WrongKeys()
 
 
 @aio.http
@@ -35,7 +36,7 @@ async def wapi_webhook(request: Request) -> Response:
     if request.method != "POST":
         return method_not_allowed("POST")
     if not knows_secret(request.query_params.get("key"), _settings.wapi_webhook_secrets):
-        logs.warning("webhook.unauthorized")
+        _wrong_keys.note()
         return answer(401, error="wrong or missing key")
     return await guarded("event", lambda: _take(request))
 
