@@ -9,7 +9,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).parent.parent
 DEPLOY = PROJECT / "deploy"
+PARSER = Path(__file__).with_name("gcloud_parser.py")
 PLACE = {"PROJECT": "p", "REGION": "sa1"}
 SETTINGS = PLACE | {"SUPABASE_URL": "https://abcdefgh.supabase.co"}
 SECRETS = {
@@ -156,29 +156,6 @@ def flags(line: str) -> dict[str, str]:
     return {word.partition("=")[0]: word.partition("=")[2] for word in line.split(" ") if word.startswith("--")}
 
 
-VERBS = {
-    "access", "add", "add-iam-policy-binding", "create", "delete", "deploy", "describe", "disable", "enable", "get-iam-policy",
-    "get-value", "http", "list", "print-identity-token", "remove-iam-policy-binding", "rm", "update", "update-traffic",
-}  # fmt: skip
-
-
-def kinds(commands: Iterable[str]) -> list[str]:
-    """One of each kind that gcloud's parser tells apart: another command, or flags that no other one has all of."""
-    found: dict[tuple[str, ...], dict[frozenset[str], str]] = {}
-    for command in commands:
-        words = shlex.split(command)
-        plain = [word for word in words if not word.startswith("-")]
-        ends = max((n for n, word in enumerate(plain[:5]) if word in VERBS), default=len(plain))
-        names = frozenset(word.partition("=")[0] for word in words if word.startswith("-"))
-        found.setdefault(tuple(plain[: ends + 1]), {})[names] = command
-    return [
-        command
-        for variants in found.values()
-        for names, command in variants.items()
-        if not any(names < others for others in variants)
-    ]
-
-
 def misread_by_gcloud(commands: Iterable[str], config: Path, *, folder: Path = PROJECT) -> dict[str, str]:
     """The commands that gcloud's own parser refuses, with what it says.
 
@@ -189,15 +166,21 @@ def misread_by_gcloud(commands: Iterable[str], config: Path, *, folder: Path = P
         "CLOUDSDK_CORE_CHECK_GCE_METADATA": "false", "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
     }  # fmt: skip
 
-    def ask(command: str) -> str | None:
+    def run(*words: str, stdin: str = "") -> Any:
         done = subprocess.run(
-            shlex.split(command), cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        accepted = done.returncode == 0 or "active account" in done.stderr or "NoActiveAccount" in done.stderr
-        return None if accepted else done.stderr
+            words, cwd=folder, env=environment, input=stdin, capture_output=True, text=True, timeout=300, check=True
+        )
+        return json.loads(done.stdout)
 
     config.mkdir(exist_ok=True)
-    told_apart = kinds(commands)
-    with ThreadPoolExecutor(2) as threads:
-        return {command: said for command, said in zip(told_apart, threads.map(ask, told_apart), strict=True) if said}
+    distinct = sorted(set(commands))
+    about = run("gcloud", "info", "--format=json")
+    answers = run(
+        about["basic"]["python_location"], "-S", str(PARSER), about["installation"]["sdk_root"],
+        stdin=json.dumps([shlex.split(command)[1:] for command in distinct]),
+    )  # fmt: skip
+    return {
+        command: said
+        for command, (status, said) in zip(distinct, answers, strict=True)
+        if status != 0 and "active account" not in said and "NoActiveAccount" not in said
+    }
