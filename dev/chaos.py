@@ -179,10 +179,6 @@ class Chaos:
             self._plan = plan or _nothing
             self.calls, self.met = [], []
 
-    def strike(self, number: int, mishap: Mishap) -> None:
-        """Plan one mishap, at one call."""
-        self.plan(lambda call: mishap if call.number == number else None)
-
     def settle(self, within_seconds: float = 10) -> None:
         """Wait until nothing is under way: what a dead caller had sent is done."""
         deadline = time.monotonic() + within_seconds
