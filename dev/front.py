@@ -111,6 +111,7 @@ class Front:
                 log_level="warning",
                 server_header=False,
                 timeout_graceful_shutdown=1,
+                timeout_keep_alive=75,  # longer than any client's pool keeps a connection, as real gateways do
                 ws="none",
             )
         )

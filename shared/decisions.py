@@ -159,6 +159,18 @@ def brake_engages(census: Census, *, policy: Policy) -> bool:
     return bad >= policy.brake_min_lines and bad >= policy.brake_share * census.connected
 
 
+def witnesses_brake(witnesses: Census, *, bad: int, policy: Policy) -> bool:
+    """Whether lines that were alive a moment ago, asked again, show that the others' death is no matter of phones.
+
+    Args:
+        witnesses: What they say now.
+        bad: Lines that are about to be restarted or told.
+        policy: Limits.
+    """
+    died = witnesses.connected_not_alive
+    return died > 0 and died >= policy.brake_share * witnesses.connected and died + bad >= policy.brake_min_lines
+
+
 def can_brake(census: Census, *, policy: Policy) -> bool:
     """Whether the brake would engage if half of these lines were dead: a smaller share proves nothing."""
     return census.connected * policy.brake_share >= policy.brake_min_lines

@@ -28,10 +28,12 @@ from shared.decisions import (
     decide,
     decide_braked,
     leaves_brake,
+    witnesses_brake,
 )
 from shared.errors import StoreError
 from shared.gathering import Gathering
 from shared.limiter import Limiter
+from shared.model import Observation, Status
 from shared.report import Report
 
 if TYPE_CHECKING:
@@ -162,6 +164,7 @@ class _Sweep:
         self._census = Census()
         self._canary: asyncio.Task[bool] | None = None
         self._brake_lifted = False
+        self._outage_began = False
         self._failure: StoreError | None = None
 
     async def run(self, due_before: datetime, fanout: Fanout | None) -> None:
@@ -225,7 +228,7 @@ class _Sweep:
             sound = {each.instance.id for each, _ in good}
             await self._actions.leave([each for each in seen if each.instance.id not in sound])
             return
-        if self._brake_lifted or not (batch_brakes or self._sweep_brakes()):
+        if self._brake_lifted or not (batch_brakes or self._sweep_brakes() or await self._died_meanwhile(seen)):
             await self._actions.carry_out([(each, self._judge(each)) for each in seen])
             return
         self._engage_brake()
@@ -244,7 +247,24 @@ class _Sweep:
         return judge(seen.instance, seen.concluded, policy=self._policy, now=self._clock.now())
 
     def _sweep_brakes(self) -> bool:
-        return brake_engages(self._census, policy=self._policy)
+        return self._outage_began or brake_engages(self._census, policy=self._policy)
+
+    async def _died_meanwhile(self, seen: list[Seen]) -> bool:
+        """Whether lines that were alive a moment ago have died since: an outage may begin among a batch's last looks.
+
+        Asks a few of them again, and only when another line is about to be restarted or told.
+        """
+        bad = [each for each in seen if isinstance(self._judge(each), Restart | Disconnect)]
+        well = [
+            each for each in seen if each.observed is Observation.ALIVE and each.instance.status is Status.CONNECTED
+        ]
+        if not bad or len(bad) + len(well) < self._policy.brake_min_lines:
+            return False
+        witnesses = sorted(well, key=lambda each: each.looked_at)[: self._policy.brake_min_lines]
+        again = await self._gathering.look_at_all([each.instance for each in witnesses], asyncio.Event())
+        census = sum((count(each.instance, each.observed) for each in again if each.observed), Census())
+        self._outage_began = witnesses_brake(census, bad=len(bad), policy=self._policy)
+        return self._outage_began
 
     def _is_held_back(self, seen: Seen) -> bool:
         """Whether a brake that came on since the decision holds this line."""

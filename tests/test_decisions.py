@@ -28,6 +28,7 @@ from shared.decisions import (
     decide,
     decide_braked,
     leaves_brake,
+    witnesses_brake,
 )
 from shared.model import Instance, Observation, Outage, Policy, Status
 
@@ -861,3 +862,21 @@ def test_the_brake_does_not_spend_the_silence_of_a_first_look() -> None:
 
 def test_counts_of_two_batches_add_up_in_every_part() -> None:
     assert Census(1, 2, 3, 4) + Census(10, 20, 30, 40) == Census(11, 22, 33, 44)
+
+
+@pytest.mark.parametrize(
+    ("asked", "died", "bad", "brakes"),
+    [
+        pytest.param(5, 0, 9, False, id="nobody else has died: it is their phones"),
+        pytest.param(5, 2, 9, False, id="less than half of the witnesses"),
+        pytest.param(5, 3, 2, True, id="half of them, and five with those that are bad"),
+        pytest.param(4, 2, 3, True, id="exactly half, exactly five"),
+        pytest.param(4, 2, 2, False, id="four in all: below the brake's minimum"),
+        pytest.param(0, 0, 9, False, id="no witness answered in time"),
+    ],
+)
+def test_lines_that_died_since_a_moment_ago_witness_against_the_provider(
+    asked: int, died: int, bad: int, brakes: bool
+) -> None:
+    witnesses = Census(looked=asked, connected=asked, connected_not_alive=died)
+    assert witnesses_brake(witnesses, bad=bad, policy=POLICY) is brakes

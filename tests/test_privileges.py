@@ -92,15 +92,7 @@ def names(world: World, query: str) -> list[str]:
     return [row["name"] for row in world.sql(query)]
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        pytest.param(rule, marks=pytest.mark.xfail(strict=True, reason="the default privileges give them away"))
-        if query is LOOSE_SEQUENCES
-        else rule
-        for rule, query in RULES.items()
-    ],
-)
+@pytest.mark.parametrize("rule", RULES)
 def test_over_the_whole_catalogue(world: World, rule: str) -> None:
     assert names(world, RULES[rule]) == []
     assert len(names(world, "select oid::text as name from pg_proc where pronamespace = 'public'::regnamespace")) > 10

@@ -308,22 +308,15 @@ async def test_one_company_about_which_the_provider_is_silent_is_restarted_at_it
     assert story.bells() == story.bells(BACK)
 
 
-TOO_FEW = pytest.mark.xfail(
-    strict=True,
-    reason="seen among the last looks, by fewer than half of the lines or than five: the brake does not know yet",
-)
-
-
 @pytest.mark.parametrize(
     ("batch", "at", "fault"),
     [
         *(
             (batch, at, {"everyone_disconnected": True})
-            for batch, at in ((20, 0), (20, 7), (20, 10), (10, 3), (10, 10))
+            # Seen among the last looks, by fewer than half of the lines or than five: the brake must ask again.
+            for batch, at in ((20, 0), (20, 7), (20, 10), (20, 14), (20, 18), (10, 3), (10, 10))
         ),
         *((batch, at, {"down": "500"}) for batch, at in ((20, 7), (20, 18), (10, 7), (10, 10))),
-        pytest.param(20, 14, {"everyone_disconnected": True}, marks=TOO_FEW),
-        pytest.param(20, 18, {"everyone_disconnected": True}, marks=TOO_FEW),
     ],
 )
 async def test_an_outage_that_begins_in_the_middle_of_a_sweep_rings_no_bell(

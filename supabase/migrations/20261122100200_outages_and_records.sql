@@ -111,6 +111,8 @@ begin
 end
 $$;
 grant select on public.instance_outages, public.instance_events to authenticated;
+-- Their default privileges go to everybody as well.
+revoke all on sequence public.instance_events_id_seq, public.wapi_webhook_events_id_seq from public, anon, authenticated;
 
 drop policy if exists members_read_their_outages on public.instance_outages;
 create policy members_read_their_outages on public.instance_outages for select to authenticated
