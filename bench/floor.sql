@@ -28,3 +28,15 @@ begin
   end if;
 end
 $$;
+
+-- What a denied disconnection writes beyond that: its outcome and a line of the audit.
+create or replace function public.bench_settle_event(jsonb) returns void language plpgsql set search_path = '' as $$
+declare
+  v_line public.wapi_instances;
+begin
+  update public.wapi_webhook_events set outcome = 'floor', processed_at = now() where event_key = md5($1::text);
+  select * into v_line from public.wapi_instances where instance_id = $1 ->> 'instanceId' and is_active is not false;
+  insert into public.instance_events (instance_id, external_id, company_id, unit, kind, source)
+  values (v_line.id, v_line.instance_id, v_line.company_id, v_line.unit, 'floor', 'webhook');
+end
+$$;

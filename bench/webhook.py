@@ -1,4 +1,7 @@
-"""The webhook under 64 clients: each kind of event beside a no-op handler with one raw RPC for the same rows."""
+"""The webhook under 64 clients: each kind of event beside a no-op handler with one raw RPC for the same rows.
+
+A disconnection that is denied takes two calls of each side by its contract, and so does its floor.
+"""
 
 from __future__ import annotations
 
@@ -130,11 +133,13 @@ def webhook(platform: Platform, *, quick: bool) -> Iterator[Result]:
     with (
         platform.function("wapi_webhook") as ours,
         platform.function("raw_event", floor_environment, source=FLOOR_FUNCTIONS) as floor,
+        platform.function("raw_disconnection", floor_environment, source=FLOOR_FUNCTIONS) as denied_floor,
     ):
         for number, kind in enumerate(KINDS):
             figures: dict[str, list[tuple[float, float]]] = {"floor": [], "ours": []}
             for turn in range(2 * (ROUNDS + 1)):
-                name, url = (("floor", floor.url), ("ours", f"{ours.url}/?key={SECRET}"))[turn % 2]
+                floor_url = denied_floor.url if kind == KINDS[-1] else floor.url
+                name, url = (("floor", floor_url), ("ours", f"{ours.url}/?key={SECRET}"))[turn % 2]
                 run = 100 * number + turn
                 if kind == "ack":
                     _send_what_will_be_read(platform, count, run=run)

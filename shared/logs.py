@@ -52,6 +52,9 @@ class _JsonLines(logging.Handler):
             self.handleError(record)
 
 
+_handler = _JsonLines()
+
+
 def _for_error_reporting(record: logging.LogRecord) -> dict[str, Any]:
     """What Error Reporting wants: who speaks and, for a fact without a stack trace, from where."""
     return {
@@ -100,9 +103,9 @@ def configure() -> None:
     With ``LOG_EXECUTION_ID=true`` the framework disables every logger that was made at import, after import.
     """
     _logger.disabled = False
-    if any(isinstance(handler, _JsonLines) for handler in _logger.handlers):
+    if _handler in _logger.handlers:
         return
-    _logger.addHandler(_JsonLines())
+    _logger.addHandler(_handler)
     _logger.setLevel(logging.INFO)
     _logger.propagate = False
     for name in _NOISY:

@@ -33,7 +33,7 @@ def answer(code: int, **body: object) -> JSONResponse:
 
 def health(request: Request) -> JSONResponse | None:
     """The answer to ``GET /health``, else None. (``/healthz`` is reserved on Cloud Run.)."""
-    if request.url.path.rstrip("/") == "/health" and request.method in ("GET", "HEAD"):
+    if request.scope["path"].rstrip("/") == "/health" and request.method in ("GET", "HEAD"):
         return answer(200, status="ok")
     return None
 

@@ -104,11 +104,10 @@ class _Control:
         return JSONResponse({"lines": len(lines)}, status_code=201)
 
     async def show_lines(self, _request: Request) -> JSONResponse:
-        return JSONResponse([_shown(line) for line in self._simulation.lines.values()])
+        return JSONResponse([self._counted(line) for line in self._simulation.lines.values()])
 
     async def show_line(self, request: Request) -> JSONResponse:
-        line = self._line(str(request.path_params["external_id"]))
-        return JSONResponse({**_shown(line), "calls": self._simulation.ledger.calls(line.external_id)})
+        return JSONResponse(self._counted(self._line(str(request.path_params["external_id"]))))
 
     async def change_line(self, request: Request) -> JSONResponse:
         line = self._line(str(request.path_params["external_id"]))
@@ -164,6 +163,9 @@ class _Control:
             self._elsewhere["hits"] += 1
             self._elsewhere["with_authorization"] += "authorization" in request.headers
         return JSONResponse({"connected": True, **self._elsewhere})
+
+    def _counted(self, line: Line) -> dict[str, JsonValue]:
+        return {**_shown(line), "calls": {**self._simulation.ledger.calls(line.external_id)}}
 
     def _line(self, external_id: str) -> Line:
         line = self._simulation.lines.get(external_id)

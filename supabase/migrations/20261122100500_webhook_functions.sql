@@ -134,19 +134,6 @@ declare
   v_moment timestamptz;
   v_result jsonb := '{}';
 begin
-  insert into public.wapi_webhook_events (event_key, received_at, external_id, event, kind, moment, body, relay)
-  values (p_event_key, p_now, p_external_id, p_event, p_kind, p_moment, p_body, case when p_relay then 'pending' end)
-  on conflict (event_key) do nothing
-  returning * into v_event;
-  if not found then
-    -- Came before. Done then? Nothing more to do. Cut off then? Go on where it stopped.
-    select * into v_event from public.wapi_webhook_events where event_key = p_event_key for update;
-    if v_event.processed_at is not null then
-      return jsonb_build_object('outcome', 'duplicate', 'event_id', v_event.id, 'instance_id', v_event.instance_id);
-    end if;
-  end if;
-  v_moment := public.moment_of_event(v_event.moment, v_event.received_at);
-
   -- The active row (one by unique index), else a paused one if it is the only one: its messages are still stored.
   select * into v_instance from public.wapi_instances
   where instance_id = p_external_id and p_external_id <> '' and is_active is not false;
@@ -160,6 +147,19 @@ begin
       v_instance := null;
     end if;
   end if;
+
+  insert into public.wapi_webhook_events (event_key, received_at, external_id, instance_id, event, kind, moment, body, relay)
+  values (p_event_key, p_now, p_external_id, v_instance.id, p_event, p_kind, p_moment, p_body, case when p_relay then 'pending' end)
+  on conflict (event_key) do nothing
+  returning * into v_event;
+  if not found then
+    -- Came before. Done then? Nothing more to do. Cut off then? Go on where it stopped.
+    select * into v_event from public.wapi_webhook_events where event_key = p_event_key for update;
+    if v_event.processed_at is not null then
+      return jsonb_build_object('outcome', 'duplicate', 'event_id', v_event.id, 'instance_id', v_event.instance_id);
+    end if;
+  end if;
+  v_moment := public.moment_of_event(v_event.moment, v_event.received_at);
 
   -- The line's row first, and only when something in it is to change: a busy line is not a hot row.
   if v_instance.id is not null and v_instance.is_active is not false
@@ -206,7 +206,7 @@ begin
   end if;
 
   update public.wapi_webhook_events
-  set instance_id = v_instance.id,
+  set instance_id = v_instance.id,  -- what came before may not have known it
       outcome = v_result ->> 'outcome',
       processed_at = case when v_result ->> 'outcome' not in ('look', 'failed') then p_now end
   where id = v_event.id;

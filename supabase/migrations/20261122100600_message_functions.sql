@@ -28,7 +28,7 @@ comment on column public.wapi_webhook_events.change is 'What is to be done once 
 -- Reader: store_message.
 create index if not exists changes_waiting_for_their_message
   on public.wapi_webhook_events (instance_id, message_id)
-  where outcome = 'waiting';
+  where change is not null;  -- not by outcome: what an index names makes every update of it write every index
 
 -- Only where it is missing: an alter table that changes nothing would still wait for every reader of the table.
 do $$
@@ -210,7 +210,7 @@ begin
   for v_waiting in
     select id, change, public.moment_of_event(moment, received_at) as moment
     from public.wapi_webhook_events
-    where instance_id = p_instance and message_id = p_message_id and outcome = 'waiting'
+    where instance_id = p_instance and message_id = p_message_id and change is not null
     order by id
     for update
   loop
@@ -326,6 +326,7 @@ declare
   v_twin text;
   v_conversation public.wapi_conversations;
   v_outcome text := 'already_stored';
+  v_is_last boolean;
 begin
   if p_message ->> 'sender_lid' is not null and p_message ->> 'sender_phone' is not null then
     perform public.learn_lid(p_instance.id, p_message ->> 'sender_lid', p_message ->> 'sender_phone', p_moment);
@@ -357,10 +358,15 @@ begin
   end if;
 
   v_jid := coalesce(v_group, v_phone || '@s.whatsapp.net', v_lid);
-  insert into public.wapi_conversations as c (instance_id, remote_jid, contact_name, contact_phone, company_id, unread_count)
-  values (p_instance.id, v_jid, p_message ->> 'contact_name', coalesce(v_phone, ''), p_instance.company_id, 0)
-  on conflict (instance_id, remote_jid) do update set remote_jid = excluded.remote_jid  -- takes the row's lock
-  returning * into v_conversation;
+  -- Its lock first, and one new version of the row for each message, not three: a busy chat is written often.
+  select * into v_conversation from public.wapi_conversations
+  where instance_id = p_instance.id and remote_jid = v_jid for no key update;
+  if not found then
+    insert into public.wapi_conversations (instance_id, remote_jid, contact_name, contact_phone, company_id, unread_count)
+    values (p_instance.id, v_jid, p_message ->> 'contact_name', coalesce(v_phone, ''), p_instance.company_id, 0)
+    on conflict (instance_id, remote_jid) do update set remote_jid = excluded.remote_jid  -- somebody has just opened it
+    returning * into v_conversation;
+  end if;
 
   if not exists (select from public.wapi_messages where conversation_id = v_conversation.id and message_id = v_id) then
     begin
@@ -378,6 +384,7 @@ begin
   end if;
 
   if v_outcome = 'stored' then
+    v_is_last := v_conversation.last_message_at < p_moment;
     update public.wapi_conversations c
     set unread_count = coalesce(c.unread_count, 0) + case when v_from_me then 0 else 1 end,
         contact_name = case
@@ -385,10 +392,15 @@ begin
         contact_picture = case
           when c.last_message_at > p_moment then coalesce(c.contact_picture, p_message ->> 'contact_picture')
           else coalesce(p_message ->> 'contact_picture', c.contact_picture) end,
-        company_id = coalesce(c.company_id, p_instance.company_id)
+        company_id = coalesce(c.company_id, p_instance.company_id),
+        last_message_at = case when v_is_last then p_moment else c.last_message_at end,
+        last_message_from_me = case when v_is_last then v_from_me else c.last_message_from_me end,
+        last_message_content = case when v_is_last
+          then coalesce(nullif(p_message ->> 'content', ''), p_message #>> '{metadata,preview}', '')
+          else c.last_message_content end
     where c.id = v_conversation.id;
-    if v_conversation.last_message_at is null or v_conversation.last_message_at <= p_moment then
-      perform public.refresh_last_message(v_conversation.id);
+    if v_conversation.last_message_at is null or v_conversation.last_message_at = p_moment then
+      perform public.refresh_last_message(v_conversation.id);  -- which of them is the last is not plain
     end if;
   else
     update public.wapi_messages set status = 'sent'
