@@ -11,12 +11,12 @@ demo: install    ## play the whole story on a local stack
 stack: install   ## run PostgreSQL + PostgREST in the foreground (facts in .local/stack.json)
 	@$(PY) -m dev.stack
 test: install    ## all tests
-	@$(PY) -m pytest -n 2 --dist worksteal
+	@$(PY) -m pytest -n 3 --dist worksteal
 check: install   ## what a change must pass: format, lint, types, tests, coverage
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
-	@$(PY) -m pytest -n 2 --dist worksteal --cov --cov-report=term
+	@$(PY) -m pytest -n 3 --dist worksteal --cov --cov-report=term
 lock: install    ## write the requirement files anew from pyproject.toml
 	@$(PY) -m pip install --quiet uv
 	@$(PY) -m uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -o requirements.txt
