@@ -45,8 +45,9 @@ class _JsonLines(logging.Handler):
         if record.levelno >= logging.ERROR:
             line |= _for_error_reporting(record)
         try:
+            # In ASCII: some readers also end a line at U+2028 or U+0085, which a name in an event may hold.
             # sys.stdout is looked up at each line: servers and tests replace it.
-            sys.stdout.write(json.dumps(line, default=str, ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps(line, default=str) + "\n")
             sys.stdout.flush()
         except (OSError, ValueError):
             self.handleError(record)

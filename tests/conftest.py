@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from psycopg.rows import dict_row
-from world import World, check_environment, webhook_environment
+from world import World, check_environment, empty, webhook_environment
 
 from dev.functions import FunctionServer
 from dev.simulator import Simulator
@@ -51,10 +51,7 @@ def wapi_webhook(stack: Stack, simulator: Simulator) -> Iterator[FunctionServer]
 @pytest.fixture
 def database(stack: Stack) -> Iterator[psycopg.Connection[dict[str, object]]]:
     with psycopg.connect(stack.database_url, autocommit=True, row_factory=dict_row) as connection:
-        connection.execute(
-            "truncate public.companies, auth.users, public.instance_outages, public.instance_events,"
-            " public.health_check_runs, public.wapi_webhook_events, public.relay_turns cascade"
-        )
+        empty(connection)
         yield connection
 
 

@@ -27,7 +27,7 @@ import pytest
 from history import History, Posted
 from invariants import check_invariants
 from psycopg.types.json import Jsonb
-from world import SECRET, World, check_environment, webhook_environment
+from world import SECRET, World, check_environment, empty, webhook_environment
 
 from dev.chaos import Chaos, Mishap
 from dev.functions import FunctionServer
@@ -108,10 +108,7 @@ class Bench:
         """A new world for a new story."""
         self.chaos.plan(None)
         self.chaos.settle()
-        self.database.execute(
-            "truncate public.companies, auth.users, public.instance_outages, public.instance_events,"
-            " public.health_check_runs, public.wapi_webhook_events, public.relay_turns cascade"
-        )
+        empty(self.database)
         self.simulator.reset()
         self.handler.got.clear()
         return World(self.stack, self.simulator, self.database, lambda _: self.check)

@@ -317,3 +317,13 @@ def test_httpx_does_not_log_the_addresses_that_it_asks(lines: Lines, caplog: pyt
         client.get(f"https://provider.example/?key={SECRET}")
     assert caplog.records == []
     assert lines() == []
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_whatever_a_reader_takes_for_the_end_of_a_line_a_fact_is_one(
+    capsys: pytest.CaptureFixture[str], end: str
+) -> None:
+    logs.configure()
+    logs.info("event.taken", event=f"a{end}b")
+    [line] = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["event"] == f"a{end}b"

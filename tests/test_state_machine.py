@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from invariants import check_invariants
 from wire import Interruption, OnTheWire, When, external_id_of, instance_of, lose_the_answer
-from world import World
+from world import World, empty
 
 from shared import logs
 from shared.errors import StoreError
@@ -96,10 +96,7 @@ class Lines(RuleBasedStateMachine):
     def __init__(self, bench: Bench) -> None:
         super().__init__()
         self.bench = bench
-        bench.database.execute(
-            "truncate public.companies, auth.users, public.instance_outages, public.instance_events,"
-            " public.health_check_runs, public.wapi_webhook_events, public.relay_turns cascade"
-        )
+        empty(bench.database)
         bench.simulator.reset()
         bench.log.seek(0)
         bench.log.truncate()

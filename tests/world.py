@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dev.stack import Stack
 
 SECRET = "a-secret-of-the-webhook-1"
+MANY_ROWS = 500
 OLD_SECRET = "an-older-secret-in-rotation"
 
 _SHIFTED = {
@@ -60,6 +61,22 @@ def webhook_environment(stack: Stack, simulator: Simulator) -> dict[str, str]:
         "LOOK_TIMEOUT_SECONDS": "2",
         "LOG_EXECUTION_ID": "false",
     }
+
+
+def empty(database: psycopg.Connection[dict[str, Any]]) -> None:
+    """Empty every table. To delete a few rows takes a millisecond, to truncate thirteen tables eighty."""
+    tables = [
+        row["name"]
+        for row in database.execute(
+            "select format('%I.%I', schemaname, tablename) as name from pg_tables"
+            " where schemaname = 'public' or (schemaname, tablename) = ('auth', 'users')"
+        )
+    ]
+    database.execute("set session_replication_role = replica")  # neither foreign keys nor triggers: in any order
+    rows = [database.execute(f"delete from {table}").rowcount for table in tables]
+    database.execute("reset session_replication_role")
+    if max(rows) > MANY_ROWS:  # what is deleted stays in the way of scans
+        database.execute(f"truncate {', '.join(tables)}")
 
 
 def until(happened: Callable[[], bool], *, seconds: float = 20) -> None:
