@@ -5,6 +5,7 @@ The installation from the package index takes some half a minute, once a session
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
@@ -170,9 +171,22 @@ def test_secrets_and_exports_that_lie_in_the_folder_stay_at_home(tmp_path: Path)
 
 
 @pytest.fixture(scope="session")
-def deployed(uploaded: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The upload in a folder of its own, with an environment that holds what requirements.txt names and no more."""
-    folder = tmp_path_factory.mktemp("deployed")
+def deployed(uploaded: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The upload in a folder of its own, with an environment that holds what requirements.txt names and no more.
+
+    Made once, whichever of the run's processes comes first.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "deployed"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "installed").exists():
+            install(uploaded, folder)
+            (folder / "installed").touch()
+    return folder
+
+
+def install(uploaded: list[str], folder: Path) -> None:
     for file in uploaded:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / file, folder / file)
@@ -183,14 +197,13 @@ def deployed(uploaded: list[str], tmp_path_factory: pytest.TempPathFactory) -> I
         cwd=folder, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert installed.returncode == 0, installed.stderr[-2000:]
-    yield folder
-    shutil.rmtree(environment)  # 150 MB
 
 
 @contextmanager
 def served(target: str, environment: dict[str, str], folder: Path) -> Iterator[str]:
     """Production's command with production's environment: nothing of ours, of this machine or of another Python."""
-    port, log = free_port(), folder / "log"
+    port = free_port()
+    log = folder / f"{port}.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
             [folder / ".venv" / "bin" / "functions-framework", f"--target={target}", f"--host={LOOPBACK}"],
