@@ -39,7 +39,8 @@ def events(kind: str, count: int, *, run: int) -> list[dict[str, Any]]:
     for number in range(count):
         line = number % LINES
         chat = f"55118{line * CHATS_A_LINE + number // LINES % CHATS_A_LINE:08d}"
-        common = {"instanceId": external_id(line), "moment": now}
+        # Over ten minutes: a chat seldom has two messages in one second.
+        common = {"instanceId": external_id(line), "moment": now - 600 + number * 600 // count}
         phones = {"connectedPhone": phone(line)}
         message = {"isGroup": False, "messageId": f"3EB0{run:04d}{number:012d}", "chat": {"id": chat}}
         match kind:
@@ -58,7 +59,10 @@ def events(kind: str, count: int, *, run: int) -> list[dict[str, Any]]:
             case "presence":
                 made.append({"event": "webhookChatPresence", **common, **phones, "chat": {"id": chat}, "nr": number})
             case _:
-                made.append({"event": "webhookDisconnected", **common, "disconnected": True, "nr": number})
+                # Now, or it were older than what its line knows.
+                made.append(
+                    {"event": "webhookDisconnected", **common, "moment": now, "disconnected": True, "nr": number}
+                )
     return made
 
 
