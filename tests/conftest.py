@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from cloud import FakeCloud
 from psycopg.rows import dict_row
 from world import World, check_environment, empty, webhook_environment
 
@@ -15,6 +16,7 @@ from dev.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -66,3 +68,20 @@ def world(
     simulator.reset()
     stack.postgrest_requests.reset()
     return World(stack, simulator, database, request.getfixturevalue)
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> FakeCloud:
+    return FakeCloud(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def bootstrapped_once(tmp_path_factory: pytest.TempPathFactory) -> FakeCloud:
+    return FakeCloud.bootstrapped(tmp_path_factory.mktemp("bootstrapped"))
+
+
+@pytest.fixture
+def ready(cloud: FakeCloud, bootstrapped_once: FakeCloud) -> FakeCloud:
+    """A project that the bootstrap has been through."""
+    cloud.begin_as(bootstrapped_once)
+    return cloud

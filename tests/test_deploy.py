@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from cloud import PLACE, SECRETS, SETTINGS, FakeCloud, flags
 from fake_gcloud import SECRET_MARK
 
 from shared.settings import SweepSettings, WebhookSettings
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-@pytest.fixture
-def cloud(tmp_path: Path) -> FakeCloud:
-    return FakeCloud(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def bootstrapped_once(tmp_path_factory: pytest.TempPathFactory) -> FakeCloud:
-    return FakeCloud.bootstrapped(tmp_path_factory.mktemp("bootstrapped"))
-
-
-@pytest.fixture
-def ready(cloud: FakeCloud, bootstrapped_once: FakeCloud) -> FakeCloud:
-    """A project that the bootstrap has been through."""
-    cloud.begin_as(bootstrapped_once)
-    return cloud
 
 
 def test_a_deployment_serves_only_after_its_smoke_test(ready: FakeCloud) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import pytest
 from cloud import PLACE, SECRETS, SETTINGS, FakeCloud, flags
@@ -11,30 +10,10 @@ from fake_gcloud import SECRET_MARK
 
 from shared.settings import WebhookSettings
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 MAKES = re.compile(
     r"^(secrets create|secrets versions add|iam service-accounts create|run deploy|scheduler jobs create)"
 )
 SCRIPTS = ["bootstrap", "deploy", "rollback", "rotate", "cleanup", "as-functions"]
-
-
-@pytest.fixture
-def cloud(tmp_path: Path) -> FakeCloud:
-    return FakeCloud(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def bootstrapped_once(tmp_path_factory: pytest.TempPathFactory) -> FakeCloud:
-    return FakeCloud.bootstrapped(tmp_path_factory.mktemp("bootstrapped"))
-
-
-@pytest.fixture
-def ready(cloud: FakeCloud, bootstrapped_once: FakeCloud) -> FakeCloud:
-    """A project that the bootstrap has been through."""
-    cloud.begin_as(bootstrapped_once)
-    return cloud
 
 
 def test_a_second_bootstrap_makes_nothing_again(ready: FakeCloud, bootstrapped_once: FakeCloud) -> None:

@@ -21,23 +21,6 @@ OLD = SECRETS["WAPI_WEBHOOK_SECRETS"]
 NEW = "a-new-secret-of-the-webhook"
 
 
-@pytest.fixture
-def cloud(tmp_path: Path) -> FakeCloud:
-    return FakeCloud(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def bootstrapped_once(tmp_path_factory: pytest.TempPathFactory) -> FakeCloud:
-    return FakeCloud.bootstrapped(tmp_path_factory.mktemp("bootstrapped"))
-
-
-@pytest.fixture
-def ready(cloud: FakeCloud, bootstrapped_once: FakeCloud) -> FakeCloud:
-    """A project that the bootstrap has been through."""
-    cloud.begin_as(bootstrapped_once)
-    return cloud
-
-
 def webhook_secrets(cloud: FakeCloud) -> list[tuple[str, bool]]:
     return [(each["value"], each["enabled"]) for each in cloud.state["secrets"]["wapi-webhook-secrets"]["versions"]]
 
