@@ -136,7 +136,12 @@ class Platform:
         return FunctionServer(target, environment or self.environment(), source=source)
 
     def row_writes(self) -> int:
-        """How often rows of ``wapi_instances`` have been updated so far."""
+        """How often rows of ``wapi_instances`` have been updated so far.
+
+        A connection of PostgreSQL hands its counts on when it likes, at the latest when it ends: so they are ended.
+        """
+        self.stack.stop_postgrest()
+        self.stack.start_postgrest()
         time.sleep(STATISTICS_SECONDS)
         found = self.database.execute(
             "select n_tup_upd from pg_catalog.pg_stat_user_tables where schemaname = 'public' and relname = 'wapi_instances'"
