@@ -220,11 +220,11 @@ def pass_time(world: World, history: History, interval: timedelta) -> None:
 
 
 def mishaps_of(calls: int, mishaps: tuple[Mishap, ...]) -> Iterator[tuple[int, Mishap]]:
-    """Every call with every mishap in ``HARD``; else a kill at every second call, and every fourth call goes wrong."""
+    """Every call with every mishap in ``HARD``; else a kill at every third call, and every sixth call goes wrong."""
     if HARD:
         yield from ((number, mishap) for number in range(calls) for mishap in mishaps)
         return
-    step = 2 if mishaps is KILLS else 4
+    step = 3 if mishaps is KILLS else 6
     for number in range(CHANCE.randrange(step), calls, step):
         yield number, CHANCE.choice(mishaps)
 
