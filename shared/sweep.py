@@ -263,7 +263,8 @@ class _Sweep:
         witnesses = sorted(well, key=lambda each: each.looked_at)[: self._policy.brake_min_lines]
         again = await self._gathering.look_at_all([each.instance for each in witnesses], asyncio.Event())
         census = sum((count(each.instance, each.observed) for each in again if each.observed), Census())
-        self._outage_began = witnesses_brake(census, bad=len(bad), policy=self._policy)
+        # Other batches ask meanwhile: what one of them has seen stands for the rest of the sweep.
+        self._outage_began |= witnesses_brake(census, bad=len(bad), policy=self._policy)
         return self._outage_began
 
     def _is_held_back(self, seen: Seen) -> bool:
