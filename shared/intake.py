@@ -86,7 +86,9 @@ async def deliver(
     goes_on = relay is not None and (relay.with_connections or event.kind not in CONNECTION_KINDS)
     goes_now = goes_on and relay is not None and relay.is_closed
     intake = await _patiently(
-        lambda: store.receive_event(event, restart_quiet_seconds=quiet, relay=goes_on, relay_now=goes_now)
+        lambda again: store.receive_event(
+            event, restart_quiet_seconds=quiet, relay=goes_on, relay_now=goes_now, alone=again
+        )
     )
     if intake.outcome == "look":
         settled = await _settle(intake, store, provider, settings)
@@ -120,7 +122,7 @@ async def _settle(intake: Intake, store: Store, provider: Callable[[], Provider]
         look = await look_once(provider(), line, within=within, policy=Policy(), now=clock.now)
         observation = look.observation
     return await _patiently(
-        lambda: store.settle_disconnection(
+        lambda _again: store.settle_disconnection(
             intake.event_id,
             observation=observation,
             looked_at=looked_at,
@@ -129,15 +131,21 @@ async def _settle(intake: Intake, store: Store, provider: Callable[[], Provider]
     )
 
 
-async def _patiently(call: Callable[[], Awaitable[Intake]]) -> Intake:
-    """Try again while the database is away; the patience of the whole event ends it."""
+async def _patiently(call: Callable[[bool], Awaitable[Intake]]) -> Intake:
+    """Try again while the database is away; the patience of the whole event ends it.
+
+    Args:
+        call: Told whether this is a try after the first.
+    """
+    again = False
     for wait in _RETRY_AFTER_SECONDS:
         try:
             async with asyncio.timeout(_ONE_TRY.total_seconds()):
-                return await call()
+                return await call(again)
         except StoreUnavailable as error:
             logs.warning("store.retried", operation=error.operation, code=error.code)
         except TimeoutError:
             logs.warning("store.retried", operation="event", code="timeout")
+        again = True
         await asyncio.sleep(wait)
-    return await call()
+    return await call(again)

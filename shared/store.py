@@ -14,12 +14,14 @@ from pydantic import BaseModel, ValidationError
 from supabase import AsyncClient, AsyncClientOptions, PostgrestAPIError
 
 from shared import logs
+from shared.batching import Arrival, Batches
 from shared.errors import StoreRefused, StoreUnavailable
 from shared.notices import TEXTS, preview
 from shared.rows import Batch, Intake, RelayTurn, RestartClaim, SweepBegun, Transition
 from shared.wapi.messages import StoreMessage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime, timedelta
     from uuid import UUID
 
@@ -36,8 +38,9 @@ _CALL_SECONDS: Final = 20
 EVENTS_A_TURN: Final = 20
 TURN_SECONDS: Final = 30
 """A turn to forward a line's events is longer than its holder may take; after a crash somebody else goes on then."""
-# SQLSTATE classes: connection, resources, operator, system; PostgREST: no connection, no schema cache, pool.
-_UNAVAILABLE: Final = ("08", "53", "57", "58", "PGRST000", "PGRST001", "PGRST002", "PGRST003")
+# SQLSTATEs: connection, resources, a lock that did not come, operator, system. PostgREST: no connection, no schema
+# cache, pool.
+_UNAVAILABLE: Final = ("08", "53", "55P03", "57", "58", "PGRST000", "PGRST001", "PGRST002", "PGRST003")
 
 _AWAY: Final = (429, 502, 503, 504)
 
@@ -57,6 +60,7 @@ class Store:
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
+        self._batches = Batches(self._receive_events)
 
     async def begin_sweep(self) -> SweepBegun:
         """Write the run row."""
@@ -181,7 +185,13 @@ class Store:
         await self._call("purge_history", {})
 
     async def receive_event(
-        self, event: Event, *, restart_quiet_seconds: float, relay: bool = False, relay_now: bool = False
+        self,
+        event: Event,
+        *,
+        restart_quiet_seconds: float,
+        relay: bool = False,
+        relay_now: bool = False,
+        alone: bool = False,
     ) -> Intake:
         """Keep an event once and give it its effect.
 
@@ -190,25 +200,36 @@ class Store:
             restart_quiet_seconds: How long after a restart a disconnection is the restart's own.
             relay: Mark it as one to forward.
             relay_now: And take the line's turn to forward, if it is free.
+            alone: Not in one transaction with events that wait at the same moment: one of them may be the trouble.
         """
         arguments = {
-            "p_event_key": event.key,
-            "p_external_id": event.external_id,
-            "p_event": event.name,
-            "p_kind": event.kind,
-            "p_moment": event.moment.isoformat() if event.moment else None,
-            "p_phone": event.phone,
-            "p_is_life": event.is_life,
-            "p_change": _change_row(event),
-            "p_noise": event.noise,
-            "p_body": event.body,
+            "event_key": event.key,
+            "external_id": event.external_id,
+            "event": event.name,
+            "kind": event.kind,
+            "moment": event.moment.isoformat() if event.moment else None,
+            "phone": event.phone,
+            "is_life": event.is_life,
+            "change": _change_row(event),
+            "noise": event.noise,
+            "body": event.body,
+            "restart_quiet_seconds": restart_quiet_seconds,
+            "relay": relay,
+            "relay_limit": EVENTS_A_TURN if relay_now else 0,
+        }
+        arrival = Arrival(event.external_id or "", len(event.body), arguments)
+        return (await self._receive_events([arrival]))[0] if alone else await self._batches.keep(arrival)
+
+    async def _receive_events(self, arrivals: Sequence[Arrival]) -> list[Intake]:
+        arguments = {
+            "p_events": [each.arguments for each in arrivals],
             "p_texts": TEXTS,
-            "p_restart_quiet_seconds": restart_quiet_seconds,
-            "p_relay": relay,
-            "p_relay_limit": EVENTS_A_TURN if relay_now else 0,
             "p_relay_seconds": TURN_SECONDS,
         }
-        return self._read(Intake, "receive_event", await self._call("receive_event", arguments))
+        intakes = await self._call("receive_events", arguments)
+        if not isinstance(intakes, list) or len(intakes) != len(arrivals):
+            raise _not_an_answer("receive_events")
+        return [self._read(Intake, "receive_events", each) for each in intakes]
 
     async def settle_disconnection(
         self, event_id: int, *, observation: Observation, looked_at: datetime, restart_quiet_seconds: float

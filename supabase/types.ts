@@ -910,6 +910,15 @@ export type Database = {
         };
         Returns: Json;
       };
+      receive_events: {
+        Args: {
+          p_events: Json;
+          p_now?: string;
+          p_relay_seconds: number;
+          p_texts: Json;
+        };
+        Returns: Json;
+      };
       record_event: {
         Args: {
           p_details?: Json;

@@ -142,11 +142,16 @@ class Bench:
         """Call a function; None when it died or hung up."""
         self.chaos.victim = lambda: worker_of(server)
         try:
+            return self.post(server, content)
+        finally:
+            self.chaos.settle()
+
+    def post(self, server: FunctionServer, content: str) -> int | None:
+        """Call it while others do."""
+        try:
             answer = httpx.post(server.url, params={"key": SECRET}, content=content, timeout=60, trust_env=False)
         except httpx.TransportError:
             return None
-        finally:
-            self.chaos.settle()
         return answer.status_code
 
 
@@ -211,12 +216,6 @@ class Tally:
             f"\n{what}: {self.tried.total()} times at {len(self.calls)} kinds of calls in {time.monotonic() - began:.0f} s;"
             f" {', '.join(f'{mishap} {n}' for mishap, n in self.tried.items())}; answered {dict(self.answered)}; nothing lost"
         )
-
-
-def pass_time(world: World, history: History, interval: timedelta) -> None:
-    """Let time pass; also the turns to forward events come nearer to their end."""
-    history.pass_time(interval)
-    world.sql("update public.relay_turns set until = until - %s", interval)
 
 
 def mishaps_of(calls: int, mishaps: tuple[Mishap, ...]) -> Iterator[tuple[int, Mishap]]:
@@ -317,7 +316,7 @@ def sweep_through(bench: Bench, world: World, fleet: Fleet, history: History) ->
     """Let half an hour and more pass, sweep by sweep, until everything is as it must end."""
     problem = "no sweep yet"
     for minutes in (5, 31, 31, 31, 31):
-        pass_time(world, history, minutes * MINUTE)
+        history.pass_time(minutes * MINUTE)
         history.absorb()
         assert bench.call(bench.next_check) == 200
         history.step.sweeps = 1
@@ -452,7 +451,7 @@ def test_an_event_may_be_cut_at_every_call_and_comes_again(
                 posted.answered += 1
                 check_invariants(world, history)
                 if event["event"] == "webhookReceived" and not bench.handler.got:
-                    pass_time(world, history, MINUTE)  # a turn that nobody holds any more ends
+                    history.pass_time(MINUTE)  # a turn that nobody holds any more ends
                     assert bench.call(bench.next_check) == 200
                 ends_well(world, line, event, bench.handler)
                 bench.forget_failures(bench.hook, met)
@@ -460,6 +459,51 @@ def test_an_event_may_be_cut_at_every_call_and_comes_again(
                 error.add_note(f"{mishap} at call {number} of {event['event']}")
                 raise
     tally.tell(f"A {event['event']}", began)
+
+
+def test_events_that_are_kept_together_may_be_cut_and_come_again(bench: Bench) -> None:
+    began, tally = time.monotonic(), Tally()
+    for mishap in AT_ONE_CALL * EVENT_ROUNDS if HARD else (*KILLS, Mishap.LOST, Mishap.REFUSED_500):
+        met: list[Call] = []
+        for _ in range(10):
+            met = cut_together(bench, mishap)
+            if met:
+                break
+        assert met, "events that come at once must meet in one call"
+        tally.add(mishap, met[0].path, len(json.loads(met[0].body)["p_events"]))
+    tally.tell("Events together", began)
+
+
+def cut_together(bench: Bench, mishap: Mishap) -> list[Call]:
+    """Let a dozen lines come back at once, and the first call about several of them go wrong; answer it."""
+    world = bench.emptied()
+    made = [connection(world) for _ in range(12)]
+    history = History(world, logs=bench.logs)
+    history.posted += [Posted(json.dumps(event), datetime.now(history.before.now.tzinfo)) for _, event in made]
+    met: list[Call] = []
+
+    def plan(call: Call) -> Mishap | None:
+        if len(json.loads(call.body)["p_events"]) > 1 and not met:
+            met.append(call)
+            return mishap
+        return Mishap.LATE if not met else None
+
+    bench.chaos.plan(plan)
+    bench.chaos.victim = lambda: worker_of(bench.hook)
+    with ThreadPoolExecutor(len(made)) as senders:
+        answers = list(senders.map(lambda posted: bench.post(bench.hook, posted.body), history.posted))
+    bench.chaos.settle()
+    bench.chaos.plan(None)
+    for posted, answered in zip(history.posted, answers, strict=True):
+        assert answered == 200 or mishap in KILLS
+        posted.answered = int(answered == 200)
+    check_invariants(world, history)
+    for posted, (line, event) in zip(history.posted, made, strict=True):
+        assert bench.call(bench.hook, posted.body) == 200
+        posted.answered += 1
+        ends_well(world, line, event, bench.handler)
+    check_invariants(world, history)
+    return met
 
 
 def test_a_disconnection_that_never_comes_again_is_found_by_the_next_sweep(bench: Bench) -> None:
@@ -473,7 +517,7 @@ def test_a_disconnection_that_never_comes_again_is_found_by_the_next_sweep(bench
             bench.chaos.plan(None)
             check_invariants(world, history)
 
-            pass_time(world, history, 5 * MINUTE)
+            history.pass_time(5 * MINUTE)
             history.absorb()
             assert bench.call(bench.next_check) == 200
             history.step.sweeps = 1

@@ -222,7 +222,7 @@ class Lines(RuleBasedStateMachine):
         self.bench.tally["a duplicate"] += 1
         self._judge(self._take(posted))
 
-    @rule(said=said, others=st.lists(said, max_size=3))
+    @rule(said=said, others=st.lists(said, max_size=6))
     @told
     def events_at_once(self, said: Said, others: list[Said]) -> None:
         first = self._event(said)
@@ -252,6 +252,7 @@ class Lines(RuleBasedStateMachine):
         async def died() -> None:
             if await self.bench.ours.wire.until_death(self._post(self._event(said), said), *place, when):
                 self.bench.tally["an event cut off"] += 1
+                self.bench.ours.begin_anew()
 
         self._speak({said.line})
         self._judge(died())

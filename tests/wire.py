@@ -155,8 +155,13 @@ class OnTheWire:
         self.wire = Wire()
         self._database = httpx.AsyncClient(transport=self.wire, timeout=httpx.Timeout(15), trust_env=False)
         self._provider = httpx.AsyncClient(transport=self.wire, timeout=httpx.Timeout(None), trust_env=False)
-        self.store = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), self._database)
+        self._stack = world.stack
+        self.begin_anew()
         self.provider = WapiClient(self._provider, world.simulator.wapi_url)
+
+    def begin_anew(self) -> None:
+        """Forget what a process that has just died had under way."""
+        self.store = connect(self._stack.supabase_url, SecretStr(self._stack.service_role_key), self._database)
 
     async def aclose(self) -> None:
         await self._database.aclose()

@@ -198,7 +198,7 @@ begin
     exception when others then
       -- The platform's tables refuse this message (a rule of theirs, a row that has just gone). The event is kept, not
       -- processed: the same event again tries again. What passes by itself is tried again by the caller.
-      if sqlstate in ('40001', '40P01') or left(sqlstate, 2) in ('53', '57', '58') then
+      if sqlstate in ('40001', '40P01', '55P03') or left(sqlstate, 2) in ('53', '57', '58') then
         raise;
       end if;
       v_result := v_result || jsonb_build_object('outcome', 'failed', 'code', sqlstate);
@@ -219,6 +219,46 @@ end
 $$;
 comment on function public.receive_event is
   'Keeps an event once and gives it its effect. A disconnection that has to be looked into comes back as outcome look, with the line; settle_disconnection ends it.';
+
+create or replace function public.receive_events(
+  p_events jsonb,
+  p_texts jsonb,
+  p_relay_seconds double precision,
+  p_now timestamptz default now()
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_each record;
+  v_answers jsonb[];
+begin
+  if jsonb_array_length(p_events) > 1 then
+    -- Whoever holds one line must not hold up the others; and this gives way before anybody looks for a deadlock.
+    perform pg_catalog.set_config('lock_timeout', '500ms', true);
+  end if;
+  for v_each in
+    select e.*
+    from rows from (jsonb_to_recordset(p_events) as (
+        event_key text, external_id text, event text, kind text, moment timestamptz, phone text, is_life boolean,
+        change jsonb, noise text, body text, restart_quiet_seconds double precision, relay boolean, relay_limit integer
+      )) with ordinality as e(
+        event_key, external_id, event, kind, moment, phone, is_life, change, noise, body, restart_quiet_seconds, relay,
+        relay_limit, place)
+    order by (  -- lines in the order in which record_looks locks them
+      select i.id from public.wapi_instances i
+      where i.instance_id = e.external_id and i.instance_id <> '' and i.is_active is not false), e.external_id, e.place
+  loop
+    v_answers[v_each.place] := public.receive_event(
+      v_each.event_key, v_each.external_id, v_each.event, v_each.kind, v_each.moment, v_each.phone, v_each.is_life,
+      v_each.change, v_each.noise, v_each.body, p_texts, v_each.restart_quiet_seconds, v_each.relay, v_each.relay_limit,
+      p_relay_seconds, p_now);
+  end loop;
+  return to_jsonb(v_answers);
+end
+$$;
+comment on function public.receive_events is
+  'receive_event for each, all or none, answered in their order. Together they wait for a lock no longer than half a second.';
 
 create or replace function public.settle_disconnection(
   p_event_id bigint,
@@ -304,10 +344,12 @@ revoke execute on function public.judge_disconnection(public.wapi_instances, tim
 revoke execute on function public.restore_by_event(public.wapi_instances, timestamptz, text, jsonb, timestamptz) from public, anon, authenticated;
 revoke execute on function public.is_news(public.wapi_instances, timestamptz, text) from public, anon, authenticated;
 revoke execute on function public.receive_event(text, text, text, text, timestamptz, text, boolean, jsonb, text, text, jsonb, double precision, boolean, integer, double precision, timestamptz) from public, anon, authenticated;
+revoke execute on function public.receive_events(jsonb, jsonb, double precision, timestamptz) from public, anon, authenticated;
 revoke execute on function public.settle_disconnection(bigint, text, timestamptz, jsonb, double precision, timestamptz) from public, anon, authenticated;
 grant execute on function public.moment_of_event(timestamptz, timestamptz) to service_role;
 grant execute on function public.judge_disconnection(public.wapi_instances, timestamptz, timestamptz, double precision) to service_role;
 grant execute on function public.restore_by_event(public.wapi_instances, timestamptz, text, jsonb, timestamptz) to service_role;
 grant execute on function public.is_news(public.wapi_instances, timestamptz, text) to service_role;
 grant execute on function public.receive_event(text, text, text, text, timestamptz, text, boolean, jsonb, text, text, jsonb, double precision, boolean, integer, double precision, timestamptz) to service_role;
+grant execute on function public.receive_events(jsonb, jsonb, double precision, timestamptz) to service_role;
 grant execute on function public.settle_disconnection(bigint, text, timestamptz, jsonb, double precision, timestamptz) to service_role;

@@ -54,7 +54,7 @@ CALLED_FUNCTIONS: Final = (
     "apply_verdict",
     "finish_sweep",
     "purge_history",
-    "receive_event",
+    "receive_events",
     "settle_disconnection",
     "claim_relay",
     "finish_relay",
