@@ -6,6 +6,9 @@ import asyncio
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import httpx
 
 from shared.http import ExchangeFailedError, bearer, exchange
 from shared.looks import Unpaced
@@ -22,8 +25,6 @@ from shared.wapi.answers import (
 
 if TYPE_CHECKING:
     from typing import Self
-
-    import httpx
 
     from shared.looks import Line, Pacer
     from shared.wapi.answers import Answer
@@ -85,12 +86,9 @@ class WapiClient:
         token = line.token.get_secret_value().strip() if line.token else ""
         if not token.isascii() or not token.isprintable():
             raise ExchangeFailedError("unusable_token")
-        request = self._http.build_request(
-            "GET",
-            f"{self._base_url}/instance/{call}",
-            params={"instanceId": line.external_id},
-            headers=bearer(token),
-        )
+        # Not the client's build_request: it merges addresses, parameters and headers for a sixth of a sweep's time.
+        query = urlencode({"instanceId": line.external_id})
+        request = httpx.Request("GET", f"{self._base_url}/instance/{call}?{query}", headers=bearer(token))
         began_in = self._pacer.round
         answer = await exchange(self._http, request, within=within)
         if answer.asks_to_wait:
