@@ -65,9 +65,9 @@ def within(group: str, what: str, value: float, limit: float, *, unit: str) -> R
     return Result(group, what, value, unit, None, value, f"<= {limit:g} {unit}".rstrip(), value <= limit)
 
 
-def shown(group: str, what: str, value: float, *, unit: str) -> Result:
+def shown(group: str, what: str, value: float, *, unit: str, floor: float | None = None) -> Result:
     """A figure without a goal."""
-    return Result(group, what, value, unit, None, value, "", None)
+    return Result(group, what, value, unit, floor, value / floor if floor else value, "", None)
 
 
 def table_of(results: Sequence[Result]) -> Table:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,15 +14,18 @@ from invariants import check_invariants
 from wire import Interruption, OnTheWire, When
 
 from shared.intake import take_event
-from shared.model import Limits, Policy
+from shared.model import Limits, Observation, Policy
 from shared.settings import IntakeSettings
 from shared.sweep import run_sweep
+from shared.wapi.answers import Look, RestartAnswer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import httpx
-    from world import World
+    from world import Line, World
+
+    from shared.looks import Line as Asked
 
 LIMITS = Limits(
     check_interval=timedelta(0), ghost_confirm=timedelta(0), restart_verify=timedelta(seconds=0.05),
@@ -58,3 +63,56 @@ async def test_the_audit_of_a_restart_that_life_overtook_claims_no_change(world:
     [row] = world.sql("select from_status, to_status from public.instance_events where kind = 'restart_failed'")
     assert row == {"from_status": "connected", "to_status": "connected"}
     check_invariants(world, history)
+
+
+class BeginsBetweenBatches:
+    """A provider that fails when a batch's witnesses are asked, while another batch's are answered as if all were well.
+
+    Each batch has one dead line. The second batch's witnesses are asked before, and answered after, the first's have
+    shown the outage.
+    """
+
+    def __init__(self, first: list[Line], second: list[Line]) -> None:
+        self._first = {line.external_id for line in first}
+        self._dead = {first[0].external_id, second[0].external_id}
+        self._asked: set[str] = set()
+        self._both_ask = asyncio.Event()
+        self._outage_is_known = asyncio.Event()
+        self.restarted: list[str] = []
+
+    def paced_by(self, _: object) -> BeginsBetweenBatches:
+        return self
+
+    async def look(self, line: Asked, *, within: timedelta) -> Look:
+        name = line.external_id
+        if name in self._dead:
+            return Look(Observation.DISCONNECTED, "dead")
+        if name not in self._asked:
+            self._asked.add(name)
+            return Look(Observation.ALIVE, "well")
+        if name in self._first:
+            await self._both_ask.wait()
+            return Look(Observation.DISCONNECTED, "the outage")
+        self._both_ask.set()
+        await self._outage_is_known.wait()
+        return Look(Observation.ALIVE, "not yet")
+
+    async def restart(self, line: Asked, *, within: timedelta) -> RestartAnswer:
+        self.restarted.append(line.external_id)
+        self._outage_is_known.set()  # a canary is sent when the brake is on
+        return RestartAnswer.ACCEPTED
+
+
+async def test_an_outage_that_one_batch_has_seen_is_not_forgotten_for_what_another_was_answered(
+    world: World, ours: OnTheWire
+) -> None:
+    lines = world.lines(world.company(users=1), 12)
+    for number, line in enumerate(lines):
+        world.set(line, "last_health_check = now() - %s * interval '1 minute'", 60 - number)
+    provider = BeginsBetweenBatches(lines[:6], lines[6:])
+
+    report = await run_sweep(ours.store, provider, policy=Policy(), limits=replace(LIMITS, batch_size=6))
+
+    assert provider.restarted == [lines[0].external_id]
+    assert report.braked
+    assert world.bells() == []
