@@ -83,7 +83,7 @@ class BeginsBetweenBatches:
     def paced_by(self, _: object) -> BeginsBetweenBatches:
         return self
 
-    async def look(self, line: Asked, *, within: timedelta) -> Look:
+    async def look(self, line: Asked, *, within: timedelta) -> Look:  # noqa: ARG002 - the protocol's
         name = line.external_id
         if name in self._dead:
             return Look(Observation.DISCONNECTED, "dead")
@@ -97,7 +97,7 @@ class BeginsBetweenBatches:
         await self._outage_is_known.wait()
         return Look(Observation.ALIVE, "not yet")
 
-    async def restart(self, line: Asked, *, within: timedelta) -> RestartAnswer:
+    async def restart(self, line: Asked, *, within: timedelta) -> RestartAnswer:  # noqa: ARG002 - see above
         self.restarted.append(line.external_id)
         self._outage_is_known.set()  # a canary is sent when the brake is on
         return RestartAnswer.ACCEPTED
