@@ -23,7 +23,7 @@ lock: install    ## write the requirement files anew from pyproject.toml
 	@$(PY) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -c requirements.txt -o dev/requirements.txt
 	@$(PY) -m uv pip compile pyproject.toml --extra bench --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -c dev/requirements.txt -o bench/requirements.txt
 	@$(PY) -m uv pip compile pyproject.toml --extra mutants --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -c dev/requirements.txt -o dev/mutants-requirements.txt
-bench: install   ## measure everything against its floor (17 min; ARGS="--quick webhook" for a part)
+bench: install   ## measure everything against its floor (15 min; ARGS="--quick webhook" for a part)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
 	@$(PY) -m bench $(ARGS)
 hard: install    ## the tests that take long: histories, kills, crowds, weeks of work (some 90 min; SEED=1)
