@@ -1,11 +1,7 @@
-"""What a deployment uploads, what it installs, and that exactly this starts in an empty environment.
-
-The installation from the package index takes some half a minute, once a session.
-"""
+"""What a deployment uploads, what it installs, and that exactly this starts in an empty environment."""
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import os
@@ -18,6 +14,7 @@ import time
 import tomllib
 import venv
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
@@ -30,7 +27,6 @@ from dev.processes import LOOPBACK, free_port, tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PRODUCTION = "requirements.txt"
 TOOLS = {"dev/requirements.txt": "dev", "bench/requirements.txt": "bench", "dev/mutants-requirements.txt": "mutants"}
@@ -170,44 +166,33 @@ def test_secrets_and_exports_that_lie_in_the_folder_stay_at_home(tmp_path: Path)
     assert done.stdout.splitlines() == ["main.py"]
 
 
-@pytest.fixture(scope="session")
-def deployed(uploaded: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The upload in a folder of its own, with an environment that holds what requirements.txt names and no more.
-
-    Made once, whichever of the run's processes comes first.
-    """
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "deployed"
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "installed").exists():
-            install(uploaded, folder)
-            (folder / "installed").touch()
-    return folder
-
-
-def install(uploaded: list[str], folder: Path) -> None:
+def copy_upload(uploaded: list[str], folder: Path) -> None:
     for file in uploaded:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / file, folder / file)
-    environment = folder / ".venv"
-    venv.create(environment, with_pip=True)
+
+
+def install(folder: Path) -> Path:
+    """An environment that holds what requirements.txt names and no more; answers its programs' folder."""
+    venv.create(folder / ".venv", with_pip=True)
+    programs = folder / ".venv" / "bin"
     installed = subprocess.run(
-        [environment / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--require-hashes", "-r", "requirements.txt"],
+        [programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--require-hashes", "-r", "requirements.txt"],
         cwd=folder, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert installed.returncode == 0, installed.stderr[-2000:]
+    return programs
 
 
 @contextmanager
-def served(target: str, environment: dict[str, str], folder: Path) -> Iterator[str]:
-    """Production's command with production's environment: nothing of ours, of this machine or of another Python."""
+def served(target: str, environment: dict[str, str], folder: Path, programs: Path) -> Iterator[str]:
+    """Production's command with production's environment: nothing of ours or of this machine."""
     port = free_port()
     log = folder / f"{port}.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [folder / ".venv" / "bin" / "functions-framework", f"--target={target}", f"--host={LOOPBACK}"],
-            cwd=folder, env={"PATH": f"{folder}/.venv/bin:/usr/bin:/bin", "PORT": str(port), **environment},
+            [programs / "functions-framework", f"--target={target}", f"--host={LOOPBACK}"],
+            cwd=folder, env={"PATH": f"{programs}:/usr/bin:/bin", "PORT": str(port), **environment},
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
     try:
@@ -226,25 +211,34 @@ def listens(port: int) -> bool:
 
 
 @without_gcloud
-@pytest.mark.parametrize("execution_id", ["true", "false", None])
-@pytest.mark.parametrize("target", ["follow_up_check", "wapi_webhook"])
-def test_the_exact_upload_starts_in_an_empty_environment(target: str, execution_id: str | None, deployed: Path) -> None:
+def test_the_exact_upload_starts_in_an_empty_environment(uploaded: list[str], tmp_path: Path) -> None:
+    copy_upload(uploaded, tmp_path)
+    programs = install(tmp_path)  # half a minute: so this is one test, not six
     environment = {
         "SUPABASE_URL": "https://abcdefgh.supabase.co",
         "SUPABASE_SERVICE_ROLE_KEY": "sb_secret_made-up_0123456789",
-        "GOOGLE_CLOUD_PROJECT": "p", "K_SERVICE": target.replace("_", "-"), "K_REVISION": "r1",
-        **({"LOG_EXECUTION_ID": execution_id} if execution_id else {}),
-        **({"WAPI_WEBHOOK_SECRETS": "0123456789abcdef"} if target == "wapi_webhook" else {}),
+        "GOOGLE_CLOUD_PROJECT": "p", "K_REVISION": "r1",
     }  # fmt: skip
-    with served(target, environment, deployed) as url, httpx.Client(trust_env=False, timeout=10) as client:
-        assert client.get(f"{url}/health").json() == {"status": "ok"}
-        assert client.put(url).status_code == 405
+    secrets = {"follow_up_check": {}, "wapi_webhook": {"WAPI_WEBHOOK_SECRETS": "0123456789abcdef"}}
+    for target, execution_id in itertools.product(secrets, ("true", "false", None)):
+        own = secrets[target] | {"K_SERVICE": target.replace("_", "-")}
+        if execution_id is not None:
+            own["LOG_EXECUTION_ID"] = execution_id
+        with (
+            served(target, environment | own, tmp_path, programs) as url,
+            httpx.Client(trust_env=False, timeout=10) as client,
+        ):
+            assert client.get(f"{url}/health").json() == {"status": "ok"}, own
+            assert client.put(url).status_code == 405, own
 
 
 @without_gcloud
-def test_an_upload_without_a_setting_does_not_start_and_names_it(deployed: Path) -> None:
+def test_an_upload_without_a_setting_does_not_start_and_names_it(uploaded: list[str], tmp_path: Path) -> None:
+    copy_upload(uploaded, tmp_path)
     with (
         pytest.raises(AssertionError, match="SUPABASE_SERVICE_ROLE_KEY is missing"),
-        served("follow_up_check", {"SUPABASE_URL": "https://abcdefgh.supabase.co"}, deployed),
+        served(
+            "follow_up_check", {"SUPABASE_URL": "https://abcdefgh.supabase.co"}, tmp_path, Path(sys.executable).parent
+        ),
     ):
         pass
