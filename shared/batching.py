@@ -1,18 +1,20 @@
 """Events that arrive together are kept together: one transaction for up to sixteen of them, each of another line.
 
 Nobody waits for company: an event that finds less than four calls under way goes at once, by itself. Only under load,
-while those are under way, do events gather, and then one commit serves them all. What fails together is tried again
-one by one, so no event suffers for its neighbour.
+while those are under way, do events gather, and then one commit serves them all. No event suffers for its neighbour:
+whoever's lock does not come within half a second has to come again alone, and what is refused together is tried again
+one by one.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.errors import StoreRefused
+from shared.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -21,9 +23,10 @@ if TYPE_CHECKING:
 
 CALLS_AT_ONCE: Final = 4
 EVENTS_A_CALL: Final = 16
-"""A line's row may stay locked until the last of them is kept: some twenty milliseconds."""
+"""A line's row may stay locked until the last of them is kept: some twenty milliseconds, half a second at most."""
 CHARACTERS_A_CALL: Final = 256 * 1024
-CALL_SECONDS: Final = 4
+CALL_SECONDS: Final = 3
+"""Less than who waits has patience for, so that an event which was queued still hears how its call ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Arrival:
     """An event on its way into the database.
 
     Attributes:
-        line: Two of one line never share a transaction: they may wait for each other's locks.
+        line: One of each line at a time: two would wait for each other's locks.
         size: Of its body, in characters.
         arguments: As ``receive_events`` takes them.
     """
@@ -57,7 +60,7 @@ class Batches:
     def __init__(self, receive: Callable[[Sequence[Arrival]], Awaitable[list[Intake]]]) -> None:
         self._receive = receive
         self._waiting: deque[_Waiting] = deque()
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: dict[asyncio.Task[None], set[str]] = {}
 
     async def keep(self, arrival: Arrival) -> Intake:
         """Keep an event, with others if others wait as well.
@@ -73,19 +76,20 @@ class Batches:
 
     def _start_calls(self) -> None:
         while len(self._calls) < CALLS_AT_ONCE and (batch := self._next()):
-            call = asyncio.create_task(self._keep_all(batch))
-            self._calls.add(call)
+            # In a context of its own: what it logs belongs to no single request's trace.
+            call = asyncio.create_task(self._keep_all(batch), context=Context())
+            self._calls[call] = {each.arrival.line for each in batch}
             call.add_done_callback(self._ended)
 
     def _ended(self, call: asyncio.Task[None]) -> None:
-        self._calls.discard(call)
+        del self._calls[call]
         self._start_calls()
 
     def _next(self) -> list[_Waiting]:
-        """Take those who have waited longest, one of each line."""
+        """Take those who have waited longest, one of each line that is not under way."""
         batch: list[_Waiting] = []
         later: list[_Waiting] = []
-        lines: set[str] = set()
+        lines = set[str]().union(*self._calls.values())
         size = 0
         while self._waiting and len(batch) < EVENTS_A_CALL:
             each = self._waiting.popleft()
@@ -104,13 +108,13 @@ class Batches:
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 intakes = await self._receive([each.arrival for each in batch])
-        except StoreRefused as error:
+        except (StoreUnavailable, TimeoutError) as error:
+            _fail(batch, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to who waits
             if len(batch) == 1:
                 _fail(batch, error)
             else:  # one of them is to blame, and which is not said
                 await asyncio.gather(*(self._keep_all([each]) for each in batch))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to who waits
-            _fail(batch, error)
         else:
             for each, intake in zip(batch, intakes, strict=True):
                 if not each.intake.done():

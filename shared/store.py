@@ -1,6 +1,6 @@
 """The database, through the Supabase client: one method for each SQL function, typed in and out.
 
-Each call is one PostgREST request and so one transaction. Nothing is retried but what the database itself rolled back.
+Each call is one PostgREST request and so one transaction; only what the database itself rolled back is called again.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class Store:
             restart_quiet_seconds: How long after a restart a disconnection is the restart's own.
             relay: Mark it as one to forward.
             relay_now: And take the line's turn to forward, if it is free.
-            alone: Not in one transaction with events that wait at the same moment: one of them may be the trouble.
+            alone: At once, not with others: one of them may be the trouble. And wait for locks as long as it takes.
         """
         arguments = {
             "event_key": event.key,
@@ -218,13 +218,16 @@ class Store:
             "relay_limit": EVENTS_A_TURN if relay_now else 0,
         }
         arrival = Arrival(event.external_id or "", len(event.body), arguments)
-        return (await self._receive_events([arrival]))[0] if alone else await self._batches.keep(arrival)
+        if alone:
+            return (await self._receive_events([arrival], hurried=False))[0]
+        return await self._batches.keep(arrival)
 
-    async def _receive_events(self, arrivals: Sequence[Arrival]) -> list[Intake]:
+    async def _receive_events(self, arrivals: Sequence[Arrival], *, hurried: bool = True) -> list[Intake]:
         arguments = {
             "p_events": [each.arguments for each in arrivals],
             "p_texts": TEXTS,
             "p_relay_seconds": TURN_SECONDS,
+            "p_hurried": hurried,
         }
         intakes = await self._call("receive_events", arguments)
         if not isinstance(intakes, list) or len(intakes) != len(arrivals):

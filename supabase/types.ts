@@ -913,6 +913,7 @@ export type Database = {
       receive_events: {
         Args: {
           p_events: Json;
+          p_hurried?: boolean;
           p_now?: string;
           p_relay_seconds: number;
           p_texts: Json;

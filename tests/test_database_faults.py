@@ -121,7 +121,8 @@ def test_however_the_database_fails_both_functions_answer_503_in_bounded_time_an
     def each_its_own(call: Call) -> Mishap | None:
         if call.path == "rpc/begin_sweep":
             return Mishap.NEVER
-        return of_line.get(json.loads(call.body).get("p_external_id", ""))
+        events = json.loads(call.body).get("p_events") or [{}]
+        return of_line.get(events[0].get("external_id"))
 
     bench.chaos.plan(each_its_own)
     with ThreadPoolExecutor(len(lines) + 1) as pool:

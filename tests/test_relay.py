@@ -303,3 +303,33 @@ def test_a_slow_handler_gets_next_to_nothing_twice(
     until(lambda: bool(httpx.post(check.url, timeout=60, trust_env=False)) and states(world) == {"done": 16})
 
     assert len(handler.got) == 16
+
+
+@pytest.mark.parametrize(
+    ("sizes", "turns"),
+    [
+        pytest.param([1_000] * 5, [5], id="small ones together"),
+        pytest.param([30_000, 30_000, 30_000, 10], [2, 2], id="what fits into 64 KiB"),
+        pytest.param([100_000, 10, 100_000, 10], [1, 1, 1, 1], id="a large one alone, in its place"),
+    ],
+)
+def test_a_turn_brings_no_more_than_fits_into_an_answer_and_the_next_one_the_rest(
+    world: World, sizes: list[int], turns: list[int]
+) -> None:
+    for number, size in enumerate(sizes):
+        world.sql(
+            "insert into public.wapi_webhook_events (event_key, external_id, kind, body, relay) values (%s, 'L', 'other', %s, 'pending')",
+            f"key-{number}", "x" * size,
+        )  # fmt: skip
+    [row] = world.sql("select public.claim_relay('L', 20, 10) as turn")
+    brought: list[list[int]] = []
+    while turn := row["turn"]:
+        brought.append([each["id"] for each in turn["events"]])
+        [row] = world.sql(
+            "select public.finish_relay('L', %s, %s, null, true, 20, 10) as turn", turn["token"], brought[-1]
+        )
+
+    assert [len(each) for each in brought] == turns
+    ids = [each for events in brought for each in events]
+    assert ids == sorted(ids)
+    assert states(world) == {"done": len(sizes)}

@@ -224,19 +224,17 @@ create or replace function public.receive_events(
   p_events jsonb,
   p_texts jsonb,
   p_relay_seconds double precision,
+  p_hurried boolean default false,
   p_now timestamptz default now()
 )
 returns jsonb
 language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
+  v_patience_ends constant timestamptz := clock_timestamp() + interval '500 milliseconds';
   v_each record;
   v_answers jsonb[];
 begin
-  if jsonb_array_length(p_events) > 1 then
-    -- Whoever holds one line must not hold up the others; and this gives way before anybody looks for a deadlock.
-    perform pg_catalog.set_config('lock_timeout', '500ms', true);
-  end if;
   for v_each in
     select e.*
     from rows from (jsonb_to_recordset(p_events) as (
@@ -249,6 +247,11 @@ begin
       select i.id from public.wapi_instances i
       where i.instance_id = e.external_id and i.instance_id <> '' and i.is_active is not false), e.external_id, e.place
   loop
+    if p_hurried then
+      -- Whoever holds one line must not hold up the others; and this gives way before anybody looks for a deadlock.
+      perform pg_catalog.set_config(
+        'lock_timeout', ceil(greatest(1, 1000 * extract(epoch from v_patience_ends - clock_timestamp())))::text, true);
+    end if;
     v_answers[v_each.place] := public.receive_event(
       v_each.event_key, v_each.external_id, v_each.event, v_each.kind, v_each.moment, v_each.phone, v_each.is_life,
       v_each.change, v_each.noise, v_each.body, p_texts, v_each.restart_quiet_seconds, v_each.relay, v_each.relay_limit,
@@ -258,7 +261,7 @@ begin
 end
 $$;
 comment on function public.receive_events is
-  'receive_event for each, all or none, answered in their order. Together they wait for a lock no longer than half a second.';
+  'receive_event for each, all or none, answered in their order. Hurried, they give up (55P03) when locks have taken half a second.';
 
 create or replace function public.settle_disconnection(
   p_event_id bigint,
@@ -344,12 +347,12 @@ revoke execute on function public.judge_disconnection(public.wapi_instances, tim
 revoke execute on function public.restore_by_event(public.wapi_instances, timestamptz, text, jsonb, timestamptz) from public, anon, authenticated;
 revoke execute on function public.is_news(public.wapi_instances, timestamptz, text) from public, anon, authenticated;
 revoke execute on function public.receive_event(text, text, text, text, timestamptz, text, boolean, jsonb, text, text, jsonb, double precision, boolean, integer, double precision, timestamptz) from public, anon, authenticated;
-revoke execute on function public.receive_events(jsonb, jsonb, double precision, timestamptz) from public, anon, authenticated;
+revoke execute on function public.receive_events(jsonb, jsonb, double precision, boolean, timestamptz) from public, anon, authenticated;
 revoke execute on function public.settle_disconnection(bigint, text, timestamptz, jsonb, double precision, timestamptz) from public, anon, authenticated;
 grant execute on function public.moment_of_event(timestamptz, timestamptz) to service_role;
 grant execute on function public.judge_disconnection(public.wapi_instances, timestamptz, timestamptz, double precision) to service_role;
 grant execute on function public.restore_by_event(public.wapi_instances, timestamptz, text, jsonb, timestamptz) to service_role;
 grant execute on function public.is_news(public.wapi_instances, timestamptz, text) to service_role;
 grant execute on function public.receive_event(text, text, text, text, timestamptz, text, boolean, jsonb, text, text, jsonb, double precision, boolean, integer, double precision, timestamptz) to service_role;
-grant execute on function public.receive_events(jsonb, jsonb, double precision, timestamptz) to service_role;
+grant execute on function public.receive_events(jsonb, jsonb, double precision, boolean, timestamptz) to service_role;
 grant execute on function public.settle_disconnection(bigint, text, timestamptz, jsonb, double precision, timestamptz) to service_role;

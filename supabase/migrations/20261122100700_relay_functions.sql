@@ -32,12 +32,16 @@ as $$
 declare
   v_events jsonb;
 begin
+  -- At least one, but no more than fit into an answer of 64 KiB: others may wait for the same answer.
   select jsonb_agg(jsonb_build_object('id', e.id, 'body', e.body, 'attempts', coalesce(e.relay_attempts, 0)) order by e.id) into v_events
   from (
-    select id, body, relay_attempts from public.wapi_webhook_events
-    where coalesce(external_id, '') = p_line and relay = 'pending' and body is not null
-    order by id limit p_limit
-  ) e;
+    select *, sum(octet_length(body)) over (order by id) as so_far from (
+      select id, body, relay_attempts from public.wapi_webhook_events
+      where coalesce(external_id, '') = p_line and relay = 'pending' and body is not null
+      order by id limit p_limit
+    ) as waiting
+  ) e
+  where e.so_far <= greatest(65536, octet_length(e.body));
   update public.relay_turns
   set token = case when v_events is not null then p_token end,
       until = case when v_events is not null then p_now + make_interval(secs => p_seconds) end
