@@ -191,8 +191,12 @@ class Lines(RuleBasedStateMachine):
     def sweep_that_loses_an_answer(self, fates: list[Fate], after: int, place: tuple[int, str]) -> None:
         self._befall(fates, after)
 
+        async def lose(request: httpx.Request) -> None:
+            self._count_blind(external_id_of(request))
+            await lose_the_answer(request)
+
         async def swept() -> None:
-            self.bench.ours.wire.interrupt(Interruption(lose_the_answer, *place, When.AFTER))
+            self.bench.ours.wire.interrupt(Interruption(lose, *place, When.AFTER))
             try:
                 await self._sweep()
             except StoreError:
@@ -357,6 +361,14 @@ class Lines(RuleBasedStateMachine):
             answering = [each for each in others if each not in step.blind]
             if self.blind_sweeps[line] + sweeps >= 3 and len(others) >= 5 and len(answering) >= 4:
                 step.maybe_third.add(line)
+
+    def _count_blind(self, external_id: str | None) -> None:
+        """The provider's answer about a line was lost on its way: for us it said nothing, maybe for the third time."""
+        for line in self.lines:
+            if line.external_id == external_id:
+                self.blind_sweeps[str(line.id)] += 1
+                if self.blind_sweeps[str(line.id)] >= 3:
+                    self._uncertain(line)
 
     def _uncertain(self, line: Line) -> None:
         step = self.history.step
