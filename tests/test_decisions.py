@@ -23,6 +23,7 @@ from shared.decisions import (
     Restore,
     Skip,
     brake_engages,
+    can_brake,
     conclude,
     count,
     decide,
@@ -872,6 +873,7 @@ def test_counts_of_two_batches_add_up_in_every_part() -> None:
         pytest.param(5, 3, 2, True, id="half of them, and five with those that are bad"),
         pytest.param(4, 2, 3, True, id="exactly half, exactly five"),
         pytest.param(4, 2, 2, False, id="four in all: below the brake's minimum"),
+        pytest.param(1, 1, 4, True, id="one witness of one, and four that are bad"),
         pytest.param(0, 0, 9, False, id="no witness answered in time"),
     ],
 )
@@ -880,3 +882,14 @@ def test_lines_that_died_since_a_moment_ago_witness_against_the_provider(
 ) -> None:
     witnesses = Census(looked=asked, connected=asked, connected_not_alive=died)
     assert witnesses_brake(witnesses, bad=bad, policy=POLICY) is brakes
+
+
+@pytest.mark.parametrize(("connected", "can"), [(9, False), (10, True)])
+def test_a_share_of_a_fleet_can_brake_if_half_of_it_would(connected: int, can: bool) -> None:
+    assert can_brake(Census(looked=99, connected=connected), policy=POLICY) is can
+
+
+def test_a_line_that_the_platform_wrote_disconnected_has_all_its_restarts_before_it() -> None:
+    patient = replace(POLICY, outage_restart_waits=(timedelta(0), timedelta(hours=9)))
+    line = a_line(raw_status="disconnected", outage=None, last_restart_at=NOW - 31 * MINUTE)
+    assert decide(line, Observation.DISCONNECTED, policy=patient, now=NOW) == Disconnect(tell=True, then_restart=True)

@@ -217,6 +217,92 @@ def test_the_limit_never_falls_below_one() -> None:
     assert pace.limit == pace.lowest == 1
 
 
+def hear(pace: Pace, *rounds: float | list[float]) -> None:
+    """As many answers as it judges at once, for each figure; or just these."""
+    for took in rounds:
+        for each in took if isinstance(took, list) else [took] * max(16, pace.limit):
+            pace.answered(began_in=pace.round, took=each)
+
+
+@pytest.mark.parametrize(
+    ("fastest", "then", "slow"),
+    [
+        pytest.param(0.25, 0.75, False, id="half a second more is not slow yet"),
+        pytest.param(0.25, 0.76, True, id="more than that is"),
+        pytest.param(1.0, 2.0, False, id="twice as long is not slow yet"),
+        pytest.param(1.0, 2.01, True, id="longer than that is"),
+    ],
+)
+def test_answers_are_slow_by_both_measures(fastest: float, then: float, slow: bool) -> None:
+    pace = Pace(16)
+    hear(pace, fastest, then)
+    assert pace.round == slow
+
+
+def test_slow_answers_are_judged_as_soon_as_there_are_enough() -> None:
+    pace = Pace(20)
+    hear(pace, 0.1, [9.0] * 19)
+    assert pace.round == 0
+    hear(pace, [9.0])
+    assert pace.round == 1
+
+
+def test_the_fastest_tenth_does_not_count_by_its_luckiest() -> None:
+    pace = Pace(20)
+    hear(pace, [0.01, 0.01, *[0.4] * 18], 0.8)
+    assert pace.round == 0
+
+
+@pytest.mark.parametrize(
+    ("third", "rounds"),
+    [
+        pytest.param(7.9, 3, id="it helped, so ask less"),
+        pytest.param(8.0, 3, id="it helped just enough"),
+        pytest.param(8.1, 2, id="it did not help, so it is not us"),
+    ],
+)
+def test_two_decreases_must_have_brought_a_fifth(third: float, rounds: int) -> None:
+    pace = Pace(64)
+    hear(pace, 0.1, 10.0, 9.0, third)
+    assert pace.round == rounds
+
+
+@pytest.mark.parametrize(("answered", "rounds"), [(10, 2), (11, 1)])
+def test_a_line_that_is_refused_again_is_its_own_matter_when_ten_times_as_many_were_answered(
+    answered: int, rounds: int
+) -> None:
+    pace = Pace(8)
+    hear(pace, [0.1] * answered)
+    pace.refused(now=1, began_in=0, wait=None, again=False)
+    pace.refused(now=2, began_in=1, wait=None, again=True)
+    assert pace.round == rounds
+
+
+def test_short_first_pauses_double_ten_times_at_most() -> None:
+    pace = Pace(1, first_pause=0.01)
+    for now in range(0, 1300, 100):
+        pace.refused(now=now, began_in=pace.round, wait=None, again=False)
+    assert pace.paused_until - 1200 == pytest.approx(10.24)
+
+
+def test_it_climbs_quickly_to_below_where_it_was_too_much_slowly_past_it_and_then_quickly_again() -> None:
+    pace = Pace(100)
+    for began_in in (0, 1):
+        pace.refused(now=1, began_in=began_in, wait=None, again=False)
+    assert pace.limit == 25
+    for _ in range(40):
+        pace.answered(began_in=2, took=None)
+    assert pace.limit == 45  # nine tenths of 50
+    answers = 0
+    while pace.limit < 55:
+        pace.answered(began_in=2, took=None)
+        answers += 1
+    assert answers > 1500
+    for _ in range(40):
+        pace.answered(began_in=2, took=None)
+    assert pace.limit >= 70
+
+
 @settings(deadline=None, max_examples=100)
 @given(
     ceiling=st.integers(1, 20),
