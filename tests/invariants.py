@@ -148,7 +148,8 @@ def who_was_told_hears_that_it_is_back(history: History) -> None:
         if outage["closed_at"] is OPEN or outage["told_at"] is None or outage["closed_as"] in ("paused", "deleted"):
             _must(not rung, "2", line, "told that it is back, but it is not, or nobody knew")
             continue
-        if before is not None and before["closed_at"] is not OPEN:
+        # A silent one may have been reopened, told and closed again within the step: that is told like any other.
+        if before is not None and before["closed_at"] is not OPEN and before["told_at"] is not None:
             _must(len(rung) == len(history.before.bells(outage["id"], BACK)), "3", line, "told twice that it is back")
             continue
         knew = {row["user_id"] for row in history.after.bells(outage["id"], DOWN)}
