@@ -63,12 +63,13 @@ IMPURE_LIBRARIES = {
 }
 CLOCK_CALLS = {"now", "today", "utcnow"}
 GUARDS = {
+    "shared.batching",
     "shared.gathering",
     "shared.actions",
     "shared.intake",
     "shared.requests",
 }
-"""Around one line of a sweep, and around a whole request: nowhere else is an error caught without knowing it."""
+"""Around one line of a sweep, a call for several events, and a whole request: nowhere else is an error caught without knowing it."""
 
 
 def module_name(path: Path) -> str:

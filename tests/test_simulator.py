@@ -201,7 +201,7 @@ def test_restarts_are_kept_with_their_times_and_how_many_ran_at_once(sim: Simula
     assert kept["max_in_flight"] == 2
     assert {record["external_id"] for record in kept["restarts"]} == {LINE, OTHER}
     for record in kept["restarts"]:
-        assert before <= record["started_at"] <= record["ended_at"] - 0.1
+        assert before <= record["started_at"] <= record["ended_at"] - 0.09  # a loop's timers may come a little early
 
 
 def test_every_call_is_counted_by_line_and_name(sim: Simulator, ask: Any) -> None:
