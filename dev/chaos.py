@@ -15,13 +15,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
 import aiohttp
-import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from yarl import URL
 
 from dev.front import BODILESS, HOP_BY_HOP, NOT_FORWARDED
-from dev.processes import LOOPBACK, StackError
-from dev.simulator.server import bound_socket
+from dev.processes import StackError
+from dev.serving import AbortableProtocol, ThreadServer, config_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-START_SECONDS = 10
 _PAGE = b"<html><head><title>Error</title></head><body><h1>Bad Gateway</h1></body></html>"
 
 
@@ -103,14 +100,6 @@ class _Exchange:
         self.scope["state"]["transport"].close()
 
 
-class _Protocol(H11Protocol):
-    """Lets the application reach the connection, to reset it."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.app_state = {**self.app_state, "transport": transport}
-
-
 class Chaos:
     """Serves in a thread and an event loop of its own; leaving the ``with`` block ends it.
 
@@ -135,43 +124,17 @@ class Chaos:
         self.calls: list[Call] = []
         self.met: list[Call] = []
         self.victim: Callable[[], int] | None = None
-        self._socket = bound_socket(0)
-        self._socket.listen(2048)
-        self.url = f"http://{LOOPBACK}:{self._socket.getsockname()[1]}"
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                self,
-                http=_Protocol,
-                ws="none",
-                lifespan="on",
-                log_config=None,
-                log_level="critical",
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=0,  # what never answers is cut off
-            )
-        )
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="chaos", daemon=True
-        )
+        self._server = ThreadServer(config_of(self, http=AbortableProtocol, date_header=False), "the proxy of faults")
+        self.url = self._server.url
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        deadline = time.monotonic() + START_SECONDS
-        while not self._server.started:
-            if not self._thread.is_alive() or time.monotonic() > deadline:
-                raise StackError("the proxy of faults did not start")
-            time.sleep(0.005)
+        self._server.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.should_exit = True
-        self._thread.join(START_SECONDS)
-        self._socket.close()
+        self._server.stop()
 
     def plan(self, plan: Callable[[Call], Mishap | None] | None) -> None:
         """Plan what goes wrong from now on; None lets everything through. Calls are counted anew."""

@@ -8,17 +8,15 @@ transport costs half as much again per request.
 from __future__ import annotations
 
 import json
-import socket
 import threading
-import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import aiohttp
-import uvicorn
 from yarl import URL
 
-from dev.processes import LOOPBACK, StackError
+from dev.processes import LOOPBACK
+from dev.serving import ThreadServer, config_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 Headers = list[tuple[bytes, bytes]]
 
 PREFIX = b"/rest/v1/"
-START_SECONDS = 10
 HOP_BY_HOP = frozenset(
     (
         b"connection",
@@ -95,29 +92,10 @@ class Front:
         self._session: aiohttp.ClientSession | None = None
         self.postgrest_port = 0
         self.requests = PostgrestRequests()
-        # Bound here and handed over: nobody can take the port in between.
-        # The protocol is named for asyncio's sake, which else leaves out TCP_NODELAY: every answer would take 40 ms.
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._socket.bind((LOOPBACK, 0))
-        self._socket.listen(2048)
-        self.url = f"http://{LOOPBACK}:{self._socket.getsockname()[1]}"
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                self,
-                access_log=False,
-                date_header=False,  # PostgREST's own pass through
-                lifespan="on",
-                log_config=None,  # logging belongs to whoever started the stack
-                log_level="warning",
-                server_header=False,
-                timeout_graceful_shutdown=1,
-                timeout_keep_alive=75,  # longer than any client's pool keeps a connection, as real gateways do
-                ws="none",
-            )
-        )
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="stack-front", daemon=True
-        )
+        # PostgREST's own date passes through.
+        config = config_of(self, date_header=False, log_level="warning", timeout_graceful_shutdown=1)
+        self._server = ThreadServer(config, "the front of the local stack")
+        self.url = self._server.url
 
     def start(self) -> None:
         """Start serving.
@@ -125,19 +103,11 @@ class Front:
         Raises:
             StackError: It did not come up.
         """
-        self._thread.start()
-        deadline = time.monotonic() + START_SECONDS
-        while not self._server.started:
-            if not self._thread.is_alive() or time.monotonic() > deadline:
-                raise StackError("the front of the local stack did not start")
-            time.sleep(0.005)
+        self._server.start()
 
     def stop(self) -> None:
         """Stop serving; requests in flight have a second to end."""
-        self._server.should_exit = True
-        if self._thread.is_alive():
-            self._thread.join()
-        self._socket.close()
+        self._server.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI)."""

@@ -6,12 +6,15 @@ import contextlib
 import json
 import socket
 
+import uvicorn
+
+from dev.serving import AbortableProtocol, bound_socket, config_of
 from dev.simulator.app import SimulatorApp
 from dev.simulator.provider import DEFAULT_WAPI_SEND_KEY, Provider
-from dev.simulator.server import Addresses, SimulatorServer, bound_socket
+from dev.simulator.server import Addresses
 
 
-class _AnnouncedServer(SimulatorServer):
+class _AnnouncedServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         port = (sockets or [])[0].getsockname()[1]
@@ -27,7 +30,7 @@ def main() -> None:
     parser.add_argument("--webhook-url", default=None, help="where events go by default")
     told = parser.parse_args()
     provider = Provider(latency_ms=told.latency_ms, wapi_send_key=told.wapi_send_key, webhook_url=told.webhook_url)
-    server = _AnnouncedServer(SimulatorApp(provider))
+    server = _AnnouncedServer(config_of(SimulatorApp(provider), http=AbortableProtocol))
     # uvicorn shuts down on the interrupt, then raises it again.
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(server.serve(sockets=[bound_socket(told.port)]))

@@ -1,75 +1,19 @@
-"""Serves the simulator: in a thread of this process for tests and benches, or on its own for the demo."""
+"""A running simulator, in a thread of this process, and what can be told and asked of it."""
 
-import asyncio
-import socket
-import threading
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
 import httpx
-import uvicorn
 from pydantic import JsonValue
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from dev.processes import LOOPBACK
+from dev.serving import AbortableProtocol, ThreadServer, config_of
 from dev.simulator.app import WAPI_SEND_PATH, SimulatorApp
 from dev.simulator.provider import DEFAULT_WAPI_SEND_KEY, Provider
 
-HOST = "127.0.0.1"
-START_SECONDS = 10
 CONTROL_TIMEOUT_SECONDS = 30
-
-# A client's pooled connection must not be closed under it in the middle of a test.
-KEEP_ALIVE_SECONDS = 75
-
-
-class _Protocol(H11Protocol):
-    """Lets the application reach the connection, to reset it."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.app_state = {**self.app_state, "transport": transport}
-
-
-class SimulatorServer(uvicorn.Server):
-    """A uvicorn server that tells when it listens."""
-
-    def __init__(self, app: SimulatorApp) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=_Protocol,
-                ws="none",
-                lifespan="on",
-                log_config=None,
-                log_level="critical",
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                # Hangs and drips have no end of their own: cancelled at once.
-                timeout_graceful_shutdown=0,
-            )
-        )
-        self.listens = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
-        await super().startup(sockets=sockets)
-        self.listens.set()
-
-
-def bound_socket(port: int) -> socket.socket:
-    """A loopback socket; port 0 takes a free one."""
-    # The protocol is named because asyncio sets TCP_NODELAY only then; without it answers wait 40 ms.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((HOST, port))
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 class Addresses:
@@ -82,7 +26,7 @@ class Addresses:
     """
 
     def __init__(self, port: int) -> None:
-        self.url = f"http://{HOST}:{port}"
+        self.url = f"http://{LOOPBACK}:{port}"
         self.wapi_url = f"{self.url}/v1"
         self.wapi_send_url = f"{self.url}{WAPI_SEND_PATH}"
 
@@ -98,15 +42,9 @@ class Simulator(Addresses):
     """
 
     def __init__(self, app: SimulatorApp, port: int) -> None:
-        listener = bound_socket(port)
-        super().__init__(listener.getsockname()[1])
-        self._server = SimulatorServer(app)
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [listener]}, name="wapi-simulator", daemon=True
-        )
-        self._thread.start()
-        if not self._server.listens.wait(START_SECONDS):
-            raise RuntimeError("the simulator did not start")
+        self._server = ThreadServer(config_of(app, http=AbortableProtocol), "the simulator", port)
+        super().__init__(self._server.port)
+        self._server.start()
         self._client = httpx.Client(base_url=f"{self.url}/_sim", timeout=CONTROL_TIMEOUT_SECONDS, trust_env=False)
 
     @classmethod
@@ -132,8 +70,7 @@ class Simulator(Addresses):
     def stop(self) -> None:
         """Stop serving; what hangs is cut off. Once more is no harm."""
         self._client.close()
-        self._server.should_exit = True
-        self._thread.join(START_SECONDS)
+        self._server.stop()
 
     def __enter__(self) -> Self:
         return self
