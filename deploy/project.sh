@@ -16,7 +16,7 @@ stop() { printf '%s: %s\n' "${0##*/}" "$1" >&2; exit 2; }
 note() { printf '# %s\n' "$1"; }
 
 # The last word of a script.
-finished() { if [ -n "$dry_run" ]; then note "a dry run: nothing was asked and nothing was changed"; else note "$1"; fi; }
+finished() { if [ -n "$dry_run" ]; then note "a dry run: Google was asked nothing, and nothing was changed"; else note "$1"; fi; }
 
 printed() { printf '%s %s\n' "$1" "$(shift; printf '%q ' "$@")"; }
 

@@ -139,7 +139,7 @@ def test_a_dry_run_asks_google_nothing_and_shows_no_secret(cloud: FakeCloud, scr
     assert not cloud.curls
     assert not cloud.doctor
     if script in ("bootstrap", "deploy", "rotate", "cleanup"):  # they end with a word of their own, here with another
-        assert "# a dry run: nothing was asked and nothing was changed" in done.out
+        assert "# a dry run: Google was asked nothing, and nothing was changed" in done.out
         assert not re.search(r"^# (done|rotated|release \S+ serves|the webhook is)", done.out, re.MULTILINE)
 
 
