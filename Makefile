@@ -26,7 +26,7 @@ lock: install    ## write the requirement files anew from pyproject.toml
 bench: install   ## measure everything against its floor (15 min; ARGS="--quick webhook" for a part)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
 	@$(PY) -m bench $(ARGS)
-hard: install    ## the tests that take long: histories, kills, crowds, weeks of work (some 90 min; SEED=1)
+hard: install    ## the tests that take long: histories, kills, crowds, weeks of work (over an hour; SEED=1)
 	@HARD=1 HARD_SEED=$${SEED:-1} $(PY) -m pytest -s -q tests/test_state_machine.py tests/test_crashes.py tests/test_provider_outages.py tests/test_database_faults.py tests/test_hostile_input.py tests/test_crowd.py tests/test_long_life.py
 mutants: install ## change the pure modules in every small way and see a test fail (some 4 min)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r dev/mutants-requirements.txt
