@@ -137,15 +137,13 @@ async def _patiently(call: Callable[[bool], Awaitable[Intake]]) -> Intake:
     Args:
         call: Told whether this is a try after the first.
     """
-    again = False
-    for wait in _RETRY_AFTER_SECONDS:
+    for tries, wait in enumerate(_RETRY_AFTER_SECONDS):
         try:
             async with asyncio.timeout(_ONE_TRY.total_seconds()):
-                return await call(again)
+                return await call(tries > 0)
         except StoreUnavailable as error:
             logs.warning("store.retried", operation=error.operation, code=error.code)
         except TimeoutError:
             logs.warning("store.retried", operation="event", code="timeout")
-        again = True
         await asyncio.sleep(wait)
-    return await call(again)
+    return await call(True)
