@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from cloud import FakeCloud
 from psycopg.rows import dict_row
+from wire import OnTheWire
 from world import World, check_environment, empty, webhook_environment
 
 from dev.functions import FunctionServer
@@ -15,7 +16,7 @@ from dev.simulator import Simulator
 from dev.stack import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 
@@ -68,6 +69,14 @@ def world(
     simulator.reset()
     stack.postgrest_requests.reset()
     return World(stack, simulator, database, request.getfixturevalue)
+
+
+@pytest.fixture
+async def ours(world: World) -> AsyncIterator[OnTheWire]:
+    """Our code in this process, on a wire that a test can hold."""
+    made = OnTheWire(world)
+    yield made
+    await made.aclose()
 
 
 @pytest.fixture

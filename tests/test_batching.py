@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from wire import OnTheWire
 
 from shared.batching import CALLS_AT_ONCE, CHARACTERS_A_CALL, EVENTS_A_CALL, Arrival, Batches
 from shared.errors import StoreRefused, StoreUnavailable
 from shared.intake import deliver
 from shared.rows import Intake
-from shared.settings import IntakeSettings
 from shared.wapi.events import parse_event
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
-    from world import Line, World
+    from wire import OnTheWire
+    from world import World
 
 
 REQUEST: ContextVar[str] = ContextVar("request", default="no request")
@@ -179,42 +178,19 @@ async def test_who_has_given_up_is_not_sent_and_holds_nobody_up(calls: Calls) ->
 # On the real database
 
 
-@pytest.fixture
-async def ours(world: World) -> AsyncIterator[OnTheWire]:
-    made = OnTheWire(world)
-    yield made
-    await made.aclose()
-
-
-def message(world: World, line: Line, **fields: Any) -> dict[str, Any]:
-    return world.connection(line) | {
-        "event": "webhookReceived", "messageId": f"M-{line.external_id}", "chat": {"id": "5511944440001"}, "fromMe": False,
-        "isGroup": False, "sender": {"id": "5511944440001", "pushName": "Ana"}, "msgContent": {"conversation": "Oi"},
-        **fields,
-    }  # fmt: skip
-
-
-class Intakes:
+def start(ours: OnTheWire, events: Sequence[dict[str, Any]]) -> list[asyncio.Task[Intake]]:
     """Deliver events at once, as one process of the webhook does."""
-
-    def __init__(self, world: World, ours: OnTheWire) -> None:
-        self._ours = ours
-        self._settings = IntakeSettings(
-            supabase_url=world.stack.supabase_url, supabase_service_role_key=world.stack.service_role_key
-        )
-
-    def start(self, events: Sequence[dict[str, Any]]) -> list[asyncio.Task[Intake]]:
-        return [
-            asyncio.create_task(
-                deliver(
-                    parse_event(json.dumps(event).encode()),
-                    self._ours.store,
-                    lambda: self._ours.provider,
-                    settings=self._settings,
-                )
+    return [
+        asyncio.create_task(
+            deliver(
+                parse_event(json.dumps(event).encode()),
+                ours.store,
+                lambda: ours.provider,
+                settings=ours.intake_settings,
             )
-            for event in events
-        ]
+        )
+        for event in events
+    ]
 
 
 async def test_twelve_events_at_once_take_five_round_trips_and_all_have_their_effect(
@@ -224,7 +200,7 @@ async def test_twelve_events_at_once_take_five_round_trips_and_all_have_their_ef
     lines = world.lines(company, 12)
     world.stack.postgrest_requests.reset()
 
-    taken = await asyncio.gather(*Intakes(world, ours).start([message(world, line) for line in lines]))
+    taken = await asyncio.gather(*start(ours, [world.message(line) for line in lines]))
 
     assert {each.outcome for each in taken} == {"stored"}
     assert [each.instance_id for each in taken] == [line.id for line in lines]
@@ -244,9 +220,9 @@ async def test_a_line_that_somebody_holds_does_not_hold_up_its_neighbours(
     with psycopg.connect(world.stack.database_url) as somebody:
         somebody.execute("select from public.wapi_instances where id = %s for update", (held.id,))
         stuck = [world.connection(held, nr=number) for number in range(CALLS_AT_ONCE)]
-        neighbours = [message(world, line) for line in lines]
+        neighbours = [world.message(line) for line in lines]
         events = [*stuck, *neighbours] if come_first else [*neighbours, *stuck]
-        taking = Intakes(world, ours).start(events)
+        taking = start(ours, events)
         waiting, going = (taking[:4], taking[4:]) if come_first else (taking[8:], taking[:8])
 
         # Stored in the first try: one that was cut after its commit would say already_stored or duplicate.
@@ -263,9 +239,7 @@ async def test_an_event_that_the_database_refuses_takes_no_neighbour_with_it(wor
         f"alter table public.wapi_webhook_events add constraint theirs check (external_id <> '{refused.external_id}') not valid"
     )
     try:
-        taken = await asyncio.gather(
-            *Intakes(world, ours).start([message(world, line) for line in lines]), return_exceptions=True
-        )
+        taken = await asyncio.gather(*start(ours, [world.message(line) for line in lines]), return_exceptions=True)
     finally:
         world.sql("alter table public.wapi_webhook_events drop constraint theirs")
 

@@ -396,10 +396,7 @@ def connection(world: World) -> tuple[Line, dict[str, Any]]:
 
 def message(world: World) -> tuple[Line, dict[str, Any]]:
     line = world.line(world.company(users=2))
-    return line, world.connection(line) | {
-        "event": "webhookReceived", "n": 7, "messageId": "M1", "chat": {"id": "5511944440001"}, "fromMe": False,
-        "isGroup": False, "sender": {"id": "5511944440001", "pushName": "Ana"}, "msgContent": {"conversation": "Oi"},
-    }  # fmt: skip
+    return line, world.message(line, n=7)
 
 
 def ends_well(world: World, line: Line, event: dict[str, Any], handler: Handler) -> None:

@@ -77,18 +77,7 @@ def events_about(world: World, lines: list[Line], seed: int) -> list[dict[str, A
             case 3 if made:
                 made.append(chance.choice(made))  # the provider sends it twice
             case _:
-                made.append(
-                    {
-                        **came,
-                        "event": "webhookReceived",
-                        "messageId": f"M{seed}-{number}",
-                        "chat": {"id": chat},
-                        "fromMe": False,
-                        "isGroup": False,
-                        "sender": {"id": chat, "pushName": "Ana"},
-                        "msgContent": {"conversation": "Oi"},
-                    }
-                )
+                made.append(world.message(line, chat=chat, messageId=f"M{seed}-{number}"))
     return made  # fmt: skip
 
 

@@ -23,7 +23,6 @@ from shared.model import Limits, Policy
 from shared.sweep import run_sweep
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from uuid import UUID
 
     import httpx
@@ -116,10 +115,8 @@ class Story:
 
 
 @pytest.fixture
-async def story(world: World) -> AsyncIterator[Story]:
-    ours = OnTheWire(world)
-    yield Story(world, ours)
-    await ours.aclose()
+async def story(world: World, ours: OnTheWire) -> Story:
+    return Story(world, ours)
 
 
 SAYS_NOTHING: dict[str, dict[str, Any]] = {

@@ -8,19 +8,16 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import pytest
 from history import History
 from invariants import check_invariants
 from wire import Interruption, OnTheWire, When
 
 from shared.intake import take_event
 from shared.model import Limits, Observation, Policy
-from shared.settings import IntakeSettings
 from shared.sweep import run_sweep
 from shared.wapi.answers import Look, RestartAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
     import httpx
     from world import Line, World
@@ -33,13 +30,6 @@ LIMITS = Limits(
 )  # fmt: skip
 
 
-@pytest.fixture
-async def ours(world: World) -> AsyncIterator[OnTheWire]:
-    made = OnTheWire(world)
-    yield made
-    await made.aclose()
-
-
 async def sweep(ours: OnTheWire) -> None:
     await run_sweep(ours.store, ours.provider, policy=Policy(), limits=LIMITS)
 
@@ -48,13 +38,10 @@ async def test_the_audit_of_a_restart_that_life_overtook_claims_no_change(world:
     line = world.line(world.company(users=1), session="disconnected")
     world.behave(line, restart="accepted_no_effect")
     history = History(world)
-    settings = IntakeSettings(
-        supabase_url=world.stack.supabase_url, supabase_service_role_key=world.stack.service_role_key
-    )
 
     async def somebody_writes(_: httpx.Request) -> None:
         body = json.dumps(world.connection(line)).encode()
-        await take_event(body, ours.store, lambda: ours.provider, settings=settings)
+        await take_event(body, ours.store, lambda: ours.provider, settings=ours.intake_settings)
 
     ours.wire.interrupt(Interruption(somebody_writes, 0, "/restart", When.AFTER))
     await sweep(ours)

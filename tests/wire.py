@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import httpx
 from pydantic import SecretStr
 
+from shared.settings import IntakeSettings
 from shared.store import connect
 from shared.transport import PooledTransport
 from shared.wapi.client import WapiClient
@@ -158,6 +159,12 @@ class OnTheWire:
         self._stack = world.stack
         self.begin_anew()
         self.provider = WapiClient(self._provider, world.simulator.wapi_url)
+
+    @property
+    def intake_settings(self) -> IntakeSettings:
+        return IntakeSettings(
+            supabase_url=self._stack.supabase_url, supabase_service_role_key=self._stack.service_role_key
+        )
 
     def begin_anew(self) -> None:
         """Forget what a process that has just died had under way."""

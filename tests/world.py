@@ -218,6 +218,12 @@ class World:
             "connectedPhone": line.phone, "moment": at, **fields,
         }  # fmt: skip
 
+    def message(self, line: Line, *, chat: str = "5511944440001", **fields: object) -> dict[str, Any]:
+        return self.connection(line) | {
+            "event": "webhookReceived", "messageId": "M1", "chat": {"id": chat}, "fromMe": False, "isGroup": False,
+            "sender": {"id": chat, "pushName": "Ana"}, "msgContent": {"conversation": "Oi"}, **fields,
+        }  # fmt: skip
+
     # What came of it
 
     def row(self, line: Line) -> dict[str, Any]:
