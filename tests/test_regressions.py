@@ -18,7 +18,6 @@ from shared.sweep import run_sweep
 from shared.wapi.answers import Look, RestartAnswer
 
 if TYPE_CHECKING:
-
     import httpx
     from world import Line, World
 
