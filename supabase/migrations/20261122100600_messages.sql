@@ -1,34 +1,12 @@
 -- Purpose: messages and acks become rows, once, whatever their order: conversations, LIDs, unread counts, edits.
--- Touches: wapi_conversations, wapi_messages (metadata, where a platform has none), wapi_webhook_events (what waits for
--- its message), new table wapi_contact_lids. Called by: receive_event.
+-- Touches: wapi_conversations, wapi_messages (metadata, where a platform has none; two indexes while it is empty),
+-- wapi_webhook_events (what waits for its message), wapi_contact_lids. Called by: receive_event.
 --
 -- Nothing here relies on a unique index on wapi_messages: older platforms have none. Our writers take turns on the
 -- conversation's row; a platform's own writer that is faster is met as a unique violation.
 -- Locks: the line's row before all (receive_event), then the contact's LID, the message's id, conversations by id.
 
 set local lock_timeout = '5s';
-
-create table if not exists public.wapi_contact_lids (
-  instance_id uuid not null references public.wapi_instances (id) on delete cascade,
-  lid text not null,
-  phone text not null,
-  learned_at timestamptz not null default now(),
-  primary key (instance_id, lid)
-);
-comment on table public.wapi_contact_lids is 'Which phone a hidden identity (LID) belongs to, as far as an event has told.';
-alter table public.wapi_contact_lids enable row level security;
-revoke all on public.wapi_contact_lids from public, anon, authenticated;
-grant all on public.wapi_contact_lids to service_role;
-
-alter table public.wapi_webhook_events
-  add column if not exists message_id text,
-  add column if not exists change jsonb;
-comment on column public.wapi_webhook_events.message_id is 'The message that an event waits for.';
-comment on column public.wapi_webhook_events.change is 'What is to be done once that message is there (outcome waiting).';
--- Reader: store_message.
-create index if not exists changes_waiting_for_their_message
-  on public.wapi_webhook_events (instance_id, message_id)
-  where change is not null;  -- not by outcome: what an index names makes every update of it write every index
 
 -- Only where it is missing: an alter table that changes nothing would still wait for every reader of the table.
 do $$
@@ -199,7 +177,7 @@ end
 $$;
 comment on function public.may_change is 'Whether who sent an edit or deletion is the message''s own side, in its own conversation.';
 
-create or replace function public.apply_waiting(p_instance uuid, p_message_id text)
+create or replace function public.apply_waiting(p_instance uuid, p_message_id text, p_ahead interval)
 returns void
 language plpgsql volatile security invoker set search_path = ''
 as $$
@@ -208,7 +186,7 @@ declare
   v_message public.wapi_messages;
 begin
   for v_waiting in
-    select id, change, public.moment_of_event(moment, received_at) as moment
+    select id, change, public.moment_of_event(moment, received_at, p_ahead) as moment
     from public.wapi_webhook_events
     where instance_id = p_instance and message_id = p_message_id and change is not null
     order by id
@@ -311,6 +289,7 @@ create or replace function public.store_message(
   p_instance public.wapi_instances,
   p_message jsonb,
   p_moment timestamptz,
+  p_ahead interval,  -- a moment further ahead of us is not believed: of what waits for this message
   p_now timestamptz default now()
 )
 returns text
@@ -406,14 +385,16 @@ begin
     update public.wapi_messages set status = 'sent'
     where conversation_id = v_conversation.id and message_id = v_id and v_from_me and coalesce(status, 'pending') = 'pending';
   end if;
-  perform public.apply_waiting(p_instance.id, v_id);
+  perform public.apply_waiting(p_instance.id, v_id, p_ahead);
   return v_outcome;
 end
 $$;
 comment on function public.store_message is
   'A message, once per conversation and provider''s id, with its conversation, unread count, order and what waited for it.';
 
-create or replace function public.change_or_wait(p_event bigint, p_instance uuid, p_change jsonb, p_moment timestamptz)
+create or replace function public.change_or_wait(
+  p_event bigint, p_instance uuid, p_change jsonb, p_moment timestamptz, p_ahead interval
+)
 returns text
 language plpgsql volatile security invoker set search_path = ''
 as $$
@@ -426,7 +407,7 @@ begin
     update public.wapi_webhook_events set message_id = p_change ->> 'message_id', change = p_change where id = p_event;
     return 'waiting';
   end if;
-  perform public.apply_waiting(p_instance, p_change ->> 'message_id');
+  perform public.apply_waiting(p_instance, p_change ->> 'message_id', p_ahead);
   select * into v_message from public.wapi_messages where id = v_message.id for update;
   if not public.may_change(p_instance, v_message, p_change) then
     return 'not_theirs';
@@ -436,27 +417,10 @@ end
 $$;
 comment on function public.change_or_wait is 'An ack, edit or deletion: done now, or when its message comes.';
 
-revoke execute on function public.lock_name(uuid, text) from public, anon, authenticated;
-revoke execute on function public.find_message(uuid, text, boolean) from public, anon, authenticated;
-revoke execute on function public.metadata_object(jsonb) from public, anon, authenticated;
-revoke execute on function public.message_rank(text) from public, anon, authenticated;
-revoke execute on function public.refresh_last_message(uuid) from public, anon, authenticated;
-revoke execute on function public.change_message(public.wapi_messages, jsonb, timestamptz) from public, anon, authenticated;
-revoke execute on function public.may_change(uuid, public.wapi_messages, jsonb) from public, anon, authenticated;
-revoke execute on function public.apply_waiting(uuid, text) from public, anon, authenticated;
-revoke execute on function public.merge_conversations(uuid, uuid) from public, anon, authenticated;
-revoke execute on function public.learn_lid(uuid, text, text, timestamptz) from public, anon, authenticated;
-revoke execute on function public.store_message(public.wapi_instances, jsonb, timestamptz, timestamptz) from public, anon, authenticated;
-revoke execute on function public.change_or_wait(bigint, uuid, jsonb, timestamptz) from public, anon, authenticated;
-grant execute on function public.lock_name(uuid, text) to service_role;
-grant execute on function public.find_message(uuid, text, boolean) to service_role;
-grant execute on function public.metadata_object(jsonb) to service_role;
-grant execute on function public.message_rank(text) to service_role;
-grant execute on function public.refresh_last_message(uuid) to service_role;
-grant execute on function public.change_message(public.wapi_messages, jsonb, timestamptz) to service_role;
-grant execute on function public.may_change(uuid, public.wapi_messages, jsonb) to service_role;
-grant execute on function public.apply_waiting(uuid, text) to service_role;
-grant execute on function public.merge_conversations(uuid, uuid) to service_role;
-grant execute on function public.learn_lid(uuid, text, text, timestamptz) to service_role;
-grant execute on function public.store_message(public.wapi_instances, jsonb, timestamptz, timestamptz) to service_role;
-grant execute on function public.change_or_wait(bigint, uuid, jsonb, timestamptz) to service_role;
+do $$
+begin
+  perform public.keep_for_service(
+    'lock_name', 'find_message', 'metadata_object', 'message_rank', 'refresh_last_message', 'change_message', 'may_change',
+    'apply_waiting', 'merge_conversations', 'learn_lid', 'store_message', 'change_or_wait');
+end
+$$;

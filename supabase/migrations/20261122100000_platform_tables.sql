@@ -119,6 +119,7 @@ begin
   end if;
 
   if 'companies' = any (v_fresh) then
+    create index companies_by_parent on public.companies (parent_id);
     grant select on public.companies to authenticated;
     create policy members_read_their_companies on public.companies for select to authenticated
       using (id in (select m.company_id from public.user_companies m where m.user_id = (select auth.uid())));
@@ -138,6 +139,7 @@ begin
 
   if 'notifications' = any (v_fresh) then
     create index notifications_by_user on public.notifications (user_id, created_at desc);
+    create index notifications_by_company on public.notifications (company_id);
     grant select, delete, update (read) on public.notifications to authenticated;
     create policy users_read_own_notifications on public.notifications for select to authenticated
       using (user_id = (select auth.uid()));
@@ -148,6 +150,7 @@ begin
   end if;
 
   if 'wapi_conversations' = any (v_fresh) then
+    create index conversations_by_company on public.wapi_conversations (company_id);
     grant select, update (unread_count, bot_enabled, lead_id) on public.wapi_conversations to authenticated;
     create policy members_read_their_conversations on public.wapi_conversations for select to authenticated
       using (company_id in (select m.company_id from public.user_companies m where m.user_id = (select auth.uid())));
@@ -157,6 +160,7 @@ begin
   end if;
 
   if 'wapi_messages' = any (v_fresh) then
+    create index messages_by_company on public.wapi_messages (company_id);
     grant select on public.wapi_messages to authenticated;
     create policy members_read_their_messages on public.wapi_messages for select to authenticated
       using (company_id in (select m.company_id from public.user_companies m where m.user_id = (select auth.uid())));

@@ -1,0 +1,326 @@
+-- Purpose: what the two functions keep for themselves: the health of each line, the clock of its restarts, what sweeps must
+-- know of each other, outages, who was told, the audit, the run log, the inbox, the relay's turns.
+-- Touches: new tables only (a foreign key takes a moment's lock on wapi_instances); new types; keep_for_service().
+--
+-- Outages, notices, audit and inbox have no foreign key to wapi_instances: deleting a line is blocked by nothing here, and
+-- history keeps its copy of unit and company. Members read the outages and events of their companies; all the rest is the
+-- service role's alone.
+
+set local lock_timeout = '5s';
+
+-- Nothing that a healthy sweep writes is indexed, and every page keeps room: its updates are HOT.
+create table if not exists public.instance_health (
+  instance_id uuid primary key references public.wapi_instances (id) on delete cascade,
+  last_alive_at timestamptz,
+  last_event_at timestamptz,
+  degraded_since timestamptz,
+  bad_since timestamptz,
+  unknown_since timestamptz,
+  unknown_looks integer not null default 0,
+  health_lease_until timestamptz,
+  last_restart_at timestamptz
+) with (fillfactor = 40);
+comment on table public.instance_health is 'Our bookkeeping of a line. A missing row means defaults; whoever writes makes it.';
+comment on column public.instance_health.last_alive_at is 'Start of the last look that said ALIVE.';
+comment on column public.instance_health.last_event_at is 'Moment of the last webhook sign of life (kept to the minute).';
+comment on column public.instance_health.degraded_since is 'Since when the status is degraded.';
+comment on column public.instance_health.bad_since is 'First conclusive sign of death since the last sign of life.';
+comment on column public.instance_health.unknown_since is 'First of the looks in a row that could not find out.';
+comment on column public.instance_health.unknown_looks is 'Looks in a row that could not find out.';
+comment on column public.instance_health.health_lease_until is 'A sweep is at this line until then; the value is also its token.';
+comment on column public.instance_health.last_restart_at is 'A copy of restart_claims, for reading.';
+
+create table if not exists public.restart_claims (
+  provider text not null,
+  external_id text not null,
+  last_restart_at timestamptz not null,
+  primary key (provider, external_id)
+);
+comment on table public.restart_claims is
+  'When a restart of a line was last claimed. By the provider''s id and without foreign key: the 30 minutes outlive a row that is deleted and made anew.';
+
+create table if not exists public.provider_state (
+  provider text not null,
+  server text not null default '',
+  braked_since timestamptz,
+  canary_instance_id uuid,
+  canary_sent_at timestamptz,
+  canary_recovered boolean,
+  device_answered_at timestamptz,
+  blind_sweeps integer not null default 0,
+  primary key (provider, server)
+);
+comment on table public.provider_state is 'What sweeps must know of each other: one row per provider and server ('''' = its one public address).';
+comment on column public.provider_state.braked_since is 'Set by the first batch that brakes, cleared by the first sweep without a brake. No decision reads it.';
+comment on column public.provider_state.canary_recovered is 'How the last canary ended; null = it is under way, or was cut off.';
+comment on column public.provider_state.device_answered_at is 'When any line''s device last answered.';
+comment on column public.provider_state.blind_sweeps is 'Finished sweeps in a row in which no look found anything out.';
+
+create table if not exists public.instance_outages (
+  id uuid primary key default gen_random_uuid(),
+  instance_id uuid not null,
+  external_id text,
+  company_id uuid,
+  unit text,
+  started_at timestamptz not null,
+  opened_at timestamptz not null default now(),
+  life_counts_from timestamptz not null,
+  opened_by text not null,
+  reason text not null,
+  restarts integer not null default 0,
+  told_at timestamptz,
+  closed_at timestamptz,
+  closed_as text,
+  constraint closed_outage_says_how check ((closed_at is null) = (closed_as is null)),
+  constraint known_opener check (opened_by in ('sweep', 'webhook', 'adoption')),
+  constraint known_closing check (closed_as in ('recovered', 'alive', 'event', 'paused', 'deleted'))
+);
+comment on table public.instance_outages is 'From the first sign of death of a line until life is proven. At most one open per line. Kept for ever.';
+comment on column public.instance_outages.instance_id is 'wapi_instances.id; no foreign key, the outage outlives the line.';
+comment on column public.instance_outages.opened_by is
+  'sweep | webhook | adoption (the very first look at a line that was down already: nobody is told).';
+comment on column public.instance_outages.started_at is 'First sign of death.';
+comment on column public.instance_outages.opened_at is 'When this row was written.';
+comment on column public.instance_outages.life_counts_from is 'Webhook moments before this do not prove life.';
+comment on column public.instance_outages.reason is 'The observation or event that opened it, in lower case.';
+comment on column public.instance_outages.restarts is 'Restarts requested in this outage.';
+comment on column public.instance_outages.told_at is 'When the company''s users were told; null = a silent outage.';
+comment on column public.instance_outages.closed_as is 'recovered (restart) | alive (look) | event | paused | deleted.';
+create unique index if not exists one_open_outage_per_instance on public.instance_outages (instance_id) where closed_at is null;
+-- Readers: open_outage (the last closed one), reports.
+create index if not exists outages_by_instance on public.instance_outages (instance_id, closed_at desc);
+create index if not exists outages_by_company on public.instance_outages (company_id, started_at desc);
+
+create table if not exists public.instance_events (
+  id bigint generated always as identity primary key,
+  at timestamptz not null default now(),
+  instance_id uuid not null,
+  external_id text,
+  company_id uuid,
+  unit text,
+  kind text not null,
+  source text not null,
+  from_status text,
+  to_status text,
+  reason text,
+  outage_id uuid,
+  run_id uuid,
+  details jsonb not null default '{}',
+  constraint known_audit_kind check (kind in (
+    'outage_opened', 'outage_reopened', 'outage_closed', 'status_changed', 'users_told',
+    'restart_requested', 'restart_recovered', 'restart_failed', 'restart_unverified',
+    'disconnection_denied', 'disconnection_ignored', 'phone_changed')),
+  constraint known_source check (source in ('sweep', 'webhook'))
+);
+comment on table public.instance_events is 'Audit: what happened to a line, when, who saw it, from -> to, why. Kept 90 days.';
+comment on column public.instance_events.details is
+  'Why: observation and cause of the look, event_id of the inbox; and what belongs to the kind (told, attempt, …).';
+create index if not exists events_by_instance on public.instance_events (instance_id, at desc);
+create index if not exists events_by_company on public.instance_events (company_id, at desc);
+create index if not exists events_by_age on public.instance_events (at);
+
+create table if not exists public.notices (
+  id bigint generated always as identity primary key,
+  occasion text not null,
+  kind text not null,
+  user_id uuid not null,
+  company_id uuid,
+  instance_id uuid not null,
+  external_id text,
+  unit text,
+  state text not null,
+  told_at timestamptz not null,
+  sqlstate text,
+  next_try_at timestamptz,
+  notification_id uuid,
+  event_id bigint,
+  constraint one_notice_per_occasion_user_kind unique (occasion, user_id, kind),
+  constraint known_notice_kind check (kind in (
+    'down', 'unstable', 'down_lasting', 'back', 'still_down', 'unverified', 'mute', 'subscription')),
+  constraint known_notice_state check (state in ('sent', 'refused'))
+);
+comment on table public.notices is
+  'One telling to one user: who was told and what may not be told twice. The platform''s notifications are deleted by people and jobs; these are not.';
+comment on column public.notices.occasion is 'What it is about: outage:<id>.';
+comment on column public.notices.told_at is 'When the user was told, or when the platform''s table last refused it.';
+comment on column public.notices.sqlstate is 'With which the platform''s table refused it.';
+comment on column public.notices.notification_id is 'The platform''s row, as long as nobody deletes it.';
+comment on column public.notices.event_id is 'instance_events.id: the finding that rang it.';
+-- Reader: whoever asks why a bell rang.
+create index if not exists notices_by_notification on public.notices (notification_id);
+create index if not exists notices_by_instance on public.notices (instance_id, told_at desc);
+
+create table if not exists public.health_check_runs (
+  id uuid primary key default gen_random_uuid(),
+  started_at timestamptz not null default now(),
+  finished_at timestamptz,
+  checked integer not null default 0,
+  observations jsonb not null default '{}',
+  outcomes jsonb not null default '{}',
+  braked boolean not null default false,
+  left_due integer not null default 0,
+  took_ms integer
+);
+comment on table public.health_check_runs is 'One row a sweep: the heartbeat. finished_at null = cut off or still running. Kept 30 days.';
+create index if not exists runs_by_start on public.health_check_runs (started_at desc);
+
+create table if not exists public.wapi_webhook_events (
+  id bigint generated always as identity primary key,
+  event_key text not null,
+  received_at timestamptz not null default now(),
+  external_id text,
+  instance_id uuid,
+  event text,
+  kind text not null,
+  moment timestamptz,
+  body text,
+  outcome text,
+  processed_at timestamptz,
+  message_id text,
+  change jsonb,
+  relay text,
+  relayed_at timestamptz,
+  relay_attempts integer,
+  constraint one_row_per_event unique (event_key),
+  constraint known_relay_state check (relay in ('pending', 'done', 'refused'))
+);
+comment on table public.wapi_webhook_events is 'Inbox: every event as it came, once. Bodies kept 48 h (14 days if not processed), keys and outcomes 14 days.';
+comment on column public.wapi_webhook_events.body is 'The event as it came (JSON text); null after its retention.';
+comment on column public.wapi_webhook_events.outcome is 'What became of it.';
+comment on column public.wapi_webhook_events.message_id is 'The message that an event waits for.';
+comment on column public.wapi_webhook_events.change is 'What is to be done once that message is there (outcome waiting).';
+comment on column public.wapi_webhook_events.relay is 'null: not to be forwarded; pending; done; refused (by the handler, again and again; set it to pending to try once more).';
+comment on column public.wapi_webhook_events.relay_attempts is 'How often the handler has refused it with a 4xx.';
+create index if not exists webhook_events_by_age on public.wapi_webhook_events (received_at);
+create index if not exists webhook_bodies_by_age on public.wapi_webhook_events (received_at) where body is not null;
+-- Reader: settle_disconnection (did other lines also lose their session just now?).
+create index if not exists recent_disconnections on public.wapi_webhook_events (received_at, instance_id)
+  where kind = 'disconnection';
+-- Reader: store_message. Not by outcome: what an index names makes every update of it write every index.
+create index if not exists changes_waiting_for_their_message
+  on public.wapi_webhook_events (instance_id, message_id)
+  where change is not null;
+-- Readers: claim_relay, list_relay_backlog.
+create index if not exists events_to_relay on public.wapi_webhook_events ((coalesce(external_id, '')), id) where relay = 'pending';
+
+create table if not exists public.wapi_contact_lids (
+  instance_id uuid not null references public.wapi_instances (id) on delete cascade,
+  lid text not null,
+  phone text not null,
+  learned_at timestamptz not null default now(),
+  primary key (instance_id, lid)
+);
+comment on table public.wapi_contact_lids is 'Which phone a hidden identity (LID) belongs to, as far as an event has told.';
+
+create table if not exists public.relay_turns (
+  line text primary key,
+  token uuid,
+  until timestamptz
+);
+comment on table public.relay_turns is 'Who forwards a line''s events now. line is the external id, '''' for events without one.';
+
+-- Rights
+
+do $$
+declare
+  v_name text;
+begin
+  foreach v_name in array array[
+    'instance_health', 'restart_claims', 'provider_state', 'instance_outages', 'instance_events', 'notices',
+    'health_check_runs', 'wapi_webhook_events', 'wapi_contact_lids', 'relay_turns'
+  ] loop
+    execute format('alter table public.%I enable row level security', v_name);
+    execute format('revoke all on public.%I from public, anon, authenticated', v_name);
+    execute format('grant all on public.%I to service_role', v_name);
+  end loop;
+end
+$$;
+grant select on public.instance_outages, public.instance_events to authenticated;
+-- Their default privileges go to everybody as well.
+revoke all on sequence public.instance_events_id_seq, public.wapi_webhook_events_id_seq, public.notices_id_seq
+  from public, anon, authenticated;
+
+drop policy if exists members_read_their_outages on public.instance_outages;
+create policy members_read_their_outages on public.instance_outages for select to authenticated
+  using (company_id in (select m.company_id from public.user_companies m where m.user_id = (select auth.uid())));
+
+drop policy if exists members_read_their_events on public.instance_events;
+create policy members_read_their_events on public.instance_events for select to authenticated
+  using (company_id in (select m.company_id from public.user_companies m where m.user_id = (select auth.uid())));
+
+create or replace function public.keep_for_service(variadic p_functions text[])
+returns void
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_function regprocedure;
+begin
+  for v_function in
+    select oid from pg_catalog.pg_proc where pronamespace = 'public'::regnamespace and proname = any (p_functions)
+  loop
+    execute format('revoke execute on function %s from public, anon, authenticated', v_function);
+    execute format('grant execute on function %s to service_role', v_function);
+  end loop;
+end
+$$;
+comment on function public.keep_for_service is 'The rights of every function of ours: executable by the service role alone. Each migration ends with it.';
+do $$ begin perform public.keep_for_service('keep_for_service'); end $$;
+
+-- What Python hands over in one piece. Its fields are the policy's in Python, the one home of these numbers.
+do $$
+begin
+  if to_regtype('public.recovery_policy') is null then
+    create type public.recovery_policy as (
+      restart_cooldown interval,      -- at most one restart per external id in this time
+      attempts_reset interval,        -- a line alive so long after its last restart begins to count anew
+      reopen_within interval,         -- a death so soon after a silent cure is the same outage
+      event_slack interval,           -- moments are whole seconds of another clock
+      event_ahead interval,           -- a moment further ahead of us is not believed
+      event_reach interval,           -- a moment of longer ago opens no outage of longer ago
+      stale_after interval,           -- a disconnection so much older than the last sign of life has no effect
+      restart_quiet interval,         -- a disconnection so soon after a restart is the restart's own
+      life_kept_each interval,        -- how often a busy line's sign of life is written
+      mass_within interval,           -- disconnections of several lines within this time …
+      mass_lines integer              -- … and of so many others are the provider's
+    );
+    create type public.sighting as (
+      instance_id uuid,
+      external_id text,               -- as claimed, trimmed
+      token_hash text,                -- as claimed
+      raw_status text,                -- as claimed
+      lease timestamptz,              -- as claimed: its end is the holder's token
+      looked_at timestamptz,          -- when the look began
+      observation text,               -- null: not found out for a reason of our own
+      cause text,                     -- why the look says so
+      unknown_looks integer,
+      is_finished boolean             -- false: the line is owed something and comes first next time
+    );
+    create type public.evidence as (
+      source text,                    -- sweep | webhook
+      reason text,                    -- observation or event, in lower case
+      observation text,
+      cause text,
+      event_id bigint,                -- wapi_webhook_events.id
+      run_id uuid                     -- health_check_runs.id
+    );
+    create type public.webhook_event as (
+      event_key text,
+      external_id text,
+      event text,                     -- the provider's name of it
+      kind text,                      -- disconnection | connection | message | ack | other
+      moment timestamptz,
+      phone text,
+      is_life boolean,
+      change jsonb,                   -- the message it brings or changes
+      noise text,                     -- why a message event brings none
+      body text,
+      relay boolean,                  -- to be forwarded
+      relay_limit integer             -- > 0: take the line's turn to forward, with so many events
+    );
+    comment on type public.recovery_policy is 'The numbers of the design, from the policy in Python.';
+    comment on type public.sighting is 'A claimed line and what one look found: the ground that a transition stands on.';
+    comment on type public.evidence is 'Why something is marked, restarted or told: it goes into the audit.';
+    comment on type public.webhook_event is 'An event as Python has read it.';
+  end if;
+end
+$$;

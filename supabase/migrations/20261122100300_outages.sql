@@ -1,0 +1,320 @@
+-- Purpose: the one way a line goes down and the one way it comes back: status, outage, audit event and notices together.
+-- Touches: wapi_instances (status; a trigger on pausing), instance_health, instance_outages, instance_events, notices,
+-- notifications. Called by: the sweep's and the webhook's functions.
+--
+-- Callers hold the line before they call in: its row in wapi_instances (for no key update: a message being stored holds a
+-- key share on its line, and neither shall wait for the other or be skipped by a claim), then its row in instance_health.
+-- Locks are taken in the order inbox, instance, health, restart claim, outage, notices.
+
+set local lock_timeout = '5s';
+
+create or replace function public.lock_health(p_instance uuid)
+returns public.instance_health
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_health public.instance_health;
+begin
+  select * into v_health from public.instance_health where instance_id = p_instance for no key update;
+  if not found then
+    insert into public.instance_health (instance_id) values (p_instance) on conflict do nothing;
+    select * into v_health from public.instance_health where instance_id = p_instance for no key update;
+  end if;
+  return v_health;
+end
+$$;
+comment on function public.lock_health is 'Our bookkeeping of a line, locked; made with its defaults if there was none.';
+
+create or replace function public.record_event(
+  p_instance public.wapi_instances,
+  p_kind text,
+  p_why public.evidence,
+  p_to_status text default null,
+  p_outage uuid default null,
+  p_details jsonb default '{}',
+  p_now timestamptz default now()
+)
+returns bigint
+language sql volatile security invoker set search_path = ''
+as $$
+  insert into public.instance_events
+    (at, instance_id, external_id, company_id, unit, kind, source, from_status, to_status, reason, outage_id, run_id, details)
+  values
+    (p_now, p_instance.id, btrim(p_instance.instance_id), p_instance.company_id, p_instance.unit, p_kind, p_why.source,
+     p_instance.status, coalesce(p_to_status, p_instance.status), p_why.reason, p_outage, p_why.run_id,
+     p_details || jsonb_strip_nulls(jsonb_build_object(
+       'observation', p_why.observation, 'cause', p_why.cause, 'event_id', p_why.event_id)))
+  returning id;
+$$;
+comment on function public.record_event is 'Writes one line of the audit, with its why; returns its id.';
+
+create or replace function public.knows_life_since(
+  p_instance public.wapi_instances, p_health public.instance_health, p_looked_at timestamptz, p_policy public.recovery_policy
+)
+returns boolean
+language sql stable security invoker set search_path = ''
+as $$
+  -- An event's moment is a whole second of another clock: within the slack it may have come after the look began.
+  select coalesce(greatest(p_health.last_alive_at, p_instance.connected_at) > p_looked_at, false)
+    or coalesce(p_health.last_event_at >= p_looked_at - p_policy.event_slack, false);
+$$;
+comment on function public.knows_life_since is 'Whether a sign of life is stored that a look begun then has not seen.';
+
+create or replace function public.open_outage(
+  p_instance public.wapi_instances,
+  p_started_at timestamptz,
+  p_life_counts_from timestamptz,
+  p_opened_by text,
+  p_why public.evidence,
+  p_policy public.recovery_policy,
+  p_now timestamptz default now()
+)
+returns public.instance_outages
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_outage public.instance_outages;
+begin
+  select * into v_outage from public.instance_outages where instance_id = p_instance.id and closed_at is null for update;
+  if found then
+    return v_outage;
+  end if;
+
+  -- Dead again soon after a cure that nobody heard of: the same outage, not a new one.
+  update public.instance_outages o
+  set closed_at = null, closed_as = null, life_counts_from = p_life_counts_from
+  where o.id = (
+      select l.id from public.instance_outages l where l.instance_id = p_instance.id order by l.closed_at desc limit 1
+    )
+    and o.closed_as = 'recovered' and o.told_at is null and o.closed_at > p_now - p_policy.reopen_within
+  returning * into v_outage;
+  if found then
+    perform public.record_event(p_instance, 'outage_reopened', p_why, null, v_outage.id, '{}', p_now);
+    return v_outage;
+  end if;
+
+  insert into public.instance_outages
+    (instance_id, external_id, company_id, unit, started_at, opened_at, life_counts_from, opened_by, reason)
+  values
+    (p_instance.id, btrim(p_instance.instance_id), p_instance.company_id, p_instance.unit, p_started_at, p_now,
+     p_life_counts_from, p_opened_by, p_why.reason)
+  returning * into v_outage;
+  perform public.record_event(p_instance, 'outage_opened', p_why, null, v_outage.id, '{}', p_now);
+  return v_outage;
+end
+$$;
+comment on function public.open_outage is 'The open outage of a line: the one there is, a silent cure of lately reopened, or a new one.';
+
+create or replace function public.render_downtime(p_down interval, p_words jsonb)
+returns text
+language sql immutable security invoker set search_path = ''
+as $$
+  with parts as (
+    select floor(extract(epoch from p_down) / 60)::bigint as minutes
+  )
+  select case
+    when minutes < 1 then p_words ->> 'under_a_minute'
+    when minutes < 60 then replace(p_words ->> 'minutes', '{minutes}', minutes::text)
+    when minutes < 1440 and minutes % 60 = 0 then replace(p_words ->> 'hours', '{hours}', (minutes / 60)::text)
+    when minutes < 1440 then
+      replace(replace(p_words ->> 'hours_and_minutes', '{hours}', (minutes / 60)::text), '{minutes}', (minutes % 60)::text)
+    when minutes < 2880 then p_words ->> 'one_day'
+    else replace(p_words ->> 'days', '{days}', (minutes / 1440)::text)
+  end
+  from parts;
+$$;
+comment on function public.render_downtime is 'How long a line was down, in the words that the caller brings.';
+
+-- The texts live in one Python module and arrive in p_texts; here they are only filled in.
+create or replace function public.notify_users(
+  p_outage public.instance_outages,
+  p_text text,
+  p_texts jsonb,
+  p_reason text,
+  p_event bigint,
+  p_now timestamptz default now()
+)
+returns integer
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_text constant jsonb := p_texts -> p_text;
+  v_kind constant text := v_text ->> 'kind';
+  v_occasion constant text := 'outage:' || p_outage.id;
+  v_name constant text := coalesce(nullif(btrim(p_outage.unit), ''), p_outage.external_id, '');
+  v_down constant interval := p_now - p_outage.started_at;
+  v_told integer;
+begin
+  if v_kind is null or v_text ->> 'message' is null then
+    raise exception 'notify_users: no text for %', p_text using errcode = 'invalid_parameter_value';
+  end if;
+  -- What may not be told twice is decided here, by the unique key, before the platform's table hears of it.
+  with told as (
+    insert into public.notices
+      (occasion, kind, user_id, company_id, instance_id, external_id, unit, state, told_at, notification_id, event_id)
+    select distinct on (m.user_id)
+      v_occasion, v_kind, m.user_id, p_outage.company_id, p_outage.instance_id, p_outage.external_id, p_outage.unit,
+      'sent', p_now, gen_random_uuid(), p_event
+    from public.user_companies m
+    where m.company_id = p_outage.company_id and m.user_id is not null
+      and (v_kind <> 'back' or exists (
+        select from public.notices n
+        where n.occasion = v_occasion and n.user_id = m.user_id and n.kind = 'down' and n.state = 'sent'
+      ))
+    on conflict (occasion, user_id, kind) do nothing
+    returning user_id, notification_id
+  )
+  insert into public.notifications (id, user_id, company_id, type, title, message, data, created_at)
+  select told.notification_id, told.user_id, p_outage.company_id, v_text ->> 'type', v_text ->> 'title',
+    -- The unit's name last: nothing inside it is a placeholder.
+    replace(
+      replace(v_text ->> 'message', '{downtime}', public.render_downtime(v_down, p_texts -> 'downtime')),
+      '{unit}', v_name
+    ),
+    jsonb_build_object(
+      'instance_id', p_outage.instance_id, 'instance_name', v_name, 'outage_id', p_outage.id,
+      'reason', p_reason, 'action', v_text -> 'action', 'down_since', p_outage.started_at
+    ) || case when v_kind = 'back'
+      then jsonb_build_object('down_seconds', greatest(0, floor(extract(epoch from v_down)))::bigint)
+      else '{}'::jsonb end,
+    p_now
+  from told;
+  get diagnostics v_told = row_count;
+  return v_told;
+end
+$$;
+comment on function public.notify_users is
+  'Tells every direct user of the outage''s company (back again: those who were told and still belong), once. Returns how many.';
+
+create or replace function public.take_instance_down(
+  p_instance public.wapi_instances,
+  p_health public.instance_health,
+  p_to text,
+  p_started_at timestamptz,
+  p_life_counts_from timestamptz,
+  p_opened_by text,
+  p_text text,
+  p_texts jsonb,
+  p_why public.evidence,
+  p_policy public.recovery_policy,
+  p_now timestamptz default now()
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_outage public.instance_outages;
+  v_tells boolean;
+  v_event bigint;
+  v_told integer;
+begin
+  v_outage := public.open_outage(p_instance, p_started_at, p_life_counts_from, p_opened_by, p_why, p_policy, p_now);
+  v_tells := p_text is not null and v_outage.told_at is null;
+  if v_tells then
+    -- The line may have moved since the outage opened in silence: who is told are its people of today.
+    update public.instance_outages
+    set company_id = p_instance.company_id, unit = p_instance.unit, external_id = btrim(p_instance.instance_id), told_at = p_now
+    where id = v_outage.id
+    returning * into v_outage;
+  end if;
+  if p_instance.status is distinct from p_to or v_tells then
+    v_event := public.record_event(
+      p_instance, case when p_instance.status is distinct from p_to then 'status_changed' else 'users_told' end,
+      p_why, p_to, v_outage.id, jsonb_build_object('told', null), p_now
+    );
+  end if;
+  if v_tells then
+    v_told := public.notify_users(v_outage, p_text, p_texts, p_why.reason, v_event, p_now);
+    update public.instance_events set details = details || jsonb_build_object('told', v_told) where id = v_event;
+  end if;
+  update public.wapi_instances set status = p_to, status_reason = p_why.reason
+  where id = p_instance.id and (status is distinct from p_to or status_reason is distinct from p_why.reason);
+  update public.instance_health
+  set degraded_since = case when p_to = 'degraded' then coalesce(degraded_since, p_now) end,
+      bad_since = coalesce(bad_since, p_started_at)
+  where instance_id = p_instance.id;
+  return jsonb_build_object('outage_id', v_outage.id, 'told', v_told, 'from', p_instance.status, 'to', p_to);
+end
+$$;
+comment on function public.take_instance_down is
+  'Degraded or disconnected: status, outage, audit and (p_text not null, not told yet) notices. told is null when none was due.';
+
+create or replace function public.bring_instance_back(
+  p_instance public.wapi_instances,
+  p_alive_at timestamptz,
+  p_closed_as text,
+  p_texts jsonb,
+  p_why public.evidence,
+  p_now timestamptz default now()
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_outage public.instance_outages;
+  v_event bigint;
+  v_told integer;
+begin
+  update public.instance_outages
+  set closed_at = greatest(p_now, started_at), closed_as = p_closed_as
+  where instance_id = p_instance.id and closed_at is null
+  returning * into v_outage;
+  if p_instance.status is distinct from 'connected' or v_outage.id is not null then
+    v_event := public.record_event(
+      p_instance, case when p_instance.status is distinct from 'connected' then 'status_changed' else 'outage_closed' end,
+      p_why, 'connected', v_outage.id, jsonb_build_object('told', null), p_now
+    );
+  end if;
+  if v_outage.told_at is not null then
+    v_told := public.notify_users(v_outage, 'reconnected', p_texts, p_closed_as, v_event, p_now);
+    update public.instance_events set details = details || jsonb_build_object('told', v_told) where id = v_event;
+  end if;
+  update public.wapi_instances
+  set status = 'connected',
+      status_reason = null,
+      connected_at = case
+        when status is distinct from 'connected' then greatest(connected_at, least(p_alive_at, p_now)) else connected_at end
+  where id = p_instance.id and (status is distinct from 'connected' or status_reason is not null);
+  update public.instance_health
+  set degraded_since = null, bad_since = null, unknown_since = null, unknown_looks = 0
+  where instance_id = p_instance.id;
+  return jsonb_build_object(
+    'outage_id', v_outage.id, 'told', v_told, 'from', p_instance.status, 'to', 'connected',
+    'down_seconds', floor(extract(epoch from p_now - v_outage.started_at))
+  );
+end
+$$;
+comment on function public.bring_instance_back is
+  'Connected again: closes the open outage and tells those who had been told. told is null when nobody had been.';
+
+-- security definer, because the platform's own screens pause lines as their users, who may not write our tables.
+-- It can touch nothing but what we keep of the very row that the platform let them change.
+create or replace function public.close_outage_of_paused_instance()
+returns trigger
+language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  update public.instance_health
+  set health_lease_until = null, degraded_since = null, bad_since = null, unknown_since = null, unknown_looks = 0
+  where instance_id = new.id;
+  update public.instance_outages
+  set closed_at = greatest(now(), started_at), closed_as = 'paused'
+  where instance_id = new.id and closed_at is null;
+  return null;
+end
+$$;
+comment on function public.close_outage_of_paused_instance is
+  'Pausing a line closes its outage at once. security definer: users of the platform may pause, not write our tables.';
+
+create or replace trigger close_outage_when_paused
+  after update of is_active on public.wapi_instances
+  for each row when (old.is_active is not false and new.is_active is false)
+  execute function public.close_outage_of_paused_instance();
+
+do $$
+begin
+  perform public.keep_for_service(
+    'lock_health', 'record_event', 'knows_life_since', 'open_outage', 'render_downtime', 'notify_users',
+    'take_instance_down', 'bring_instance_back', 'close_outage_of_paused_instance');
+end
+$$;

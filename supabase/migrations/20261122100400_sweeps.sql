@@ -1,0 +1,429 @@
+-- Purpose: what follow_up_check asks of the database: hand out lines, record looks, claim restarts, apply verdicts.
+-- Touches: wapi_instances (one update a healthy line and sweep), instance_health (two, HOT), restart_claims, provider_state,
+-- health_check_runs and, through the outage functions, outages, audit and notices. Called by: shared/store.py
+
+set local lock_timeout = '5s';
+
+create or replace function public.begin_sweep(p_now timestamptz default now())
+returns jsonb
+language sql volatile security invoker set search_path = ''
+as $$
+  insert into public.health_check_runs (started_at) values (p_now)
+  returning jsonb_build_object('run_id', id, 'started_at', started_at);
+$$;
+comment on function public.begin_sweep is 'Writes the heartbeat row of a sweep; the sweep''s clock is the database''s.';
+
+-- Pages by (last look, id): with p_after_* from the last batch a sweep meets each line once, also one whose last look
+-- stays as it was because its restart did not fit the budget. Last looks in the future (somebody else's clock wrote them)
+-- are due at once and come with a sweep's first batches.
+create or replace function public.claim_instances(
+  p_due_before timestamptz,
+  p_lease interval,
+  p_limit integer,
+  p_after_check timestamptz default null,
+  p_after_id uuid default null,
+  p_now timestamptz default null  -- tests bring a clock; null = the clock, later than any look that is stored
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_now constant timestamptz := coalesce(p_now, clock_timestamp());
+  v_batch jsonb;
+begin
+  with ahead as (
+    select i.id, timestamptz '-infinity' as last_check
+    from public.wapi_instances i
+    left join public.instance_health h on h.instance_id = i.id
+    where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
+      and coalesce(i.last_health_check, timestamptz '-infinity') > v_now
+      and p_after_check is null
+      and btrim(i.instance_id) <> '' and i.instance_token <> ''
+      and (h.health_lease_until is null or h.health_lease_until <= v_now)
+    limit p_limit
+    for no key update of i skip locked
+  ),
+  due as (
+    select i.id, coalesce(i.last_health_check, timestamptz '-infinity') as last_check
+    from public.wapi_instances i
+    left join public.instance_health h on h.instance_id = i.id
+    where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
+      and coalesce(i.last_health_check, timestamptz '-infinity') <= p_due_before
+      and (p_after_check is null or (coalesce(i.last_health_check, timestamptz '-infinity'), i.id) > (p_after_check, p_after_id))
+      and btrim(i.instance_id) <> '' and i.instance_token <> ''
+      and (h.health_lease_until is null or h.health_lease_until <= v_now)
+    order by coalesce(i.last_health_check, timestamptz '-infinity'), i.id
+    limit p_limit - (select count(*) from ahead)
+    for no key update of i skip locked
+  ),
+  taken as (
+    select * from ahead union all select * from due
+  ),
+  leased as (
+    insert into public.instance_health as h (instance_id, health_lease_until)
+    select id, v_now + p_lease from taken
+    on conflict (instance_id) do update set health_lease_until = excluded.health_lease_until
+    returning h.*
+  )
+  select jsonb_build_object(
+    'now', v_now,
+    'instances', coalesce(jsonb_agg(
+      jsonb_build_object(
+        'id', i.id, 'external_id', btrim(i.instance_id), 'token', i.instance_token,
+        'token_hash', encode(sha256(convert_to(i.instance_token, 'UTF8')), 'hex'),
+        'raw_status', i.status, 'unit', i.unit,
+        'company_id', i.company_id, 'lease', h.health_lease_until, 'last_health_check', i.last_health_check,
+        'auto_recovery_attempts', coalesce(i.auto_recovery_attempts, 0), 'last_restart_at', h.last_restart_at,
+        'degraded_since', h.degraded_since, 'bad_since', h.bad_since, 'unknown_looks', h.unknown_looks,
+        'last_event_at', h.last_event_at,
+        'outage', case when o.id is not null then jsonb_build_object(
+          'id', o.id, 'started_at', o.started_at, 'restarts', o.restarts, 'told_at', o.told_at,
+          'opened_by', o.opened_by) end
+      ) order by t.last_check, i.id), '[]'),
+    'after_check', (select last_check from due order by last_check desc, id desc limit 1),
+    'after_id', (select id from due order by last_check desc, id desc limit 1)
+  )
+  into v_batch
+  from taken t
+  join public.wapi_instances i on i.id = t.id
+  join leased h on h.instance_id = t.id
+  left join public.instance_outages o on o.instance_id = t.id and o.closed_at is null;
+  return v_batch;
+end
+$$;
+comment on function public.claim_instances is
+  'Leases up to p_limit due lines to one sweep, oldest look first; parallel sweeps never meet. The lease''s end is its token.';
+
+create or replace function public.stands_on(
+  p_instance public.wapi_instances, p_health public.instance_health, p_sighting public.sighting
+)
+returns boolean
+language sql stable security invoker set search_path = ''
+as $$
+  select p_instance.is_active is not false
+    and lower(replace(coalesce(p_instance.provider, 'wapi'), '-', '')) = 'wapi'
+    and p_health.health_lease_until = p_sighting.lease
+    and btrim(p_instance.instance_id) = p_sighting.external_id
+    and encode(sha256(convert_to(p_instance.instance_token, 'UTF8')), 'hex') = p_sighting.token_hash;
+$$;
+comment on function public.stands_on is
+  'Whether a sighting is still its sweep''s to record: the line is active and ours, the lease, the external id and the token are the claimed ones.';
+
+create or replace function public.record_looks(
+  p_sightings public.sighting[],
+  p_policy public.recovery_policy,
+  p_now timestamptz default now()
+)
+returns integer
+language sql volatile security invoker set search_path = ''
+as $$
+  with held as (
+    -- Rows are locked in one order, whoever comes: two sweeps cannot deadlock.
+    select i.id, s.looked_at, s.observation, s.unknown_looks, s.is_finished,
+      i.status is not distinct from s.raw_status as status_stands,
+      case when s.observation not in ('ALIVE', 'UNKNOWN')
+        then public.knows_life_since(i, h, s.looked_at, p_policy) end as has_lived,
+      h.last_restart_at < p_now - p_policy.attempts_reset as restart_is_long_ago
+    from unnest(p_sightings) s
+    join public.wapi_instances i on i.id = s.instance_id
+    join public.instance_health h on h.instance_id = i.id
+    -- As stands_on says it; written out, because a function for each of five hundred lines takes as long as all the rest.
+    where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
+      and h.health_lease_until = s.lease
+      and btrim(i.instance_id) = s.external_id
+      and encode(sha256(convert_to(i.instance_token, 'UTF8')), 'hex') = s.token_hash
+    order by i.id
+    for no key update of i, h
+  ),
+  rows_written as (
+    update public.wapi_instances i
+    set last_health_check = p_now,
+        auto_recovery_attempts = case
+          when held.observation = 'ALIVE' and held.restart_is_long_ago then 0 else i.auto_recovery_attempts end
+    from held
+    where i.id = held.id and held.is_finished
+  ),
+  recorded as (
+    update public.instance_health h
+    set health_lease_until = null,
+        unknown_looks = case when held.observation is null then h.unknown_looks else held.unknown_looks end,
+        unknown_since = case
+          when held.observation is null then h.unknown_since
+          when held.observation = 'UNKNOWN' then coalesce(h.unknown_since, held.looked_at) end,
+        last_alive_at = case
+          when held.observation = 'ALIVE' and held.status_stands then greatest(h.last_alive_at, held.looked_at)
+          else h.last_alive_at end,
+        bad_since = case
+          when not held.status_stands or held.observation is null or held.observation = 'UNKNOWN' then h.bad_since
+          when held.observation = 'ALIVE' then null
+          -- Somebody wrote or answered since the look began: it proves nothing any more.
+          when held.has_lived then h.bad_since
+          else coalesce(h.bad_since, held.looked_at) end
+    from held
+    where h.instance_id = held.id
+    returning 1
+  )
+  select count(*)::integer from recorded;
+$$;
+comment on function public.record_looks is
+  'Writes looks that change no status and gives the leases back. is_finished = false keeps last_health_check: the line is owed a restart or was not looked at.';
+
+create or replace function public.claim_restart(
+  p_sighting public.sighting,
+  p_lease interval,
+  p_why public.evidence,
+  p_policy public.recovery_policy,
+  p_now timestamptz default null  -- tests bring a clock; null = the clock once the rows are locked
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_instance public.wapi_instances;
+  v_health public.instance_health;
+  v_outage public.instance_outages;
+  v_restarted_at timestamptz;
+  v_now timestamptz;
+begin
+  select * into v_instance from public.wapi_instances where id = p_sighting.instance_id for no key update;
+  if not found then
+    return jsonb_build_object('claimed', false);
+  end if;
+  v_health := public.lock_health(v_instance.id);
+  if not coalesce(public.stands_on(v_instance, v_health, p_sighting), false)
+    or v_instance.status is distinct from p_sighting.raw_status
+    or public.knows_life_since(v_instance, v_health, p_sighting.looked_at, p_policy)
+  then
+    return jsonb_build_object('claimed', false);
+  end if;
+
+  -- The one clock of an external id, whatever row it is in. Read once the claim's row is ours alone.
+  insert into public.restart_claims as c (provider, external_id, last_restart_at)
+  values ('wapi', p_sighting.external_id, coalesce(p_now, clock_timestamp()))
+  on conflict (provider, external_id) do update
+    set last_restart_at = coalesce(p_now, clock_timestamp())
+    where c.last_restart_at <= coalesce(p_now, clock_timestamp()) - p_policy.restart_cooldown
+  returning c.last_restart_at into v_restarted_at;
+  if not found then
+    -- Our copy may not know: the row was made anew.
+    update public.instance_health h
+    set last_restart_at = c.last_restart_at
+    from public.restart_claims c
+    where h.instance_id = v_instance.id and c.provider = 'wapi' and c.external_id = p_sighting.external_id;
+    return jsonb_build_object('claimed', false);
+  end if;
+
+  v_now := coalesce(p_now, v_restarted_at);
+  update public.wapi_instances
+  set auto_recovery_attempts = coalesce(auto_recovery_attempts, 0) + 1
+  where id = v_instance.id
+  returning * into v_instance;
+  update public.instance_health
+  set last_restart_at = v_restarted_at,
+      bad_since = coalesce(bad_since, p_sighting.looked_at),
+      health_lease_until = v_now + p_lease
+  where instance_id = v_instance.id
+  returning * into v_health;
+  v_outage := public.open_outage(
+    v_instance, v_health.bad_since, v_now - p_policy.event_slack, 'sweep', p_why, p_policy, v_now);
+  update public.instance_outages set restarts = restarts + 1 where id = v_outage.id returning * into v_outage;
+  perform public.record_event(
+    v_instance, 'restart_requested', p_why, null, v_outage.id,
+    jsonb_build_object('attempt', v_instance.auto_recovery_attempts, 'restarts_in_outage', v_outage.restarts), v_now);
+  return jsonb_build_object(
+    'claimed', true, 'lease', v_health.health_lease_until, 'outage_id', v_outage.id, 'restarts', v_outage.restarts);
+end
+$$;
+comment on function public.claim_restart is
+  'The right to send one restart: at most one per external id in the cool-down, on the database''s clock, before the request is sent.';
+
+create or replace function public.apply_verdict(
+  p_sighting public.sighting,
+  p_to text,
+  p_text text,
+  p_texts jsonb,
+  p_release boolean,
+  p_why public.evidence,
+  p_policy public.recovery_policy,
+  p_restart text default null,
+  p_now timestamptz default now()
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_instance public.wapi_instances;
+  v_health public.instance_health;
+  v_alive constant boolean := p_sighting.observation = 'ALIVE';
+  v_closed_as constant text := case when p_restart = 'recovered' then 'recovered' else 'alive' end;
+  v_why public.evidence := p_why;
+  v_overtaken boolean;
+  v_result jsonb := jsonb_build_object('from', p_sighting.raw_status, 'to', p_to);
+  v_outage uuid;
+begin
+  select * into v_instance from public.wapi_instances where id = p_sighting.instance_id for no key update;
+  if not found then
+    return jsonb_build_object('applied', false);
+  end if;
+  v_health := public.lock_health(v_instance.id);
+  if not coalesce(public.stands_on(v_instance, v_health, p_sighting), false) then
+    return jsonb_build_object('applied', false);
+  end if;
+
+  v_overtaken := v_instance.status is distinct from p_sighting.raw_status or case
+    when v_alive then exists (
+      select from public.instance_outages o
+      where o.instance_id = v_instance.id and o.closed_at is null and o.life_counts_from > p_sighting.looked_at)
+    else public.knows_life_since(v_instance, v_health, p_sighting.looked_at, p_policy)
+  end;
+
+  if not v_overtaken then
+    if v_alive then
+      v_why.reason := v_closed_as;
+      v_result := public.bring_instance_back(v_instance, p_sighting.looked_at, v_closed_as, p_texts, v_why, p_now);
+    elsif p_to is not null then
+      v_result := public.take_instance_down(
+        v_instance, v_health, p_to, coalesce(v_health.bad_since, p_sighting.looked_at), p_now - p_policy.event_slack,
+        case when p_to = 'disconnected' and p_text is null then 'adoption' else 'sweep' end,
+        p_text, p_texts, p_why, p_policy, p_now
+      );
+    end if;
+  end if;
+
+  update public.wapi_instances i
+  set last_health_check = case when p_release or v_overtaken then p_now else i.last_health_check end,
+      auto_recovery_attempts = case
+        when p_restart = 'failed' then 0
+        when v_alive and p_restart is null and v_health.last_restart_at < p_now - p_policy.attempts_reset then 0
+        else i.auto_recovery_attempts end
+  where i.id = v_instance.id;
+  update public.instance_health h
+  set health_lease_until = case when p_release or v_overtaken then null else h.health_lease_until end,
+      unknown_looks = case when v_overtaken then h.unknown_looks else p_sighting.unknown_looks end,
+      unknown_since = case
+        when v_overtaken or p_sighting.observation is null then h.unknown_since
+        when p_sighting.observation = 'UNKNOWN' then coalesce(h.unknown_since, p_sighting.looked_at) end,
+      last_alive_at = case
+        when v_alive and not v_overtaken then greatest(h.last_alive_at, p_sighting.looked_at) else h.last_alive_at end
+  where h.instance_id = v_instance.id;
+
+  if p_restart = 'recovered' and v_alive and not v_overtaken then
+    -- The restart's own connection event may have been faster than our look: it is a recovery all the same.
+    update public.instance_outages set closed_as = 'recovered'
+    where instance_id = v_instance.id and closed_as = 'event' and restarts > 0 and closed_at >= v_health.last_restart_at;
+  end if;
+  if p_restart is not null then
+    select o.id into v_outage from public.instance_outages o
+    where o.instance_id = v_instance.id order by (o.closed_at is null) desc, o.closed_at desc limit 1;
+    perform public.record_event(
+      v_instance, 'restart_' || p_restart, p_why, case when not v_overtaken then v_result ->> 'to' end, v_outage,
+      jsonb_build_object('overtaken', v_overtaken), p_now);
+  end if;
+  return v_result || jsonb_build_object('applied', not v_overtaken);
+end
+$$;
+comment on function public.apply_verdict is
+  'Moves a leased line to what its look or restart showed, in one transaction. Applies only if status, lease, external id, token and look still hold; p_to null = the row stays.';
+
+-- Random blocks, then random rows of them: the same price for any fleet. Doubled until enough rows are found.
+create or replace function public.draw_witnesses(
+  p_limit integer,
+  p_degraded_since timestamptz,
+  p_but_not uuid[] default '{}'
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_blocks constant double precision := greatest(1, pg_relation_size('public.wapi_instances') / current_setting('block_size')::integer);
+  v_wanted double precision := 2 * p_limit;
+  v_drawn jsonb;
+begin
+  loop
+    select jsonb_agg(jsonb_build_object(
+      'id', d.id, 'external_id', btrim(d.instance_id), 'token', d.instance_token, 'last_event_at', d.last_event_at))
+    into v_drawn
+    from (
+      select i.id, i.instance_id, i.instance_token, h.last_event_at
+      from public.wapi_instances i tablesample system (least(100, 100 * v_wanted / v_blocks))
+      left join public.instance_health h on h.instance_id = i.id
+      where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
+        and btrim(i.instance_id) <> '' and i.instance_token <> ''
+        and (i.status = 'connected' or i.status = 'degraded' and h.degraded_since > p_degraded_since)
+        and i.id <> all (p_but_not)
+      order by random()
+      limit p_limit
+    ) d;
+    exit when v_wanted >= v_blocks or jsonb_array_length(v_drawn) >= p_limit;
+    v_wanted := 8 * v_wanted;
+  end loop;
+  return coalesce(v_drawn, '[]');
+end
+$$;
+comment on function public.draw_witnesses is
+  'Up to p_limit lines that are up (connected, or degraded since p_degraded_since), at random, whoever leases them.';
+
+create or replace function public.enter_brake(p_now timestamptz default now())
+returns boolean
+language plpgsql volatile security invoker set search_path = ''
+as $$
+begin
+  insert into public.provider_state as s (provider, braked_since) values ('wapi', p_now)
+  on conflict (provider, server) do update set braked_since = p_now where s.braked_since is null;
+  return found;
+end
+$$;
+comment on function public.enter_brake is 'Notes that the brake is on; true for the one batch that notes it first.';
+
+create or replace function public.finish_sweep(
+  p_run uuid,
+  p_due_before timestamptz,
+  p_checked integer,
+  p_observations jsonb,
+  p_outcomes jsonb,
+  p_braked boolean,
+  p_looked_at_up integer,
+  p_took_ms integer,
+  p_now timestamptz default now()
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_left integer;
+  v_braked_since timestamptz;
+begin
+  select count(*) into v_left
+  from public.wapi_instances i
+  left join public.instance_health h on h.instance_id = i.id
+  where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
+    and coalesce(i.last_health_check, timestamptz '-infinity') <= p_due_before
+    and btrim(i.instance_id) <> '' and i.instance_token <> ''
+    and (h.health_lease_until is null or h.health_lease_until <= p_now);
+  update public.health_check_runs
+  set finished_at = p_now, checked = p_checked, observations = p_observations, outcomes = p_outcomes, braked = p_braked,
+      took_ms = p_took_ms, left_due = v_left
+  where id = p_run;
+  -- A sweep that looked at lines that are up, and had no brake, ends it.
+  update public.provider_state s
+  set braked_since = null
+  from (
+    select braked_since from public.provider_state
+    where provider = 'wapi' and server = '' and braked_since is not null and not p_braked and p_looked_at_up > 0
+    for update
+  ) was
+  where s.provider = 'wapi' and s.server = ''
+  returning was.braked_since into v_braked_since;
+  return jsonb_build_object('left', v_left, 'brake_released', v_braked_since);
+end
+$$;
+comment on function public.finish_sweep is
+  'Completes the run row; returns how many due lines nobody has looked at or holds and, if this sweep ends the brake, since when that was on.';
+
+do $$
+begin
+  perform public.keep_for_service(
+    'begin_sweep', 'claim_instances', 'stands_on', 'record_looks', 'claim_restart', 'apply_verdict', 'draw_witnesses',
+    'enter_brake', 'finish_sweep');
+end
+$$;

@@ -1,0 +1,61 @@
+-- Purpose: what is past its time goes, in transactions so small that nobody waits for one.
+-- Touches: wapi_webhook_events, instance_events, health_check_runs, instance_outages (of lines that are gone).
+-- Called by: shared/store.py, again and again until nothing is left or its time is up.
+
+set local lock_timeout = '5s';
+
+-- Outages, notices and restart claims stay for ever.
+create or replace function public.purge_history(
+  p_limit integer,
+  p_bodies interval,    -- of events that are done
+  p_inbox interval,
+  p_audit interval,
+  p_runs interval,
+  p_now timestamptz default now()
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_bodies integer;
+  v_inbox integer;
+  v_audit integer;
+  v_runs integer;
+  v_deleted integer;
+begin
+  -- One at a time: whoever comes second would only meet locked rows.
+  if not pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('purge_history', 0)) then
+    return null;
+  end if;
+  update public.wapi_webhook_events set body = null where id in (
+    select id from public.wapi_webhook_events
+    where body is not null and received_at < p_now - p_bodies and processed_at is not null
+      and coalesce(relay, 'done') = 'done'
+    order by received_at limit p_limit for update skip locked);
+  get diagnostics v_bodies = row_count;
+  delete from public.wapi_webhook_events where id in (
+    select id from public.wapi_webhook_events
+    where received_at < p_now - p_inbox order by received_at limit p_limit for update skip locked);
+  get diagnostics v_inbox = row_count;
+  delete from public.instance_events where id in (
+    select id from public.instance_events
+    where at < p_now - p_audit order by at limit p_limit for update skip locked);
+  get diagnostics v_audit = row_count;
+  delete from public.health_check_runs where id in (
+    select id from public.health_check_runs
+    where started_at < p_now - p_runs order by started_at limit p_limit for update skip locked);
+  get diagnostics v_runs = row_count;
+  -- Deleting a line is blocked by nothing of ours, not even by a trigger: its outage closes here.
+  update public.instance_outages set closed_at = greatest(p_now, started_at), closed_as = 'deleted' where id in (
+    select o.id from public.instance_outages o
+    where o.closed_at is null and not exists (select from public.wapi_instances i where i.id = o.instance_id)
+    limit p_limit for update of o skip locked);
+  get diagnostics v_deleted = row_count;
+  return jsonb_build_object(
+    'bodies', v_bodies, 'inbox', v_inbox, 'audit', v_audit, 'runs', v_runs, 'outages', v_deleted);
+end
+$$;
+comment on function public.purge_history is
+  'One small step of the retention: at most p_limit rows of each kind; null when somebody else is at it. Also closes the outages of lines that are gone.';
+
+do $$ begin perform public.keep_for_service('purge_history'); end $$;
