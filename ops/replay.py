@@ -10,12 +10,12 @@ import asyncio
 import sys
 from pathlib import Path
 
+from shared.clients import Service
 from shared.errors import LineRecoveryError, StoreError
-from shared.intake import deliver
 from shared.relay import IN_REQUEST
-from shared.service import Service
 from shared.settings import IntakeSettings, load_settings
-from shared.undelivered import read_undelivered
+from shared.webhook.dead_letters import read_undelivered
+from shared.webhook.intake import deliver
 
 
 async def replay(log: str, settings: IntakeSettings) -> int:

@@ -1,4 +1,12 @@
-"""Auto-recovery of WhatsApp lines: what both functions share.
+"""What both functions import, one package a chapter.
 
-HTTP (``functions/``) -> use case (``sweep``, ``intake``) -> decision (``decisions``, ``looks``) -> ``store``.
+core        pure: values in, values out; what things are, and what they mean
+providers   the gateways behind the lines: the port, and one folder for each vendor
+database    the tables, through the Supabase client
+sweep       the use case of follow_up_check
+webhook     the use case of wapi_webhook
+relay, housekeeping    what is also due
+settings, errors, logs, clients, web    what any of them may use
+
+Imports go one way: functions -> sweep, webhook, housekeeping -> database, providers -> core; never between siblings.
 """

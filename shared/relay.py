@@ -18,8 +18,8 @@ from shared.errors import StoreError
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from shared.rows import RelayEvent, RelayTurn
-    from shared.store import Store
+    from shared.database.results import RelayEvent, RelayTurn
+    from shared.database.store import Store
 
 IN_REQUEST: Final = timedelta(seconds=2)
 _IN_SWEEP: Final = timedelta(seconds=20)

@@ -20,8 +20,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.core.model import Limits, Policy
 from shared.errors import SettingsError
-from shared.model import Limits, Policy
 
 MIN_SECRET_LENGTH = 16
 FERNET_KEY_BYTES = 32

@@ -6,8 +6,16 @@ import json
 
 import pytest
 
-from shared.model import Observation
-from shared.wapi.answers import Answer, DeviceView, RestartAnswer, join_device, read_device, read_restart, read_status
+from shared.core.model import Observation
+from shared.providers.wapi.answers import (
+    Answer,
+    DeviceView,
+    RestartAnswer,
+    join_device,
+    read_device,
+    read_restart,
+    read_status,
+)
 
 JSON = "application/json"
 PAGE = "text/html"

@@ -14,15 +14,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 PURE = (
-    "shared.decisions",
-    "shared.notices",
-    "shared.wapi.answers",
-    "shared.wapi.events",
-    "shared.wapi.contents",
-    "shared.wapi.messages",
-    "shared.model",
-    "shared.pace",
-    "shared.report",
+    "shared.core.decisions",
+    "shared.core.notices",
+    "shared.providers.wapi.answers",
+    "shared.providers.wapi.events",
+    "shared.providers.wapi.contents",
+    "shared.providers.wapi.messages",
+    "shared.core.model",
+    "shared.providers.pace",
+    "shared.sweep.report",
 )
 """They know no clock, no environment, no logging, no network: values in, values out."""
 
@@ -63,11 +63,11 @@ IMPURE_LIBRARIES = {
 }
 CLOCK_CALLS = {"now", "today", "utcnow"}
 GUARDS = {
-    "shared.batching",
-    "shared.gathering",
-    "shared.actions",
-    "shared.intake",
-    "shared.requests",
+    "shared.database.batching",
+    "shared.sweep.looking",
+    "shared.sweep.actions",
+    "shared.webhook.intake",
+    "shared.web",
 }
 """Around one line of a sweep, a call for several events, and a whole request: nowhere else is an error caught without knowing it."""
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from shared.batching import CALLS_AT_ONCE, CHARACTERS_A_CALL, EVENTS_A_CALL, Arrival, Batches
+from shared.database.batching import CALLS_AT_ONCE, CHARACTERS_A_CALL, EVENTS_A_CALL, Arrival, Batches
+from shared.database.results import Intake
 from shared.errors import StoreRefused, StoreUnavailable
-from shared.intake import deliver
-from shared.rows import Intake
-from shared.wapi.events import parse_event
+from shared.providers.wapi.events import parse_event
+from shared.webhook.intake import deliver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

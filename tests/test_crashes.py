@@ -31,7 +31,7 @@ from world import SECRET, World, check_environment, empty, webhook_environment
 
 from dev.chaos import Chaos, Mishap
 from dev.functions import FunctionServer
-from shared.notices import TEXTS
+from shared.core.notices import TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from world import until
 
 from dev.stack import Stack
-from shared.notices import TEXTS
+from shared.core.notices import TEXTS
 
 if TYPE_CHECKING:
     from pathlib import Path

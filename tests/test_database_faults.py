@@ -20,8 +20,8 @@ from world import SECRET, check_environment, webhook_environment
 
 from dev.chaos import Chaos, Mishap
 from dev.functions import FunctionServer
+from shared.database.store import connect
 from shared.errors import StoreUnavailable
-from shared.store import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from shared.decisions import (
+from shared.core.decisions import (
     Census,
     Decision,
     Disconnect,
@@ -31,7 +31,7 @@ from shared.decisions import (
     leaves_brake,
     witnesses_brake,
 )
-from shared.model import Instance, Observation, Outage, Policy, Status
+from shared.core.model import Instance, Observation, Outage, Policy, Status
 
 NOW: Final = datetime(2026, 3, 2, 12, tzinfo=UTC)
 POLICY: Final = Policy()

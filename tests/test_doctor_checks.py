@@ -25,7 +25,7 @@ from ops.doctor.findings import Exit, Finding, Report, Severity, Unchecked
 from ops.doctor.registration import Kind, Registration, read_registration
 from ops.doctor.rest import missing_of
 from ops.doctor.shown import LONGEST, counted, shown, shown_age, shown_external_id, shown_host
-from shared.wapi.answers import Answer
+from shared.providers.wapi.answers import Answer
 
 ROOT = Path(__file__).parent.parent
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)

@@ -16,8 +16,8 @@ from ops.doctor.facts import LineRow
 from ops.doctor.provider import AT_ONCE, Registry
 from ops.doctor.registration import Kind
 from ops.doctor.repair import Order, repair
-from shared.http import pooled_http
-from shared.limiter import Limiter
+from shared.providers.exchange import pooled_http
+from shared.providers.limiter import Limiter
 
 KINDS = ["disconnected", "connected", "received", "delivery", "message-status"]
 

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import EventRejected
-from shared.wapi.events import MAX_BODY_BYTES, Event, Kind, parse_event
+from shared.providers.wapi.events import MAX_BODY_BYTES, Event, Kind, parse_event
 
 MOMENT = 1_790_000_000
 AT = datetime(2026, 9, 21, 14, 13, 20, tzinfo=UTC)

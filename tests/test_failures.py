@@ -13,12 +13,12 @@ from world import SECRET, check_environment, until, webhook_environment
 
 from dev.functions import FunctionServer
 from dev.processes import StackError
+from shared.core.model import Limits, Policy
+from shared.database.store import Store, connect
 from shared.errors import StoreError, StoreUnavailable
-from shared.http import pooled_http
-from shared.model import Limits, Policy
-from shared.store import Store, connect
-from shared.sweep import run_sweep
-from shared.wapi.client import WapiClient
+from shared.providers.exchange import pooled_http
+from shared.providers.wapi.client import WapiClient
+from shared.sweep.run import run_sweep
 
 if TYPE_CHECKING:
     from world import World

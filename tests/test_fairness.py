@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from shared.fairness import Turns
+from shared.webhook.per_line import Turns
 
 
 async def test_a_flood_of_one_name_waits_behind_itself_only() -> None:

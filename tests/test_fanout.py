@@ -19,14 +19,14 @@ from pydantic import SecretStr
 from world import check_environment
 
 from dev.functions import FunctionServer
-from shared.decisions import Census, brake_engages, can_brake
+from shared.core.decisions import Census, brake_engages, can_brake
+from shared.core.model import Limits, Policy
+from shared.database.store import Store, connect
 from shared.errors import EventRejected
-from shared.fanout import HEADER, Fanout, Help, read_help
-from shared.http import pooled_http
-from shared.model import Limits, Policy
-from shared.store import Store, connect
-from shared.sweep import run_sweep
-from shared.wapi.client import WapiClient
+from shared.providers.exchange import pooled_http
+from shared.providers.wapi.client import WapiClient
+from shared.sweep.fanout import HEADER, Fanout, Help, read_help
+from shared.sweep.run import run_sweep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from pytest_httpx import HTTPXMock
     from world import World
 
-    from shared.report import Report
-    from shared.rows import Batch
+    from shared.database.results import Batch
+    from shared.sweep.report import Report
 
 URL = "https://follow-up-check-abc.a.run.app"
 METADATA = "https://metadata.test/identity"

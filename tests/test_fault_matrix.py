@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from shared.http import ExchangeFailedError, bearer, exchange
-from shared.model import Observation, SuspectLine
-from shared.wapi.answers import (
+from shared.core.model import Observation, SuspectLine
+from shared.providers.exchange import ExchangeFailedError, bearer, exchange
+from shared.providers.wapi.answers import (
     MAX_ANSWER_BYTES,
     Answer,
     DeviceView,
@@ -32,7 +32,7 @@ from shared.wapi.answers import (
     read_retry_after,
     read_status,
 )
-from shared.wapi.client import WapiClient
+from shared.providers.wapi.client import WapiClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine

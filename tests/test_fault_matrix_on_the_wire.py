@@ -21,11 +21,11 @@ import pytest_asyncio
 from pydantic import SecretStr
 
 from dev.simulator import Fault, Simulator
-from shared.http import pooled_http
-from shared.model import Observation, SuspectLine
-from shared.wapi.answers import RestartAnswer
-from shared.wapi.client import WapiClient
-from shared.wapi_send import WapiSendClient
+from shared.core.model import Observation, SuspectLine
+from shared.providers.exchange import pooled_http
+from shared.providers.wapi.answers import RestartAnswer
+from shared.providers.wapi.client import WapiClient
+from shared.providers.wapi.send import WapiSendClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator

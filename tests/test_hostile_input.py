@@ -24,7 +24,7 @@ from pydantic import SecretStr
 from world import SECRET
 
 from shared import logs
-from shared.requests import WRONG_KEYS_SECONDS, WrongKeys, knows_secret
+from shared.web import WRONG_KEYS_SECONDS, WrongKeys, knows_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from shared.core.notices import preview
 from shared.errors import EventRejected
-from shared.notices import preview
-from shared.wapi.events import MAX_BODY_BYTES, MAX_VALUES, parse_event
-from shared.wapi.messages import ChangeMessage, StoreMessage
+from shared.providers.wapi.events import MAX_BODY_BYTES, MAX_VALUES, parse_event
+from shared.providers.wapi.messages import ChangeMessage, StoreMessage
 
 PHONE = "5511900000002"
 LID = "100000000000002@lid"

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from world import SECRET
 
-from shared.wapi.events import Kind, parse_event
+from shared.providers.wapi.events import Kind, parse_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.pace import LONGEST_PAUSE_SECONDS, Pace
+from shared.providers.pace import LONGEST_PAUSE_SECONDS, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

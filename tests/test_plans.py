@@ -17,19 +17,19 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from shared.intake import deliver
-from shared.model import Limits, Observation, Policy
-from shared.store import Store
-from shared.sweep import run_sweep
-from shared.wapi.answers import Look, RestartAnswer
-from shared.wapi.events import parse_event
+from shared.core.model import Limits, Observation, Policy
+from shared.database.store import Store
+from shared.providers.wapi.answers import Look, RestartAnswer
+from shared.providers.wapi.events import parse_event
+from shared.sweep.run import run_sweep
+from shared.webhook.intake import deliver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from world import World
 
-    from shared.looks import Line
+    from shared.providers.looks import Line
 
 LINES, CHATS, MESSAGES, EVENTS, NOTICES = 20_000, 20_000, 100_000, 50_000, 50_000
 GROWS = {

@@ -10,20 +10,20 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from shared.http import pooled_http
-from shared.model import Limits, Policy
-from shared.store import Store, connect
-from shared.sweep import run_sweep
-from shared.wapi.client import WapiClient
-from shared.wapi_send import WapiSendClient
+from shared.core.model import Limits, Policy
+from shared.database.store import Store, connect
+from shared.providers.exchange import pooled_http
+from shared.providers.wapi.client import WapiClient
+from shared.providers.wapi.send import WapiSendClient
+from shared.sweep.run import run_sweep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from world import World
 
-    from shared.report import Report
-    from shared.rows import Batch
+    from shared.database.results import Batch
+    from shared.sweep.report import Report
 
 
 def seconds(value: float) -> timedelta:

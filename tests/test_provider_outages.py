@@ -19,8 +19,8 @@ import pytest
 from wire import Interruption, OnTheWire, When
 from world import Line
 
-from shared.model import Limits, Policy
-from shared.sweep import run_sweep
+from shared.core.model import Limits, Policy
+from shared.sweep.run import run_sweep
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import httpx
     from world import World
 
-    from shared.report import Report
+    from shared.sweep.report import Report
 
 HARD = os.environ.get("HARD") == "1"
 MINUTE = timedelta(minutes=1)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shared.errors import EventRejected
-from shared.requests import (
+from shared.web import (
     RETRY_AFTER_SECONDS,
     answer,
     health,

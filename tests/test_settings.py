@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from shared.core.model import Limits, Policy
 from shared.errors import SettingsError
-from shared.model import Limits, Policy
 from shared.settings import Settings, SweepSettings, WebhookSettings, load_sweep_settings, load_webhook_settings
 
 URL = "https://abcdefgh.supabase.co"

@@ -31,11 +31,11 @@ from wire import Interruption, OnTheWire, When, external_id_of, instance_of, los
 from world import World, empty
 
 from shared import logs
+from shared.core.model import Limits, Policy
 from shared.errors import StoreError
-from shared.intake import take_event
-from shared.model import Limits, Policy
 from shared.settings import IntakeSettings
-from shared.sweep import run_sweep
+from shared.sweep.run import run_sweep
+from shared.webhook.intake import take_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

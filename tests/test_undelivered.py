@@ -25,8 +25,8 @@ from world import SECRET, webhook_environment
 from dev.functions import FunctionServer
 from shared import logs
 from shared.errors import UndeliveredUnreadable
-from shared.undelivered import PART_BYTES, log_undelivered, read_undelivered
-from shared.wapi.events import parse_event
+from shared.providers.wapi.events import parse_event
+from shared.webhook.dead_letters import PART_BYTES, log_undelivered, read_undelivered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

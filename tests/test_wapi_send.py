@@ -15,9 +15,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from shared.model import Observation, SuspectLine
-from shared.wapi.answers import RestartAnswer
-from shared.wapi_send import WapiSendClient
+from shared.core.model import Observation, SuspectLine
+from shared.providers.wapi.answers import RestartAnswer
+from shared.providers.wapi.send import WapiSendClient
 
 if TYPE_CHECKING:
     from pytest_httpx import HTTPXMock

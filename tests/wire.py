@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import httpx
 from pydantic import SecretStr
 
+from shared.database.store import connect
+from shared.providers.transport import PooledTransport
+from shared.providers.wapi.client import WapiClient
 from shared.settings import IntakeSettings
-from shared.store import connect
-from shared.transport import PooledTransport
-from shared.wapi.client import WapiClient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from functions_framework import aio
 
 from shared import logs
+from shared.clients import Service
 from shared.errors import SettingsError
-from shared.fanout import Fanout, read_help
-from shared.requests import answer, guarded, health, method_not_allowed
-from shared.service import Service
 from shared.settings import load_sweep_settings
-from shared.sweep import run_sweep
+from shared.sweep.fanout import Fanout, read_help
+from shared.sweep.run import run_sweep
+from shared.web import answer, guarded, health, method_not_allowed
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from functions_framework import aio
 
 from shared import logs
+from shared.clients import Service
 from shared.errors import SettingsError
-from shared.intake import take_event
-from shared.requests import WrongKeys, answer, guarded, health, knows_secret, method_not_allowed, read_body
-from shared.service import Service
+from shared.providers.wapi.events import MAX_BODY_BYTES
 from shared.settings import load_webhook_settings
-from shared.wapi.events import MAX_BODY_BYTES
+from shared.web import WrongKeys, answer, guarded, health, knows_secret, method_not_allowed, read_body
+from shared.webhook.intake import take_event
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -20,11 +20,11 @@ from ops.doctor.provider import AT_ONCE, Registry
 from ops.doctor.repair import plan, planned, repair
 from ops.doctor.rest import KeyRefused, Rest, missing_of, role_of
 from ops.doctor.shown import counted, shown
+from shared.core.model import Observation
 from shared.errors import LineRecoveryError
-from shared.http import pooled_http
-from shared.limiter import Limiter
-from shared.model import Observation
-from shared.wapi_send import WapiSendClient
+from shared.providers.exchange import pooled_http
+from shared.providers.limiter import Limiter
+from shared.providers.wapi.send import WapiSendClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ops.doctor.findings import Finding, Severity
 from ops.doctor.shown import counted
-from shared.http import ExchangeFailedError, exchange
+from shared.providers.exchange import ExchangeFailedError, exchange
 
 if TYPE_CHECKING:
     import httpx

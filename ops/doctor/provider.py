@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from ops.doctor.facts import Asked
 from ops.doctor.registration import Kind, Registration, read_registration
-from shared.http import ExchangeFailedError, bearer, exchange
-from shared.model import Observation
-from shared.wapi.answers import Answer, Look, read_status, unknown
+from shared.core.model import Observation
+from shared.providers.exchange import ExchangeFailedError, bearer, exchange
+from shared.providers.wapi.answers import Answer, Look, read_status, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import httpx
 
     from ops.doctor.facts import LineRow
-    from shared.limiter import Limiter
+    from shared.providers.limiter import Limiter
 
 AT_ONCE: Final = 8
 _SILENT: Final = 2 * AT_ONCE

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.wapi.answers import Answer
+    from shared.providers.wapi.answers import Answer
 
 
 class Kind(StrEnum):

@@ -22,7 +22,7 @@ from ops.report.incidents import (
 )
 from ops.report.sweeps import Brake, Day, brakes, days, unseen
 from ops.report.timeline import LOOK_GAP, Hour, Uptime, Window, timeline
-from shared.model import Status
+from shared.core.model import Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ops.report import words
 from ops.report.sweeps import is_cut_off
-from shared.model import Observation
+from shared.core.model import Observation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from shared.model import Status
+from shared.core.model import Status
 
 KEPT: Final = timedelta(days=30)
 """How far back the report looks: runs are kept no longer."""

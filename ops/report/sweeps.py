@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ops.report.spans import Span
 from ops.report.timeline import LOOK_GAP
-from shared.model import Observation
+from shared.core.model import Observation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

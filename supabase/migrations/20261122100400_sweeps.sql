@@ -1,6 +1,6 @@
 -- Purpose: what follow_up_check asks of the database: hand out lines, record looks, claim restarts, apply verdicts.
 -- Touches: wapi_instances (one update a healthy line and sweep), instance_health (two, HOT), restart_claims, provider_state,
--- health_check_runs and, through the outage functions, outages, audit and notices. Called by: shared/store.py
+-- health_check_runs and, through the outage functions, outages, audit and notices. Called by: shared/database/store.py
 
 set local lock_timeout = '5s';
 

@@ -1,6 +1,6 @@
 -- Purpose: what wapi_webhook asks of the database: keep an event once, and let connection events have their effect.
 -- Touches: wapi_webhook_events, wapi_instances, instance_health and, through the outage functions, outages, audit and
--- notices. Called by: shared/store.py
+-- notices. Called by: shared/database/store.py
 
 set local lock_timeout = '5s';
 

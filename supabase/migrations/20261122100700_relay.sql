@@ -1,5 +1,5 @@
 -- Purpose: events are forwarded to the platform's own handler, at least once, in order per line, backlog first.
--- Touches: wapi_webhook_events (relay), relay_turns. Called by: receive_event, shared/store.py
+-- Touches: wapi_webhook_events (relay), relay_turns. Called by: receive_event, shared/database/store.py
 --
 -- One forwarder a line at a time: whoever holds the line's turn. A turn's row is locked to the end of the transaction
 -- that keeps an event, so a forwarder that ends its turn either sees that event or leaves the turn to its sender.

@@ -1,6 +1,6 @@
 -- Purpose: what is past its time goes, in transactions so small that nobody waits for one.
 -- Touches: wapi_webhook_events, instance_events, health_check_runs, instance_outages (of lines that are gone).
--- Called by: shared/store.py, again and again until nothing is left or its time is up.
+-- Called by: shared/database/store.py, again and again until nothing is left or its time is up.
 
 set local lock_timeout = '5s';
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
 from ops.doctor.shown import counted, shown, shown_age
-from shared.model import Observation
+from shared.core.model import Observation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
 from ops.doctor.registration import Kind
 from ops.doctor.shown import counted, shown, shown_host
-from shared.requests import knows_secret
+from shared.web import knows_secret
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -9,10 +9,10 @@ import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from shared.http import ExchangeFailedError, bearer, exchange
-from shared.looks import Unpaced
-from shared.model import Observation
-from shared.wapi.answers import NOT_ASKED, UNREADABLE, Answer, Look, RestartAnswer, read_restart, unknown
+from shared.core.model import Observation
+from shared.providers.exchange import ExchangeFailedError, bearer, exchange
+from shared.providers.looks import Unpaced
+from shared.providers.wapi.answers import NOT_ASKED, UNREADABLE, Answer, Look, RestartAnswer, read_restart, unknown
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import httpx
     from pydantic import SecretStr
 
-    from shared.looks import Line, Pacer
+    from shared.providers.looks import Line, Pacer
 
 _OBSERVATIONS: Final = {
     "connected": Observation.ALIVE,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
-from shared.wapi.answers import MAX_ANSWER_BYTES, Answer, read_retry_after
+from shared.providers.wapi.answers import MAX_ANSWER_BYTES, Answer, read_retry_after
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -86,7 +86,7 @@ class _CookielessClient(httpx.AsyncClient):
 
 def pooled_http(timeout: httpx.Timeout) -> httpx.AsyncClient:
     """A client for hundreds of requests at once."""
-    from shared.transport import PooledTransport  # noqa: PLC0415 - see that module
+    from shared.providers.transport import PooledTransport  # noqa: PLC0415 - see that module
 
     return _CookielessClient(transport=PooledTransport(), timeout=timeout, trust_env=False)
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
-from shared.http import pooled_http
+from shared.database.store import Store, connect
+from shared.providers.exchange import pooled_http
+from shared.providers.wapi.client import WapiClient
+from shared.providers.wapi.send import WapiSendClient
 from shared.relay import Relay
-from shared.store import Store, connect
-from shared.wapi.client import WapiClient
-from shared.wapi_send import WapiSendClient
 
 if TYPE_CHECKING:
-    from shared.looks import Provider
+    from shared.providers.looks import Provider
     from shared.settings import Settings
 
 _STORE_TIMEOUT: Final = httpx.Timeout(15, connect=5)

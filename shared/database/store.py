@@ -14,11 +14,11 @@ from pydantic import BaseModel, ValidationError
 from supabase import AsyncClient, AsyncClientOptions, PostgrestAPIError
 
 from shared import logs
-from shared.batching import Arrival, Batches
+from shared.core.notices import TEXTS, preview
+from shared.database.batching import Arrival, Batches
+from shared.database.results import Batch, Intake, RelayTurn, RestartClaim, SweepBegun, Transition
 from shared.errors import StoreRefused, StoreUnavailable
-from shared.notices import TEXTS, preview
-from shared.rows import Batch, Intake, RelayTurn, RestartClaim, SweepBegun, Transition
-from shared.wapi.messages import StoreMessage
+from shared.providers.wapi.messages import StoreMessage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-    from shared.model import Observation, RestartOutcome, Seen, Status
-    from shared.notices import NoticeText
-    from shared.wapi.events import Event
+    from shared.core.model import Observation, RestartOutcome, Seen, Status
+    from shared.core.notices import NoticeText
+    from shared.providers.wapi.events import Event
 
 _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: nothing happened, the same call may be made again."""

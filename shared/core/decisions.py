@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from shared.model import Instance, Observation, Policy, Status, is_older_than
+from shared.core.model import Instance, Observation, Policy, Status, is_older_than
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -7,25 +7,25 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from shared import logs
-from shared.actions import warn_if_nobody_heard
-from shared.clock import DatabaseClock
+from shared.core.model import Observation, Policy
+from shared.database.clock import DatabaseClock
 from shared.errors import StoreUnavailable
-from shared.fairness import Turns
-from shared.looks import look_once
-from shared.model import Observation, Policy
+from shared.providers.looks import look_once
+from shared.providers.wapi.events import CONNECTION_KINDS, parse_event
 from shared.relay import IN_REQUEST
-from shared.undelivered import log_undelivered
-from shared.wapi.events import CONNECTION_KINDS, parse_event
+from shared.sweep.actions import warn_if_nobody_heard
+from shared.webhook.dead_letters import log_undelivered
+from shared.webhook.per_line import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from shared.looks import Provider
+    from shared.database.results import Intake
+    from shared.database.store import Store
+    from shared.providers.looks import Provider
+    from shared.providers.wapi.events import Event
     from shared.relay import Relay
-    from shared.rows import Intake
     from shared.settings import IntakeSettings
-    from shared.store import Store
-    from shared.wapi.events import Event
 
 LOOK_WITHIN: Final = timedelta(seconds=2)
 """The provider waits for our answer while we look."""

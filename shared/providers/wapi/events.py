@@ -16,8 +16,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from shared.errors import EventRejected
-from shared.wapi.contents import NoMessageError
-from shared.wapi.messages import Change, is_ack_of_life, is_echo, is_story, read_ack, read_message
+from shared.providers.wapi.contents import NoMessageError
+from shared.providers.wapi.messages import Change, is_ack_of_life, is_echo, is_story, read_ack, read_message
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 64

@@ -16,7 +16,7 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from shared import logs
 from shared.errors import EventRejected, UndeliveredUnreadable
-from shared.wapi.events import Event, parse_event
+from shared.providers.wapi.events import Event, parse_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

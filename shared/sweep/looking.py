@@ -6,17 +6,17 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from shared.looks import look_once, look_twice
-from shared.model import Observation, Seen
+from shared.core.model import Observation, Seen
+from shared.providers.looks import look_once, look_twice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shared.clock import DatabaseClock
-    from shared.limiter import Limiter
-    from shared.looks import Provider
-    from shared.model import Instance, Limits, Policy
-    from shared.wapi.answers import Look
+    from shared.core.model import Instance, Limits, Policy
+    from shared.database.clock import DatabaseClock
+    from shared.providers.limiter import Limiter
+    from shared.providers.looks import Provider
+    from shared.providers.wapi.answers import Look
 
 
 class Gathering:

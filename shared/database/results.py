@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from shared.model import Instance, SuspectLine
+from shared.core.model import Instance, SuspectLine
 
 
 class _Answer(BaseModel):

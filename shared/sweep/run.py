@@ -12,9 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared import logs
-from shared.actions import Actions
-from shared.clock import DatabaseClock
-from shared.decisions import (
+from shared.core.decisions import (
     Census,
     Disconnect,
     Healthy,
@@ -30,22 +28,24 @@ from shared.decisions import (
     leaves_brake,
     witnesses_brake,
 )
+from shared.core.model import Observation, Status
+from shared.database.clock import DatabaseClock
 from shared.errors import StoreError
-from shared.gathering import Gathering
-from shared.limiter import Limiter
-from shared.model import Observation, Status
-from shared.report import Report
+from shared.providers.limiter import Limiter
+from shared.sweep.actions import Actions
+from shared.sweep.looking import Gathering
+from shared.sweep.report import Report
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from shared.decisions import Decision
-    from shared.fanout import Fanout, Help
-    from shared.looks import Provider
-    from shared.model import Instance, Limits, Policy, Seen
+    from shared.core.decisions import Decision
+    from shared.core.model import Instance, Limits, Policy, Seen
+    from shared.database.results import Batch
+    from shared.database.store import Store
+    from shared.providers.looks import Provider
     from shared.relay import Relay
-    from shared.rows import Batch
-    from shared.store import Store
+    from shared.sweep.fanout import Fanout, Help
 
 
 async def run_sweep(

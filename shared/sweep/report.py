@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.model import Observation
+from shared.core.model import Observation
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from shared import logs
-from shared.model import Observation, is_older_than
-from shared.wapi.answers import unknown
+from shared.core.model import Observation, is_older_than
+from shared.providers.wapi.answers import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-    from shared.model import Policy
-    from shared.wapi.answers import Look, RestartAnswer
+    from shared.core.model import Policy
+    from shared.providers.wapi.answers import Look, RestartAnswer
 
 FIRST_LOOK_AFTER_RESTART = timedelta(seconds=2)
 NEXT_LOOKS_AFTER_RESTART = timedelta(seconds=3)

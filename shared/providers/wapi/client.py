@@ -10,10 +10,10 @@ from urllib.parse import urlencode
 
 import httpx
 
-from shared.http import ExchangeFailedError, bearer, exchange
-from shared.looks import Unpaced
-from shared.model import Observation
-from shared.wapi.answers import (
+from shared.core.model import Observation
+from shared.providers.exchange import ExchangeFailedError, bearer, exchange
+from shared.providers.looks import Unpaced
+from shared.providers.wapi.answers import (
     NOT_ASKED,
     Look,
     RestartAnswer,
@@ -26,8 +26,8 @@ from shared.wapi.answers import (
 if TYPE_CHECKING:
     from typing import Self
 
-    from shared.looks import Line, Pacer
-    from shared.wapi.answers import Answer
+    from shared.providers.looks import Line, Pacer
+    from shared.providers.wapi.answers import Answer
 
 
 class WapiClient:

@@ -19,7 +19,7 @@ from shared.errors import StoreUnavailable
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from shared.rows import Intake
+    from shared.database.results import Intake
 
 CALLS_AT_ONCE: Final = 4
 EVENTS_A_CALL: Final = 16

@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from shared import logs
 from shared.errors import EventRejected
-from shared.http import ExchangeFailedError, exchange
+from shared.providers.exchange import ExchangeFailedError, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from shared.wapi.answers import Answer
+    from shared.providers.wapi.answers import Answer
 
 HEADER: Final = "X-Sweep-Helper"
 METADATA_URL: Final = "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/identity"

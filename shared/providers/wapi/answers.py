@@ -15,7 +15,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
-from shared.model import Observation
+from shared.core.model import Observation
 
 MAX_ANSWER_BYTES = 256 * 1024
 """No answer we read is longer; more is not the provider speaking."""

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.wapi.contents import (
+from shared.providers.wapi.contents import (
     READERS,
     Json,
     NoMessageError,

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from shared.model import Observation
-from shared.pace import LONGEST_PAUSE_SECONDS, Pace
+from shared.core.model import Observation
+from shared.providers.pace import LONGEST_PAUSE_SECONDS, Pace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from uuid import UUID
 
-    from shared.wapi.answers import Look
+    from shared.providers.wapi.answers import Look
 
 _MOST_REPEATS: Final = 6
 _LONGEST_WAIT_SECONDS: Final = 60.0

@@ -8,24 +8,24 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from shared import logs
-from shared.decisions import Disconnect, Healthy, Hold, Restart, Restore, Skip
-from shared.looks import look_after_restart, look_once, waits_after_restart
-from shared.model import Observation, RestartOutcome, Seen, Status
-from shared.wapi.answers import RestartAnswer
+from shared.core.decisions import Disconnect, Healthy, Hold, Restart, Restore, Skip
+from shared.core.model import Observation, RestartOutcome, Seen, Status
+from shared.providers.looks import look_after_restart, look_once, waits_after_restart
+from shared.providers.wapi.answers import RestartAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from datetime import datetime
 
-    from shared.clock import DatabaseClock
-    from shared.decisions import Decision
-    from shared.looks import Pacer, Provider
-    from shared.model import Limits, Policy
-    from shared.notices import NoticeText
-    from shared.report import Report
-    from shared.rows import Transition
-    from shared.store import Store
-    from shared.wapi.answers import Look
+    from shared.core.decisions import Decision
+    from shared.core.model import Limits, Policy
+    from shared.core.notices import NoticeText
+    from shared.database.clock import DatabaseClock
+    from shared.database.results import Transition
+    from shared.database.store import Store
+    from shared.providers.looks import Pacer, Provider
+    from shared.providers.wapi.answers import Look
+    from shared.sweep.report import Report
 
 _TRANSITIONS_AT_ONCE: Final = 16
 _T = TypeVar("_T")

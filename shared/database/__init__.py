@@ -1,0 +1,1 @@
+"""The tables, through the Supabase client: one method for each SQL function."""

@@ -1,0 +1,1 @@
+"""Look at every due line, decide, act."""

@@ -1,0 +1,1 @@
+"""Keep every event and give it its effect before it is answered."""
