@@ -10,7 +10,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from shared.clients import Service
+from shared.clients import Clients
 from shared.errors import LineRecoveryError, StoreError
 from shared.relay import IN_REQUEST
 from shared.settings import IntakeSettings, load_settings
@@ -26,7 +26,7 @@ async def replay(log: str, settings: IntakeSettings) -> int:
     """
     if settings.event_log_key is None:
         raise LineRecoveryError("settings: EVENT_LOG_KEY is missing")
-    service = Service(settings)
+    service = Clients(settings)
     delivered = failed = 0
     for undelivered in read_undelivered(log, settings.event_log_key):
         short = undelivered.event_key[:12]

@@ -14,7 +14,7 @@ from shared.providers.wapi.send import WapiSendClient
 from shared.relay import Relay
 
 if TYPE_CHECKING:
-    from shared.providers.looks import Provider
+    from shared.providers.port import Provider
     from shared.settings import Settings
 
 _STORE_TIMEOUT: Final = httpx.Timeout(15, connect=5)
@@ -22,7 +22,7 @@ _PROVIDER_TIMEOUT: Final = httpx.Timeout(None)
 """Every call to the provider and to the relay is bounded as a whole."""
 
 
-class Service:
+class Clients:
     """The database and the provider, as the settings name them.
 
     Args:
@@ -36,7 +36,9 @@ class Service:
     def store(self) -> Store:
         """The database."""
         settings = self._settings
-        return connect(settings.supabase_url, settings.supabase_service_role_key, pooled_http(_STORE_TIMEOUT))
+        return connect(
+            settings.supabase_url, settings.supabase_service_role_key, pooled_http(_STORE_TIMEOUT), settings.policy
+        )
 
     @cached_property
     def relay(self) -> Relay | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 
 from shared import logs
+from shared.database.store import GIVE_UP_REFUSALS
 from shared.errors import StoreError
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ IN_REQUEST: Final = timedelta(seconds=2)
 _IN_SWEEP: Final = timedelta(seconds=20)
 _POST: Final = timedelta(seconds=10)
 _RECORD: Final = timedelta(seconds=2)
-_REFUSALS: Final = 5
-"""Refused so often, an event is given up when it is ten minutes old: the others of its line wait behind it."""
 _NOT_WANTED: Final = (400, 413, 415, 422)
 """About the event; any other error is about the handler, which may be back later."""
 _BREAKS_AFTER: Final = 5
@@ -97,7 +96,7 @@ class Relay:
                         break
                     done.append(event.id)
                 forwarded += len(done)
-                if refused is not None and refused.attempts + 1 >= _REFUSALS:
+                if refused is not None and refused.attempts + 1 >= GIVE_UP_REFUSALS:
                     logs.error("relay.refused", event_id=refused.id, attempts=refused.attempts + 1)
                 all_taken = len(done) == len(current.events)
                 async with asyncio.timeout(_RECORD.total_seconds()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
@@ -20,11 +21,13 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from shared.core.model import Limits, Policy
+from shared.core.policy import Limits, Policy
 from shared.errors import SettingsError
 
 MIN_SECRET_LENGTH = 16
 FERNET_KEY_BYTES = 32
+MAX_SWEEP_BUDGET_SECONDS = 390
+"""With the housekeeping after it (110 s) a sweep ends within 500 s, before the function's own time-out of 540 s."""
 
 _JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 _SECRET_KEY = re.compile(r"sb_secret_[\w-]{8,}", re.ASCII)
@@ -119,6 +122,12 @@ class Settings(BaseSettings):
         """The longest a look may take."""
         return timedelta(seconds=self.look_timeout_seconds)
 
+    @property
+    def policy(self) -> Policy:
+        """The settings that decide, with the design's defaults for the rest."""
+        # A restart and its looks, and half a minute for the event that tells of it.
+        return Policy(restart_quiet=timedelta(seconds=self.restart_verify_seconds + 30))
+
 
 class SweepSettings(Settings):
     """What ``follow_up_check`` needs."""
@@ -127,7 +136,7 @@ class SweepSettings(Settings):
     recovery_cooldown_seconds: Seconds = 1800
     look_concurrency: Annotated[int, Field(ge=1, le=1000)] = 128
     restart_concurrency: Annotated[int, Field(ge=1, le=100)] = 8
-    sweep_budget_seconds: SomeSeconds = 240
+    sweep_budget_seconds: Annotated[float, Field(gt=0, le=MAX_SWEEP_BUDGET_SECONDS, allow_inf_nan=False)] = 240
     degraded_grace_seconds: Seconds = 600
     ghost_confirm_seconds: Seconds = 5
     sweep_fanout: Annotated[int, Field(ge=0, le=50)] = 0
@@ -143,7 +152,8 @@ class SweepSettings(Settings):
     @property
     def policy(self) -> Policy:
         """The settings that decide, with the design's defaults for the rest."""
-        return Policy(
+        return replace(
+            super().policy,
             restart_cooldown=timedelta(seconds=self.recovery_cooldown_seconds),
             degraded_grace=timedelta(seconds=self.degraded_grace_seconds),
         )
@@ -167,11 +177,6 @@ class IntakeSettings(Settings):
 
     confirm_disconnect_events: bool = True
     event_log_key: Annotated[SecretStr, AfterValidator(_fernet_key)] | None = None
-
-    @property
-    def restart_quiet_seconds(self) -> float:
-        """How long after a restart a disconnection is taken for the restart's own."""
-        return self.restart_verify_seconds + 30
 
 
 class WebhookSettings(IntakeSettings):

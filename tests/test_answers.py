@@ -6,24 +6,18 @@ import json
 
 import pytest
 
+from shared.core.look import RestartAnswer
 from shared.core.model import Observation
-from shared.providers.wapi.answers import (
-    Answer,
-    DeviceView,
-    RestartAnswer,
-    join_device,
-    read_device,
-    read_restart,
-    read_status,
-)
+from shared.providers.answer import HttpAnswer
+from shared.providers.wapi.answers import DeviceView, join_device, read_device, read_restart, read_status
 
 JSON = "application/json"
 PAGE = "text/html"
 
 
-def answer(status: int, content: object, content_type: str = JSON) -> Answer:
+def answer(status: int, content: object, content_type: str = JSON) -> HttpAnswer:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return Answer(status, content_type, body)
+    return HttpAnswer(status, content_type, body)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +43,7 @@ def answer(status: int, content: object, content_type: str = JSON) -> Answer:
     ],
 )
 def test_a_status_has_its_observation_and_the_word_for_the_log(
-    given: Answer, observation: Observation, cause: str
+    given: HttpAnswer, observation: Observation, cause: str
 ) -> None:
     look = read_status(given)
 
@@ -81,5 +75,5 @@ def test_only_a_200_shows_a_phone(status: int) -> None:
         pytest.param(answer(200, b""), RestartAnswer.UNCLEAR, id="nothing"),
     ],
 )
-def test_a_restarts_answer_is_accepted_refused_or_unclear(given: Answer, means: RestartAnswer) -> None:
+def test_a_restarts_answer_is_accepted_refused_or_unclear(given: HttpAnswer, means: RestartAnswer) -> None:
     assert read_restart(given) is means

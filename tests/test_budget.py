@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from shared.core.model import Limits, Policy
+from shared.core.policy import Limits, Policy
 from shared.database.store import connect
 from shared.providers.exchange import pooled_http
 from shared.providers.wapi.client import WapiClient

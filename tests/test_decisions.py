@@ -13,25 +13,21 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from shared.core.brake import brake_engages, can_brake, count, leaves_brake, witnesses_brake
 from shared.core.decisions import (
-    Census,
     Decision,
     Disconnect,
     Healthy,
-    Hold,
+    NoChange,
     Restart,
     Restore,
     Skip,
-    brake_engages,
-    can_brake,
     conclude,
-    count,
     decide,
     decide_braked,
-    leaves_brake,
-    witnesses_brake,
 )
-from shared.core.model import Instance, Observation, Outage, Policy, Status
+from shared.core.model import Census, Instance, Observation, Outage, Status
+from shared.core.policy import Policy
 
 NOW: Final = datetime(2026, 3, 2, 12, tzinfo=UTC)
 POLICY: Final = Policy()
@@ -158,7 +154,7 @@ def row(sentence: str, decision: Decision, **named: tuple[Any, ...]) -> Row:
 TABLE: Final = [
     row(
         "a look that could not find out concludes nothing (regression: a gateway's 504 turned two companies red)",
-        Hold(),
+        NoChange(),
         seen=(Observation.UNKNOWN,),
     ),
     row(
@@ -188,7 +184,7 @@ TABLE: Final = [
         status=CONNECTED + DEGRADED,
         seen=(Observation.REFUSED,),
     ),
-    row("a refused token of a marked line is no news", Hold(), status=MARKED, seen=(Observation.REFUSED,)),
+    row("a refused token of a marked line is no news", NoChange(), status=MARKED, seen=(Observation.REFUSED,)),
     # Connected or degraded, and dead.
     row(
         "a dead line is restarted when its last restart is 30 minutes old, or never was",
@@ -291,7 +287,7 @@ TABLE: Final = [
     ),
     row(
         "the first restart of an outage waits for the cool-down",
-        Hold(),
+        NoChange(),
         status=MARKED,
         seen=DEAD,
         restarted=under(30),
@@ -308,7 +304,7 @@ TABLE: Final = [
     row(
         "the second restart of an outage waits 30 minutes, and no bell rings again "
         "(regression: the bell rang again and again)",
-        Hold(),
+        NoChange(),
         status=MARKED,
         seen=DEAD,
         restarted=under(30),
@@ -324,7 +320,7 @@ TABLE: Final = [
     ),
     row(
         "the third restart of an outage waits 60 minutes",
-        Hold(),
+        NoChange(),
         status=MARKED,
         seen=DEAD,
         restarted=under(60),
@@ -340,7 +336,7 @@ TABLE: Final = [
     ),
     row(
         "the fourth restart of an outage waits 120 minutes",
-        Hold(),
+        NoChange(),
         status=MARKED,
         seen=DEAD,
         restarted=under(120),
@@ -348,7 +344,7 @@ TABLE: Final = [
     ),
     row(
         "there is no fifth restart in an outage (regression: logged-out lines were restarted 48 times a day)",
-        Hold(),
+        NoChange(),
         status=MARKED,
         seen=DEAD,
         outage_restarts=(4, 5),
@@ -403,13 +399,13 @@ def test_the_rows_of_the_table_cover_every_case_once() -> None:
         pytest.param(
             Policy(restart_cooldown=45 * MINUTE),
             {"raw_status": "disconnected", "outage": an_outage(1), "last_restart_at": ago(30 * MINUTE)},
-            Hold(),
+            NoChange(),
             id="a wait within an outage is never shorter than the cool-down",
         ),
         pytest.param(
             Policy(restart_cooldown=5 * MINUTE),
             {"raw_status": "disconnected", "outage": an_outage(2), "last_restart_at": ago(30 * MINUTE)},
-            Hold(),
+            NoChange(),
             id="a short cool-down does not shorten the waits within an outage",
         ),
         pytest.param(
@@ -421,7 +417,7 @@ def test_the_rows_of_the_table_cover_every_case_once() -> None:
         pytest.param(
             Policy(outage_restart_waits=()),
             {"raw_status": "disconnected", "outage": an_outage(0)},
-            Hold(),
+            NoChange(),
             id="without waits a marked line is never restarted",
         ),
         pytest.param(
@@ -455,7 +451,7 @@ def test_a_line_that_stays_dead_is_restarted_four_times_in_two_days_and_told_onc
                         "last_health_check": now,
                     }
                 )
-            case Hold():
+            case NoChange():
                 line = line.model_copy(update={"last_health_check": now})
             case unexpected:
                 pytest.fail(f"{unexpected} at {now - began}")
@@ -511,7 +507,7 @@ def both(line: Instance, seen: Observation, policy: Policy = POLICY) -> list[Dec
 @given(lines, observations, policies)
 def test_every_line_every_look_and_every_time_has_a_decision(line: Instance, seen: Observation, policy: Policy) -> None:
     for decision in both(line, seen, policy):
-        assert isinstance(decision, Healthy | Restore | Hold | Skip | Restart | Disconnect)
+        assert isinstance(decision, Healthy | Restore | NoChange | Skip | Restart | Disconnect)
 
 
 @at_any_speed
@@ -533,7 +529,7 @@ def test_no_outage_sees_a_fifth_restart_once_the_line_is_marked(line: Instance, 
 @at_any_speed
 @given(lines)
 def test_unknown_never_marks_restarts_or_tells(line: Instance) -> None:
-    assert both(line, Observation.UNKNOWN) == [Hold(), Hold()]
+    assert both(line, Observation.UNKNOWN) == [NoChange(), NoChange()]
 
 
 @at_any_speed
@@ -564,7 +560,7 @@ def test_the_brake_holds_whatever_has_not_been_bad_for_30_minutes(line: Instance
     if line.bad_since is None or NOW - line.bad_since < 30 * MINUTE:
         decision = decide_braked(line, seen, policy=POLICY, now=NOW)
         silent = Disconnect(tell=False, then_restart=False)  # a first look at what was down before us
-        assert isinstance(decision, Healthy | Restore | Hold) or decision == silent
+        assert isinstance(decision, Healthy | Restore | NoChange) or decision == silent
 
 
 @at_any_speed
@@ -655,7 +651,7 @@ def test_five_minutes_after_launch_a_route_that_does_not_exist_marks_no_line() -
     census = census_of((len(lines), Status.CONNECTED, Observation.NOT_FOUND))
     assert brake_engages(census, policy=POLICY)
     for line in lines:
-        assert decide_braked(line, Observation.NOT_FOUND, policy=POLICY, now=NOW) == Hold()
+        assert decide_braked(line, Observation.NOT_FOUND, policy=POLICY, now=NOW) == NoChange()
 
 
 def test_a_census_adds_up_over_batches() -> None:
@@ -697,12 +693,12 @@ MARKED_LINE: Final = {"raw_status": "disconnected", "outage": an_outage(1)}
     [
         pytest.param({}, Observation.ALIVE, Healthy(), id="a healthy line is recorded as such"),
         pytest.param(MARKED_LINE, Observation.ALIVE, Restore(), id="a line that came back is restored"),
-        pytest.param({}, Observation.UNKNOWN, Hold(), id="doubt stays doubt"),
-        pytest.param({}, Observation.GHOST, Hold(), id="a restart waits"),
-        pytest.param({"last_restart_at": NOW}, Observation.GHOST, Hold(), id="a line is not even degraded"),
-        pytest.param({}, Observation.REFUSED, Hold(), id="a refused token waits"),
-        pytest.param(MARKED_LINE, Observation.GHOST, Hold(), id="a marked line's next restart waits"),
-        pytest.param({"raw_status": None}, Observation.GHOST, Hold(), id="a line that the screen marked waits"),
+        pytest.param({}, Observation.UNKNOWN, NoChange(), id="doubt stays doubt"),
+        pytest.param({}, Observation.GHOST, NoChange(), id="a restart waits"),
+        pytest.param({"last_restart_at": NOW}, Observation.GHOST, NoChange(), id="a line is not even degraded"),
+        pytest.param({}, Observation.REFUSED, NoChange(), id="a refused token waits"),
+        pytest.param(MARKED_LINE, Observation.GHOST, NoChange(), id="a marked line's next restart waits"),
+        pytest.param({"raw_status": None}, Observation.GHOST, NoChange(), id="a line that the screen marked waits"),
         pytest.param(
             LONG_BAD,
             Observation.GHOST,
@@ -742,7 +738,7 @@ MARKED_LINE: Final = {"raw_status": "disconnected", "outage": an_outage(1)}
         pytest.param(
             LONG_BAD | MARKED_LINE | {"last_restart_at": NOW - 30 * MINUTE + SECOND},
             Observation.GHOST,
-            Hold(),
+            NoChange(),
             id="a marked line that is bad for 30 minutes waits for its restart",
         ),
         pytest.param(
@@ -757,7 +753,7 @@ MARKED_LINE: Final = {"raw_status": "disconnected", "outage": an_outage(1)}
             Disconnect(tell=False, then_restart=True),
             id="an adopted line opens its outage in silence under the brake too",
         ),
-        pytest.param(LONG_BAD, Observation.UNKNOWN, Hold(), id="bad for 30 minutes and now in doubt: nothing"),
+        pytest.param(LONG_BAD, Observation.UNKNOWN, NoChange(), id="bad for 30 minutes and now in doubt: nothing"),
     ],
 )
 def test_under_the_brake_good_news_counts_and_bad_news_waits(
@@ -852,7 +848,7 @@ def test_an_open_outage_of_which_nobody_heard_is_told_when_the_platform_writes_t
 def test_an_outage_that_an_adoption_opened_in_silence_stays_silent() -> None:
     silent = Outage(id=UUID(int=3), started_at=NOW, restarts=1, told_at=None, opened_by="adoption")
     line = a_line(raw_status="disconnected", outage=silent, last_restart_at=NOW - timedelta(minutes=5))
-    assert decide(line, Observation.GHOST, policy=POLICY, now=NOW) == Hold()
+    assert decide(line, Observation.GHOST, policy=POLICY, now=NOW) == NoChange()
 
 
 def test_the_brake_does_not_spend_the_silence_of_a_first_look() -> None:

@@ -25,7 +25,7 @@ from ops.doctor.findings import Exit, Finding, Report, Severity, Unchecked
 from ops.doctor.registration import Kind, Registration, read_registration
 from ops.doctor.rest import missing_of
 from ops.doctor.shown import LONGEST, counted, shown, shown_age, shown_external_id, shown_host
-from shared.providers.wapi.answers import Answer
+from shared.providers.answer import HttpAnswer
 
 ROOT = Path(__file__).parent.parent
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -74,8 +74,8 @@ def test_what_the_answer_does_not_tell_is_not_known_to_be_wrong() -> None:
     assert wrong_kinds(Registration({Kind.CONNECTED: TARGET.url_to_set}, None, None), TARGET) == {}
 
 
-def answer(body: Any, status: int = 200) -> Answer:
-    return Answer(status, "application/json", body if isinstance(body, bytes) else json.dumps(body).encode())
+def answer(body: Any, status: int = 200) -> HttpAnswer:
+    return HttpAnswer(status, "application/json", body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def answer(body: Any, status: int = 200) -> Answer:
         pytest.param(answer({}, 403), "http_403", id="forbidden"),
     ],
 )
-def test_a_registration_that_cannot_be_read_says_why(told: Answer, cause: str) -> None:
+def test_a_registration_that_cannot_be_read_says_why(told: HttpAnswer, cause: str) -> None:
     assert read_registration(told) == cause
 
 

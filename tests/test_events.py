@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from shared.core.event import Event, EventKind
 from shared.errors import EventRejected
-from shared.providers.wapi.events import MAX_BODY_BYTES, Event, Kind, parse_event
+from shared.providers.wapi.events import MAX_BODY_BYTES, parse_event
 
 MOMENT = 1_790_000_000
 AT = datetime(2026, 9, 21, 14, 13, 20, tzinfo=UTC)
@@ -40,29 +41,29 @@ def rejection(raw: bytes) -> EventRejected:
     [
         pytest.param(
             "webhookDisconnected",
-            Kind.DISCONNECTION,
+            EventKind.DISCONNECTION,
             id="the provider's disconnection (regression: it first marked the line connected)",
         ),
-        pytest.param("disconnection", Kind.DISCONNECTION, id="a disconnection by the plan's name"),
-        pytest.param("webhookConnected", Kind.CONNECTION, id="the provider's connection"),
-        pytest.param("connection", Kind.CONNECTION, id="a connection by the plan's name"),
-        pytest.param("webhookStatus", Kind.ACK, id="an ack, although its name says status"),
-        pytest.param("webhookReceived", Kind.MESSAGE, id="a message"),
-        pytest.param("webhookDelivery", Kind.MESSAGE, id="an echo"),
-        pytest.param("webhookChatPresence", Kind.OTHER, id="a presence"),
-        pytest.param("webhookdisconnected", Kind.OTHER, id="lower case"),
-        pytest.param("WEBHOOKDISCONNECTED", Kind.OTHER, id="upper case"),
-        pytest.param("Disconnection", Kind.OTHER, id="odd case"),
-        pytest.param("webhookDisconnected ", Kind.OTHER, id="a space at the end"),
-        pytest.param(" webhookDisconnected", Kind.OTHER, id="a space at the beginning"),
-        pytest.param("webhookDisconnected\n", Kind.OTHER, id="a line break at the end"),
-        pytest.param("webhookDisconnectedAgain", Kind.OTHER, id="a longer name"),
-        pytest.param("disconnected", Kind.OTHER, id="a field's name"),
-        pytest.param("connected", Kind.OTHER, id="the other field's name"),
-        pytest.param("messages.upsert", Kind.OTHER, id="somebody else's event"),
+        pytest.param("disconnection", EventKind.DISCONNECTION, id="a disconnection by the plan's name"),
+        pytest.param("webhookConnected", EventKind.CONNECTION, id="the provider's connection"),
+        pytest.param("connection", EventKind.CONNECTION, id="a connection by the plan's name"),
+        pytest.param("webhookStatus", EventKind.ACK, id="an ack, although its name says status"),
+        pytest.param("webhookReceived", EventKind.MESSAGE, id="a message"),
+        pytest.param("webhookDelivery", EventKind.MESSAGE, id="an echo"),
+        pytest.param("webhookChatPresence", EventKind.OTHER, id="a presence"),
+        pytest.param("webhookdisconnected", EventKind.OTHER, id="lower case"),
+        pytest.param("WEBHOOKDISCONNECTED", EventKind.OTHER, id="upper case"),
+        pytest.param("Disconnection", EventKind.OTHER, id="odd case"),
+        pytest.param("webhookDisconnected ", EventKind.OTHER, id="a space at the end"),
+        pytest.param(" webhookDisconnected", EventKind.OTHER, id="a space at the beginning"),
+        pytest.param("webhookDisconnected\n", EventKind.OTHER, id="a line break at the end"),
+        pytest.param("webhookDisconnectedAgain", EventKind.OTHER, id="a longer name"),
+        pytest.param("disconnected", EventKind.OTHER, id="a field's name"),
+        pytest.param("connected", EventKind.OTHER, id="the other field's name"),
+        pytest.param("messages.upsert", EventKind.OTHER, id="somebody else's event"),
     ],
 )
-def test_names_are_matched_exactly(name: str, kind: Kind) -> None:
+def test_names_are_matched_exactly(name: str, kind: EventKind) -> None:
     event = parsed(event=name, instanceId=LINE, moment=MOMENT)
     assert event.kind is kind
     assert event.name == name
@@ -86,27 +87,27 @@ def test_names_are_matched_exactly(name: str, kind: Kind) -> None:
 def test_an_event_without_a_usable_name_is_kept_and_does_nothing(fields: dict[str, Any]) -> None:
     event = parsed(**fields, instanceId=LINE, disconnected=True, connected=True, moment=MOMENT)
     assert event.name is None
-    assert event.kind is Kind.OTHER
+    assert event.kind is EventKind.OTHER
     assert event.external_id == LINE
 
 
 @pytest.mark.parametrize(
     ("name", "field", "kind", "denials"),
     [
-        ("webhookDisconnected", "disconnected", Kind.DISCONNECTION, (False, None, 0, 1, "true", "false", [], {})),
-        ("disconnection", "disconnected", Kind.DISCONNECTION, (False, None, 0, 1, "true", "false", [], {})),
-        ("webhookConnected", "connected", Kind.CONNECTION, (False, 0, "false", "False")),
-        ("connection", "connected", Kind.CONNECTION, (False, 0, "false", "False")),
+        ("webhookDisconnected", "disconnected", EventKind.DISCONNECTION, (False, None, 0, 1, "true", "false", [], {})),
+        ("disconnection", "disconnected", EventKind.DISCONNECTION, (False, None, 0, 1, "true", "false", [], {})),
+        ("webhookConnected", "connected", EventKind.CONNECTION, (False, 0, "false", "False")),
+        ("connection", "connected", EventKind.CONNECTION, (False, 0, "false", "False")),
     ],
 )
 def test_an_event_that_denies_itself_in_its_own_field_does_nothing(
-    name: str, field: str, kind: Kind, denials: tuple[object, ...]
+    name: str, field: str, kind: EventKind, denials: tuple[object, ...]
 ) -> None:
     """The body of a connection is unconfirmed, so that only a clear no denies it."""
     assert parsed(event=name, moment=MOMENT).kind is kind
     assert parsed(event=name, moment=MOMENT, **{field: True}).kind is kind
     for denial in denials:
-        assert parsed(event=name, moment=MOMENT, **{field: denial}).kind is Kind.OTHER
+        assert parsed(event=name, moment=MOMENT, **{field: denial}).kind is EventKind.OTHER
 
 
 # Whose line.
@@ -342,11 +343,11 @@ def test_a_rejection_quotes_nothing() -> None:
 
 
 def test_what_the_provider_nests_is_not_too_deep() -> None:
-    assert parse_event(b'{"a": ' * 60 + b'{"b": [1]}' + b"}" * 60).kind is Kind.OTHER
+    assert parse_event(b'{"a": ' * 60 + b'{"b": [1]}' + b"}" * 60).kind is EventKind.OTHER
 
 
 def test_a_wide_body_is_not_too_deep() -> None:
-    assert parsed(msgContent={str(n): [n] for n in range(5000)}).kind is Kind.OTHER
+    assert parsed(msgContent={str(n): [n] for n in range(5000)}).kind is EventKind.OTHER
 
 
 def test_a_body_is_at_most_one_mebibyte_long() -> None:
@@ -428,5 +429,5 @@ def test_any_json_is_an_event_or_rejected(value: object) -> None:
 def test_any_fields_are_an_event(found: dict[str, Any]) -> None:
     event = parse_event(json.dumps(found).encode())
     check(event)
-    if event.kind is Kind.OTHER or event.moment:
+    if event.kind is EventKind.OTHER or event.moment:
         assert parse_event(json.dumps(dict(reversed(found.items())), indent=1).encode()).key == event.key

@@ -13,7 +13,7 @@ from world import SECRET, check_environment, until, webhook_environment
 
 from dev.functions import FunctionServer
 from dev.processes import StackError
-from shared.core.model import Limits, Policy
+from shared.core.policy import Limits, Policy
 from shared.database.store import Store, connect
 from shared.errors import StoreError, StoreUnavailable
 from shared.providers.exchange import pooled_http

@@ -19,8 +19,9 @@ from pydantic import SecretStr
 from world import check_environment
 
 from dev.functions import FunctionServer
-from shared.core.decisions import Census, brake_engages, can_brake
-from shared.core.model import Limits, Policy
+from shared.core.brake import brake_engages, can_brake
+from shared.core.model import Census
+from shared.core.policy import Limits, Policy
 from shared.database.store import Store, connect
 from shared.errors import EventRejected
 from shared.providers.exchange import pooled_http

@@ -19,19 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from shared.core.look import Look, RestartAnswer
 from shared.core.model import Observation, SuspectLine
+from shared.providers.answer import MAX_ANSWER_BYTES, HttpAnswer, read_retry_after
 from shared.providers.exchange import ExchangeFailedError, bearer, exchange
-from shared.providers.wapi.answers import (
-    MAX_ANSWER_BYTES,
-    Answer,
-    DeviceView,
-    Look,
-    RestartAnswer,
-    read_device,
-    read_restart,
-    read_retry_after,
-    read_status,
-)
+from shared.providers.wapi.answers import DeviceView, read_device, read_restart, read_status
 from shared.providers.wapi.client import WapiClient
 
 if TYPE_CHECKING:
@@ -537,7 +529,7 @@ _json = st.recursive(
 _words = st.sampled_from([True, False, None, "true", "false", 0, 1])
 _objects = st.fixed_dictionaries({}, optional={"connected": _words, "error": _words, "name": _json, "other": _json})
 _answers = st.builds(
-    Answer,
+    HttpAnswer,
     status=st.sampled_from([200, 201, 204, 301, 302, 400, 401, 403, 404, 408, 418, 429, 500, 502, 503, 504]),
     content_type=st.sampled_from(["application/json", "text/html", "text/plain", ""]),
     body=st.binary(max_size=40) | (_objects | _json).map(lambda value: httpx.Response(200, json=value).content),
@@ -546,7 +538,7 @@ _answers = st.builds(
 
 @settings(deadline=None)
 @given(_answers)
-def test_no_answer_at_all_condemns_a_line_but_a_well_formed_negative_one(answer: Answer) -> None:
+def test_no_answer_at_all_condemns_a_line_but_a_well_formed_negative_one(answer: HttpAnswer) -> None:
     found = answer.json_object() or {}
     match read_status(answer).observation:
         case Observation.DISCONNECTED:
@@ -568,7 +560,9 @@ def test_no_answer_at_all_condemns_a_line_but_a_well_formed_negative_one(answer:
 
 @settings(deadline=None)
 @given(_answers)
-def test_no_answer_at_all_is_a_logged_out_device_or_an_accepted_restart_but_one_that_says_so(answer: Answer) -> None:
+def test_no_answer_at_all_is_a_logged_out_device_or_an_accepted_restart_but_one_that_says_so(
+    answer: HttpAnswer,
+) -> None:
     if read_device(answer) is DeviceView.LOGGED_OUT:
         assert answer.status == 401
     if read_restart(answer) is ACCEPTED:

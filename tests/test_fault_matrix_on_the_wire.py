@@ -21,9 +21,9 @@ import pytest_asyncio
 from pydantic import SecretStr
 
 from dev.simulator import Fault, Simulator
+from shared.core.look import RestartAnswer
 from shared.core.model import Observation, SuspectLine
 from shared.providers.exchange import pooled_http
-from shared.providers.wapi.answers import RestartAnswer
 from shared.providers.wapi.client import WapiClient
 from shared.providers.wapi.send import WapiSendClient
 

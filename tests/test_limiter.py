@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.core.look import Look
 from shared.core.model import Observation
 from shared.providers.limiter import Limiter
-from shared.providers.wapi.answers import Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable

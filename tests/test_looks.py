@@ -11,15 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from shared.core.model import Observation, Policy, SuspectLine
-from shared.providers.looks import (
-    agree,
-    doubt_fresh_ghost,
-    look_after_restart,
-    look_twice,
-    waits_after_restart,
-)
-from shared.providers.wapi.answers import Look
+from shared.core.look import Look
+from shared.core.model import Observation, SuspectLine
+from shared.core.policy import Policy
+from shared.providers.looks import agree, doubt_fresh_ghost, look_after_restart, look_twice, waits_after_restart
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 GRAVE = (Observation.GHOST, Observation.NOT_FOUND, Observation.REFUSED)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from shared.core.event import Change, Message
 from shared.core.notices import preview
 from shared.errors import EventRejected
 from shared.providers.wapi.events import MAX_BODY_BYTES, MAX_VALUES, parse_event
-from shared.providers.wapi.messages import ChangeMessage, StoreMessage
 
 PHONE = "5511900000002"
 LID = "100000000000002@lid"
@@ -27,19 +27,19 @@ def an_event(**fields: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def read(**fields: Any) -> StoreMessage | ChangeMessage | str | None:
+def read(**fields: Any) -> Message | Change | str | None:
     event = parse_event(json.dumps(an_event(**fields)).encode())
     return event.change or event.noise
 
 
-def stored(**fields: Any) -> StoreMessage:
+def stored(**fields: Any) -> Message:
     change = read(**fields)
-    assert isinstance(change, StoreMessage), change
+    assert isinstance(change, Message), change
     return change
 
 
 def test_a_text_is_read_whole() -> None:
-    assert stored() == StoreMessage(
+    assert stored() == Message(
         from_me=False, group=None, phone=PHONE, lid=None, message_id="3EB0AA", contact_name="Ana", contact_picture=None,
         type="text", content="Oi", metadata={"provider_event": "webhookReceived"},
     )  # fmt: skip
@@ -322,7 +322,7 @@ def test_what_is_no_message_is_named(fields: dict[str, Any], reason: str) -> Non
 def test_a_deletion_names_its_message_and_who_deletes(kind: object, key: str) -> None:
     change = read(msgContent={"protocolMessage": {"type": kind, "key": {key: "3EB0BB"}}})
 
-    assert isinstance(change, ChangeMessage)
+    assert isinstance(change, Change)
     assert (change.do, change.message_id, change.content) == ("delete", "3EB0BB", None)
     assert change.who is not None
     assert (change.who.from_me, change.who.phone) == (False, PHONE)
@@ -344,7 +344,7 @@ def test_a_deletion_names_its_message_and_who_deletes(kind: object, key: str) ->
 def test_an_edit_names_its_message_and_the_new_text(content: dict[str, Any], target: str) -> None:
     change = read(msgContent=content)
 
-    assert isinstance(change, ChangeMessage)
+    assert isinstance(change, Change)
     assert (change.do, change.message_id, change.content) == ("edit", target, "Novo")
     assert change.who is not None
     assert change.who.phone == PHONE
@@ -361,7 +361,7 @@ def test_an_edit_names_its_message_and_the_new_text(content: dict[str, Any], tar
 def test_an_ack_means_what_the_platform_stores(status: str, means: str) -> None:
     change = read(event="webhookStatus", status=status)
 
-    assert change == ChangeMessage(do="ack", message_id="3EB0AA", status=means)
+    assert change == Change(do="ack", message_id="3EB0AA", status=means)
 
 
 @pytest.mark.parametrize(
@@ -430,7 +430,7 @@ def test_a_yes_comes_in_several_spellings(given: object, is_from_me: bool) -> No
 def test_an_id_is_a_text_or_a_number_that_an_index_can_hold(given: object, kept: str | None) -> None:
     change = read(messageId=given)
 
-    assert (change.message_id if isinstance(change, StoreMessage) else None) == kept
+    assert (change.message_id if isinstance(change, Message) else None) == kept
 
 
 def test_six_wrappers_are_not_opened() -> None:

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from world import SECRET
 
-from shared.providers.wapi.events import Kind, parse_event
+from shared.core.event import EventKind
+from shared.providers.wapi.events import parse_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -818,4 +819,4 @@ def test_whatever_is_posted_is_answered_and_changes_no_status_that_it_may_not(
         if world.status(line) != status:
             event = parse_event(body)
             assert event.external_id == line.external_id
-            assert event.kind is Kind.DISCONNECTION or event.is_life
+            assert event.kind is EventKind.DISCONNECTION or event.is_life

@@ -17,9 +17,10 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from shared.core.model import Limits, Observation, Policy
+from shared.core.look import Look, RestartAnswer
+from shared.core.model import Observation
+from shared.core.policy import Limits, Policy
 from shared.database.store import Store
-from shared.providers.wapi.answers import Look, RestartAnswer
 from shared.providers.wapi.events import parse_event
 from shared.sweep.run import run_sweep
 from shared.webhook.intake import deliver
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from world import World
 
-    from shared.providers.looks import Line
+    from shared.providers.port import Line
 
 LINES, CHATS, MESSAGES, EVENTS, NOTICES = 20_000, 20_000, 100_000, 50_000, 50_000
 GROWS = {

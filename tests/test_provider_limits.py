@@ -10,7 +10,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from shared.core.model import Limits, Policy
+from shared.core.policy import Limits, Policy
 from shared.database.store import Store, connect
 from shared.providers.exchange import pooled_http
 from shared.providers.wapi.client import WapiClient

@@ -19,7 +19,7 @@ import pytest
 from wire import Interruption, OnTheWire, When
 from world import Line
 
-from shared.core.model import Limits, Policy
+from shared.core.policy import Limits, Policy
 from shared.sweep.run import run_sweep
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from history import History
 from invariants import check_invariants
 from wire import Interruption, OnTheWire, When
 
-from shared.core.model import Limits, Observation, Policy
-from shared.providers.wapi.answers import Look, RestartAnswer
+from shared.core.look import Look, RestartAnswer
+from shared.core.model import Observation
+from shared.core.policy import Limits, Policy
 from shared.sweep.run import run_sweep
 from shared.webhook.intake import take_event
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import httpx
     from world import Line, World
 
-    from shared.providers.looks import Line as Asked
+    from shared.providers.port import Line as Asked
 
 LIMITS = Limits(
     check_interval=timedelta(0), ghost_confirm=timedelta(0), restart_verify=timedelta(seconds=0.05),

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from shared.core.model import Limits, Policy
+from shared.core.policy import Limits, Policy
 from shared.errors import SettingsError
 from shared.settings import Settings, SweepSettings, WebhookSettings, load_sweep_settings, load_webhook_settings
 

@@ -31,7 +31,7 @@ from wire import Interruption, OnTheWire, When, external_id_of, instance_of, los
 from world import World, empty
 
 from shared import logs
-from shared.core.model import Limits, Policy
+from shared.core.policy import Limits, Policy
 from shared.errors import StoreError
 from shared.settings import IntakeSettings
 from shared.sweep.run import run_sweep

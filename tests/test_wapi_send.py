@@ -15,8 +15,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from shared.core.look import RestartAnswer
 from shared.core.model import Observation, SuspectLine
-from shared.providers.wapi.answers import RestartAnswer
 from shared.providers.wapi.send import WapiSendClient
 
 if TYPE_CHECKING:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from functions_framework import aio
 
 from shared import logs
-from shared.clients import Service
+from shared.clients import Clients
 from shared.errors import SettingsError
+from shared.housekeeping import keep_house
 from shared.settings import load_sweep_settings
 from shared.sweep.fanout import Fanout, read_help
 from shared.sweep.run import run_sweep
@@ -22,7 +24,7 @@ try:
     _settings = load_sweep_settings()
 except SettingsError as error:
     raise SystemExit(str(error)) from None  # the message is all an operator needs
-_service = Service(_settings)
+_clients = Clients(_settings)
 
 
 @aio.http
@@ -41,15 +43,17 @@ async def follow_up_check(request: Request) -> Response:
 
 
 async def _sweep(request: Request) -> Response:
+    began = asyncio.get_running_loop().time()
     helping = read_help(request.headers)
     async with Fanout(0 if helping else _settings.sweep_fanout, _settings.sweep_fanout_url) as fanout:
         report = await run_sweep(
-            _service.store,
-            _service.provider,
+            _clients.store,
+            _clients.provider,
             policy=_settings.policy,
             limits=_settings.limits,
-            relay=_service.relay,
             fanout=fanout,
             helping=helping,
         )
+    if helping is None:
+        await keep_house(_clients.store, _clients.relay, sweep_began=began)
     return answer(200, **report.as_answer())

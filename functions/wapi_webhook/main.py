@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from functions_framework import aio
 
 from shared import logs
-from shared.clients import Service
+from shared.clients import Clients
 from shared.errors import SettingsError
 from shared.providers.wapi.events import MAX_BODY_BYTES
 from shared.settings import load_webhook_settings
@@ -23,7 +23,7 @@ try:
     _settings = load_webhook_settings()
 except SettingsError as error:
     raise SystemExit(str(error)) from None  # the message is all an operator needs
-_service = Service(_settings)
+_clients = Clients(_settings)
 _wrong_keys = WrongKeys()
 # What is imported stays: the collector need not walk it with every few events. A tenth more events a second.
 gc.freeze()
@@ -47,5 +47,5 @@ async def wapi_webhook(request: Request) -> Response:
 
 async def _take(request: Request) -> Response:
     body = await read_body(request, MAX_BODY_BYTES)
-    intake = await take_event(body, _service.store, lambda: _service.provider, settings=_settings, relay=_service.relay)
+    intake = await take_event(body, _clients.store, lambda: _clients.provider, settings=_settings, relay=_clients.relay)
     return answer(200, outcome=intake.outcome)

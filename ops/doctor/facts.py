@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ops.doctor.registration import Registration
-    from shared.providers.wapi.answers import Look
+    from shared.core.look import Look
 
 
 class Row(BaseModel):

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from ops.doctor.facts import Asked
 from ops.doctor.registration import Kind, Registration, read_registration
+from shared.core.look import Look, unknown
 from shared.core.model import Observation
 from shared.providers.exchange import ExchangeFailedError, bearer, exchange
-from shared.providers.wapi.answers import Answer, Look, read_status, unknown
+from shared.providers.wapi.answers import read_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import httpx
 
     from ops.doctor.facts import LineRow
+    from shared.providers.answer import HttpAnswer
     from shared.providers.limiter import Limiter
 
 AT_ONCE: Final = 8
@@ -121,7 +123,7 @@ class Registry:
         except ExchangeFailedError as error:
             return unknown(error.cause)
 
-    async def _exchange(self, line: LineRow, method: str, path: str, body: dict[str, str] | None = None) -> Answer:
+    async def _exchange(self, line: LineRow, method: str, path: str, body: dict[str, str] | None = None) -> HttpAnswer:
         token = line.token.get_secret_value() if line.token else ""
         if not token.isascii() or not token.isprintable():
             raise ExchangeFailedError("unusable_token")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.providers.wapi.answers import Answer
+    from shared.providers.answer import HttpAnswer
 
 
 class Kind(StrEnum):
@@ -65,7 +65,7 @@ class Registration:
         return _instant(self.expires) if self.expires else None
 
 
-def read_registration(answer: Answer) -> Registration | str:
+def read_registration(answer: HttpAnswer) -> Registration | str:
     """Read ``GET /instance/fetch-instance``.
 
     Returns:

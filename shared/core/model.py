@@ -1,13 +1,16 @@
-"""The words of the project as types: instance, observation, status, outage, policy."""
+"""The words of the project as types: instance, observation, status, outage, sighting, evidence, policy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, SecretStr
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class Observation(StrEnum):
@@ -46,8 +49,59 @@ class RestartOutcome(StrEnum):
     """How a restart ended."""
 
     RECOVERED = "recovered"
+    """A look after it said ALIVE."""
     FAILED = "failed"
+    """Conclusively dead at the end."""
     UNVERIFIED = "unverified"
+    """Nobody could say: the next sweep decides."""
+
+
+class Source(StrEnum):
+    """Which use case acts."""
+
+    SWEEP = "sweep"
+    WEBHOOK = "webhook"
+
+
+class OutageOpener(StrEnum):
+    """What opened an outage: the column ``opened_by``."""
+
+    SWEEP = "sweep"
+    WEBHOOK = "webhook"
+    ADOPTION = "adoption"
+    """The very first look at a line that was down already: nobody is told."""
+
+
+class OutageClosing(StrEnum):
+    """What closed an outage: the column ``closed_as``."""
+
+    RECOVERED = "recovered"
+    """A restart cured it."""
+    ALIVE = "alive"
+    """A look proved life."""
+    EVENT = "event"
+    """A sign of life came in."""
+    PAUSED = "paused"
+    DELETED = "deleted"
+
+
+class AuditKind(StrEnum):
+    """What an audit row tells: the column ``instance_events.kind``."""
+
+    OUTAGE_OPENED = "outage_opened"
+    OUTAGE_REOPENED = "outage_reopened"
+    OUTAGE_CLOSED = "outage_closed"
+    """While the status stayed connected."""
+    STATUS_CHANGED = "status_changed"
+    USERS_TOLD = "users_told"
+    """While the status stayed as it was."""
+    RESTART_REQUESTED = "restart_requested"
+    RESTART_RECOVERED = "restart_recovered"
+    RESTART_FAILED = "restart_failed"
+    RESTART_UNVERIFIED = "restart_unverified"
+    DISCONNECTION_DENIED = "disconnection_denied"
+    DISCONNECTION_IGNORED = "disconnection_ignored"
+    PHONE_CHANGED = "phone_changed"
 
 
 class _Row(BaseModel):
@@ -61,24 +115,26 @@ class Outage(_Row):
     started_at: AwareDatetime
     restarts: int
     told_at: AwareDatetime | None
-    opened_by: str
+    opened_by: OutageOpener
 
     @property
     def is_untold(self) -> bool:
         """Nobody was told, and not because it is older than our being here."""
-        return self.told_at is None and self.opened_by != "adoption"
+        return self.told_at is None and self.opened_by is not OutageOpener.ADOPTION
 
 
 class Instance(_Row):
-    """A leased row of ``wapi_instances``, as ``claim_instances`` hands it out.
+    """A leased row of ``wapi_instances`` with our bookkeeping of it, as ``claim_instances`` hands it out.
 
-    ``id`` is our uuid, ``external_id`` the provider's; ``lease`` proves that this sweep holds the line;
-    ``raw_status`` is the column as it stands (platforms write words of their own).
+    ``id`` is our uuid, ``external_id`` the provider's, trimmed; ``lease`` proves that this sweep holds the line;
+    ``token_hash`` is of the token as it was then; ``raw_status`` is the column as it stands (platforms write words of
+    their own).
     """
 
     id: UUID
     external_id: str
     token: SecretStr
+    token_hash: str
     raw_status: str | None
     unit: str | None
     company_id: UUID | None
@@ -120,27 +176,54 @@ class SuspectLine(_Row):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A claimed line and what this sweep found.
+class Evidence:
+    """Why something is marked, restarted or told: it stands in the log and in the audit.
 
     Attributes:
-        instance: As claimed; its status and lease are the ground that a transition stands on.
-        observed: What the look found; None when the budget ended, or our code failed, before it did.
+        source: Who acts.
+        reason: The observation or event, in lower case.
+        observation: What the look found, None without one.
+        cause: Why the look says so, in one constant word.
+        event_id: Of the inbox, None without an event.
+        run: The sweep, None outside of one.
+    """
+
+    source: Source
+    reason: str
+    observation: Observation | None = None
+    cause: str | None = None
+    event_id: int | None = None
+    run: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A claimed line and what this sweep found: the ground that a decision stands on.
+
+    Attributes:
+        instance: As claimed; its status, lease, external id and token are the ground that a transition stands on.
+        found: What the look found; None when the budget ended, or our code failed, before it did.
         concluded: What is made of it: a third UNKNOWN in a row may count as GHOST.
+        cause: Why the look says so, in one constant word.
         looked_at: When the look began, on the database's clock.
     """
 
     instance: Instance
-    observed: Observation | None
+    found: Observation | None
     concluded: Observation
+    cause: str
     looked_at: datetime
 
     @property
     def unknown_looks(self) -> int:
         """The new count of UNKNOWN in a row."""
-        return self.instance.unknown_looks + 1 if self.observed is Observation.UNKNOWN else 0
+        return self.instance.unknown_looks + 1 if self.found is Observation.UNKNOWN else 0
 
-    def on_ground(self, *, lease: datetime | None = None, status: Status | None = None) -> Seen:
+    def evidence(self, run: UUID) -> Evidence:
+        """The same as the reason of what this sweep does next."""
+        return Evidence(Source.SWEEP, self.concluded.lower(), self.concluded, self.cause, run=run)
+
+    def on_ground(self, *, lease: datetime | None = None, status: Status | None = None) -> Sighting:
         """The same, standing on what this sweep itself has just written."""
         ground: dict[str, object] = {}
         if lease is not None:
@@ -151,67 +234,29 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How long and how much at once, in a sweep.
+class Census:
+    """How many lines were looked at, and what of them.
 
     Attributes:
-        check_interval: A line looked at less than this before the sweep's start is not due.
-        budget: Nothing new begins after this.
-        look_timeout: For one look.
-        ghost_confirm: Wait before the second look at a line that would be condemned.
-        restart_verify: How long a restarted line has to come back.
-        look_concurrency: Looks at once, at most.
-        restart_concurrency: Restarts at once, at most.
-        batch_size: Lines a claim; below the 1,000 rows that PostgREST answers at most.
-        first_pause: After a 429 that does not say how long; doubled while nothing else comes.
+        looked: Lines with a finished look.
+        unknown: Of them, UNKNOWN.
+        connected: Of them, lines whose row said connected.
+        connected_not_alive: Of those, not ALIVE.
     """
 
-    check_interval: timedelta = timedelta(seconds=150)
-    budget: timedelta = timedelta(seconds=240)
-    look_timeout: timedelta = timedelta(seconds=10)
-    ghost_confirm: timedelta = timedelta(seconds=5)
-    restart_verify: timedelta = timedelta(seconds=30)
-    look_concurrency: int = 128
-    restart_concurrency: int = 8
-    batch_size: int = 500
-    first_pause: timedelta = timedelta(seconds=0.5)
+    looked: int = 0
+    unknown: int = 0
+    connected: int = 0
+    connected_not_alive: int = 0
 
-    @property
-    def look_lease(self) -> timedelta:
-        """Long enough for a batch's looks, short enough that the next sweep takes over from a killed one."""
-        waves = -(-self.batch_size // self.look_concurrency)
-        return self.look_timeout * (2 + min(waves, 4)) + self.ghost_confirm + timedelta(seconds=30)
+    def __add__(self, other: Census) -> Census:
+        return Census(
+            self.looked + other.looked,
+            self.unknown + other.unknown,
+            self.connected + other.connected,
+            self.connected_not_alive + other.connected_not_alive,
+        )
 
-    @property
-    def restart_lease(self) -> timedelta:
-        """Long enough for a restart, its looks and its record."""
-        return self.restart_verify + self.look_timeout * 3 + self.ghost_confirm + timedelta(seconds=30)
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Limits and waits of the decisions; the defaults are the design's."""
-
-    restart_cooldown: timedelta = timedelta(minutes=30)
-    degraded_grace: timedelta = timedelta(minutes=10)
-    outage_restart_waits: tuple[timedelta, ...] = (
-        timedelta(0),
-        timedelta(minutes=30),
-        timedelta(hours=1),
-        timedelta(hours=2),
-    )
-    """Waits after the last restart before the 1st, 2nd, … of a line that is marked disconnected; no more than these."""
-    flapping_attempts: int = 3
-    unknown_limit: int = 3
-    unknown_min_others: int = 5
-    unknown_answering_share: float = 0.8
-    brake_min_lines: int = 5
-    brake_share: float = 0.5
-    brake_patience: timedelta = timedelta(minutes=30)
-    fresh_event: timedelta = timedelta(minutes=10)
-    """A line that sent an event this lately is no ghost."""
-
-
-def is_older_than(moment: datetime | None, age: timedelta, *, now: datetime) -> bool:
-    """Whether something happened at least ``age`` ago, or never."""
-    return moment is None or now - moment >= age
+    def without_one_unknown(self) -> Census:
+        """The others, seen from a line that is itself UNKNOWN."""
+        return replace(self, looked=self.looked - 1, unknown=self.unknown - 1)

@@ -36,12 +36,12 @@ class Arrival:
     Attributes:
         line: One of each line at a time: two would wait for each other's locks.
         size: Of its body, in characters.
-        arguments: As ``receive_events`` takes them.
+        row: The SQL type ``webhook_event``.
     """
 
     line: str
     size: int
-    arguments: dict[str, Any]
+    row: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from shared.core.event import EventOutcome, Noise
 from shared.core.model import Instance, SuspectLine
 
 
@@ -27,6 +29,13 @@ class Batch(_Answer):
     instances: list[Instance]
     after_check: str | None
     after_id: UUID | None
+
+
+class SweepEnd(_Answer):
+    """``left``: due lines that nobody has looked at or holds; ``brake_released``: since when the brake was on."""
+
+    left: int
+    brake_released: AwareDatetime | None
 
 
 class RestartClaim(_Answer):
@@ -62,13 +71,16 @@ class RelayTurn(_Answer):
 
 
 class Intake(_Answer):
-    """What became of an event: ``instance`` and ``now`` come with ``look``, ``code`` (a SQLSTATE) with ``failed``."""
+    """What became of an event: ``instance`` and ``now`` come with ``look``, ``code`` (a SQLSTATE) with ``failed``.
 
-    outcome: str
+    A word that only a newer database knows is read as it is: the event is kept all the same.
+    """
+
+    outcome: Annotated[EventOutcome | Noise | str, Field(union_mode="left_to_right")]
     code: str | None = None
     event_id: int
     instance_id: UUID | None = None
-    life: str | None = None
+    life: EventOutcome | None = None
     instance: SuspectLine | None = None
     now: AwareDatetime | None = None
     told: int | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
@@ -14,30 +15,51 @@ from pydantic import BaseModel, ValidationError
 from supabase import AsyncClient, AsyncClientOptions, PostgrestAPIError
 
 from shared import logs
+from shared.core.event import Message
 from shared.core.notices import TEXTS, preview
 from shared.database.batching import Arrival, Batches
-from shared.database.results import Batch, Intake, RelayTurn, RestartClaim, SweepBegun, Transition
+from shared.database.results import Batch, Intake, RelayTurn, RestartClaim, SweepBegun, SweepEnd, Transition
 from shared.errors import StoreRefused, StoreUnavailable
-from shared.providers.wapi.messages import StoreMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime, timedelta
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from pydantic import SecretStr
 
-    from shared.core.model import Observation, RestartOutcome, Seen, Status
+    from shared.core.event import Event
+    from shared.core.look import Look
+    from shared.core.model import Evidence, Observation, RestartOutcome, Sighting, Status
     from shared.core.notices import NoticeText
-    from shared.providers.wapi.events import Event
+    from shared.core.policy import Policy, Retention
 
+POLICY_FIELDS: Final = (
+    "restart_cooldown",
+    "attempts_reset",
+    "reopen_within",
+    "event_slack",
+    "event_ahead",
+    "event_reach",
+    "stale_after",
+    "restart_quiet",
+    "life_kept_each",
+    "mass_within",
+    "mass_lines",
+)
+"""Of the policy, what SQL functions need: the fields of the type ``recovery_policy``."""
 _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: nothing happened, the same call may be made again."""
 _ATTEMPTS: Final = 4
 _CALL_SECONDS: Final = 20
 EVENTS_A_TURN: Final = 20
-TURN_SECONDS: Final = 30
+RELAY_TURN: Final = timedelta(seconds=30)
 """A turn to forward a line's events is longer than its holder may take; after a crash somebody else goes on then."""
+GIVE_UP_REFUSALS: Final = 5
+GIVE_UP_AFTER: Final = timedelta(minutes=10)
+"""An event that the relay's handler has refused so often is given up when it is so old: others wait behind it."""
+PATIENCE_FOR_LOCKS: Final = timedelta(milliseconds=500)
+"""Of events that are kept together; who is held longer comes again alone."""
 # SQLSTATEs: connection, resources, a lock that did not come, operator, system. PostgREST: no connection, no schema
 # cache, pool.
 _UNAVAILABLE: Final = ("08", "53", "55P03", "57", "58", "PGRST000", "PGRST001", "PGRST002", "PGRST003")
@@ -48,19 +70,23 @@ _Shape = TypeVar("_Shape", bound=BaseModel)
 
 
 class Store:
-    """The tables, as the two use cases need them.
+    """The tables, as the use cases need them.
 
     Args:
         client: Its key must be the service role's.
+        policy: The numbers that SQL functions need.
 
     Raises:
         StoreUnavailable: From every method, when the database cannot be reached or is not ready.
         StoreRefused: From every method, when it answers with an error of its own.
     """
 
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: AsyncClient, policy: Policy) -> None:
         self._client = client
+        self._policy = _policy_row(policy)
         self._batches = Batches(self._receive_events)
+
+    # The sweep
 
     async def begin_sweep(self) -> SweepBegun:
         """Write the run row."""
@@ -79,79 +105,78 @@ class Store:
         """
         arguments = {
             "p_due_before": due_before.isoformat(),
-            "p_lease_seconds": lease.total_seconds(),
+            "p_lease": _interval(lease),
             "p_limit": limit,
             "p_after_check": after.after_check if after else None,
-            "p_after_id": str(after.after_id) if after else None,
+            "p_after_id": str(after.after_id) if after and after.after_id else None,
         }
         return self._read(Batch, "claim_instances", await self._call("claim_instances", arguments))
 
-    async def record_looks(self, seen: list[Seen], *, finished: bool = True) -> int:
+    async def record_looks(self, sightings: list[Sighting], *, finished: bool = True) -> int:
         """Write looks that change no status, and give their leases back.
 
         Args:
-            seen: At most a batch.
-            finished: False keeps ``last_health_check``: the lines are owed a restart. So does a look without a finding.
+            sightings: At most a batch.
+            finished: False keeps ``last_health_check``: the lines are owed something. So does a look without a finding.
 
         Returns:
-            How many still were ours; the others somebody else holds, paused or deleted.
+            How many still were ours; the others somebody else holds, changed, paused or deleted.
         """
-        looks = [
-            {
-                "id": str(each.instance.id),
-                "lease": each.instance.lease.isoformat(),
-                "raw_status": each.instance.raw_status,
-                "observation": each.concluded if each.observed else None,
-                "looked_at": each.looked_at.isoformat(),
-                "unknown_looks": each.unknown_looks,
-                "finished": finished and each.observed is not None,
-            }
-            for each in seen
-        ]
-        return _count("record_looks", await self._call("record_looks", {"p_looks": looks}))
+        arguments = {
+            "p_sightings": [_sighting_row(each, finished=finished) for each in sightings],
+            "p_policy": self._policy,
+        }
+        return _count("record_looks", await self._call("record_looks", arguments))
 
-    async def claim_restart(self, seen: Seen, *, cooldown: timedelta, lease: timedelta, run: UUID) -> RestartClaim:
+    async def claim_restart(self, sighting: Sighting, *, lease: timedelta, why: Evidence) -> RestartClaim:
         """Take the right to send one restart; without it, none may be sent."""
-        arguments = _ground(seen) | {
-            "p_cooldown_seconds": cooldown.total_seconds(),
-            "p_lease_seconds": lease.total_seconds(),
-            "p_reason": str(seen.concluded).lower(),
-            "p_run": str(run),
+        arguments = {
+            "p_sighting": _sighting_row(sighting),
+            "p_lease": _interval(lease),
+            "p_why": _evidence_row(why),
+            "p_policy": self._policy,
         }
         return self._read(RestartClaim, "claim_restart", await self._call("claim_restart", arguments))
 
     async def apply_verdict(
         self,
-        seen: Seen,
+        sighting: Sighting,
         *,
         to: Status | None,
         text: NoticeText | None = None,
         restart: RestartOutcome | None = None,
         release: bool = True,
-        run: UUID,
+        why: Evidence,
     ) -> Transition:
-        """Move a line: status, outage, audit and bells in one transaction, if its ground still holds.
+        """Move a line: status, outage, audit and notices in one transaction, if its ground still holds.
 
         Args:
-            seen: The last look and the ground it stands on.
+            sighting: The last look and the ground it stands on.
             to: The status to move to; None leaves the row.
-            text: The bell to ring if nobody was told yet.
+            text: What users are told if nobody was told yet.
             restart: How the restart ended, if there was one.
             release: Give the lease back: the sweep is done with the line.
-            run: The sweep.
+            why: Goes into the audit.
         """
-        arguments = _ground(seen) | {
-            "p_observation": seen.concluded,
-            "p_unknown_looks": seen.unknown_looks,
+        arguments = {
+            "p_sighting": _sighting_row(sighting),
             "p_to": to,
-            "p_reason": str(seen.concluded).lower(),
             "p_text": text,
             "p_texts": TEXTS,
             "p_release": release,
+            "p_why": _evidence_row(why),
+            "p_policy": self._policy,
             "p_restart": restart,
-            "p_run": str(run),
         }
         return self._read(Transition, "apply_verdict", await self._call("apply_verdict", arguments))
+
+    async def enter_brake(self) -> bool:
+        """Note that the brake is on.
+
+        Returns:
+            Whether this was the first to note it since it was last off.
+        """
+        return await self._call("enter_brake", {}) is True
 
     async def finish_sweep(
         self,
@@ -159,50 +184,74 @@ class Store:
         *,
         due_before: datetime,
         checked: int,
-        observations: dict[str, int],
-        outcomes: dict[str, int],
+        observations: Mapping[Observation, int],
+        outcomes: Mapping[str, int],
         braked: bool,
+        looked_at_up: int,
         took: timedelta,
-    ) -> int:
+    ) -> SweepEnd:
         """Complete the run row.
 
-        Returns:
-            How many due lines were left.
+        Args:
+            run: Of ``begin_sweep``.
+            due_before: As the sweep has claimed.
+            checked: Lines looked at.
+            observations: Of them.
+            outcomes: What was done.
+            braked: The brake was on.
+            looked_at_up: Lines looked at that were up: with one of them and no brake, a brake of before ends.
+            took: The sweep.
         """
         arguments = {
             "p_run": str(run),
             "p_due_before": due_before.isoformat(),
             "p_checked": checked,
-            "p_observations": observations,
-            "p_outcomes": outcomes,
+            "p_observations": dict(observations),
+            "p_outcomes": dict(outcomes),
             "p_braked": braked,
+            "p_looked_at_up": looked_at_up,
             "p_took_ms": round(took.total_seconds() * 1000),
         }
-        return _count("finish_sweep", await self._call("finish_sweep", arguments))
+        return self._read(SweepEnd, "finish_sweep", await self._call("finish_sweep", arguments))
 
-    async def purge_history(self) -> None:
-        """Delete what is past its retention, in a batch sized to the inflow."""
-        await self._call("purge_history", {})
+    async def purge_history(self, retention: Retention, *, limit: int) -> dict[str, int] | None:
+        """Delete a little of what is past its retention.
+
+        Args:
+            retention: How long what is kept is kept.
+            limit: Rows of each kind.
+
+        Returns:
+            How many rows of each kind went; None when somebody else is at it.
+        """
+        arguments = {
+            "p_limit": limit,
+            "p_bodies": _interval(retention.bodies),
+            "p_inbox": _interval(retention.inbox),
+            "p_audit": _interval(retention.audit),
+            "p_runs": _interval(retention.runs),
+        }
+        answer = await self._call("purge_history", arguments)
+        if answer is None:
+            return None
+        if not isinstance(answer, dict):
+            raise _not_an_answer("purge_history")
+        return {kind: _count("purge_history", rows) for kind, rows in answer.items()}
+
+    # Events
 
     async def receive_event(
-        self,
-        event: Event,
-        *,
-        restart_quiet_seconds: float,
-        relay: bool = False,
-        relay_now: bool = False,
-        alone: bool = False,
+        self, event: Event, *, relay: bool = False, relay_now: bool = False, alone: bool = False
     ) -> Intake:
         """Keep an event once and give it its effect.
 
         Args:
             event: Parsed.
-            restart_quiet_seconds: How long after a restart a disconnection is the restart's own.
             relay: Mark it as one to forward.
             relay_now: And take the line's turn to forward, if it is free.
             alone: At once, not with others: one of them may be the trouble. And wait for locks as long as it takes.
         """
-        arguments = {
+        row = {
             "event_key": event.key,
             "external_id": event.external_id,
             "event": event.name,
@@ -213,43 +262,46 @@ class Store:
             "change": _change_row(event),
             "noise": event.noise,
             "body": event.body,
-            "restart_quiet_seconds": restart_quiet_seconds,
             "relay": relay,
             "relay_limit": EVENTS_A_TURN if relay_now else 0,
         }
-        arrival = Arrival(event.external_id or "", len(event.body), arguments)
+        arrival = Arrival(event.external_id or "", len(event.body), row)
         if alone:
-            return (await self._receive_events([arrival], hurried=False))[0]
+            return (await self._receive_events([arrival], patience=None))[0]
         return await self._batches.keep(arrival)
 
-    async def _receive_events(self, arrivals: Sequence[Arrival], *, hurried: bool = True) -> list[Intake]:
+    async def _receive_events(
+        self, arrivals: Sequence[Arrival], *, patience: timedelta | None = PATIENCE_FOR_LOCKS
+    ) -> list[Intake]:
         arguments = {
-            "p_events": [each.arguments for each in arrivals],
+            "p_events": [each.row for each in arrivals],
             "p_texts": TEXTS,
-            "p_relay_seconds": TURN_SECONDS,
-            "p_hurried": hurried,
+            "p_relay_turn": _interval(RELAY_TURN),
+            "p_policy": self._policy,
+            "p_patience": _interval(patience) if patience else None,
         }
         intakes = await self._call("receive_events", arguments)
         if not isinstance(intakes, list) or len(intakes) != len(arrivals):
             raise _not_an_answer("receive_events")
         return [self._read(Intake, "receive_events", each) for each in intakes]
 
-    async def settle_disconnection(
-        self, event_id: int, *, observation: Observation, looked_at: datetime, restart_quiet_seconds: float
-    ) -> Intake:
+    async def settle_disconnection(self, event_id: int, look: Look, *, looked_at: datetime) -> Intake:
         """End a disconnection with what one look showed."""
         arguments = {
             "p_event_id": event_id,
-            "p_observation": observation,
+            "p_observation": look.observation,
+            "p_cause": look.cause,
             "p_looked_at": looked_at.isoformat(),
             "p_texts": TEXTS,
-            "p_restart_quiet_seconds": restart_quiet_seconds,
+            "p_policy": self._policy,
         }
         return self._read(Intake, "settle_disconnection", await self._call("settle_disconnection", arguments))
 
+    # The relay
+
     async def claim_relay(self, line: str) -> RelayTurn | None:
         """Take a line's turn to forward; None when somebody has it or nothing waits."""
-        arguments = {"p_line": line, "p_limit": EVENTS_A_TURN, "p_seconds": TURN_SECONDS}
+        arguments = {"p_line": line, "p_limit": EVENTS_A_TURN, "p_turn": _interval(RELAY_TURN)}
         return self._turn("claim_relay", await self._call("claim_relay", arguments))
 
     async def finish_relay(
@@ -260,7 +312,7 @@ class Store:
         Args:
             turn: The one that ends or goes on.
             done: Events that were forwarded.
-            refused: The event that the handler did not want, if one; after ten minutes of that it is given up.
+            refused: The event that the handler did not want, if one; in the end it is given up.
             more: Go on with what waits now.
         """
         arguments = {
@@ -268,9 +320,11 @@ class Store:
             "p_token": str(turn.token),
             "p_done": done,
             "p_refused": refused,
+            "p_give_up_refusals": GIVE_UP_REFUSALS,
+            "p_give_up_after": _interval(GIVE_UP_AFTER),
             "p_more": more,
             "p_limit": EVENTS_A_TURN,
-            "p_seconds": TURN_SECONDS,
+            "p_turn": _interval(RELAY_TURN),
         }
         return self._turn("finish_relay", await self._call("finish_relay", arguments))
 
@@ -328,18 +382,49 @@ def _change_row(event: Event) -> dict[str, Any] | None:
     if event.change is None:
         return None
     row = event.change.model_dump()
-    if isinstance(event.change, StoreMessage):
+    if isinstance(event.change, Message):
         row["metadata"]["preview"] = preview(event.change.type, event.change.content)
     return row
 
 
-def _ground(seen: Seen) -> dict[str, Any]:
-    """What a transition stands on; SQL applies it only if all of it still holds."""
+def _interval(length: timedelta) -> str:
+    return f"{length.total_seconds()} seconds"
+
+
+def _policy_row(policy: Policy) -> dict[str, Any]:
+    """The SQL type ``recovery_policy``: its fields are the policy's of the same names."""
     return {
-        "p_instance": str(seen.instance.id),
-        "p_raw_status": seen.instance.raw_status,
-        "p_lease": seen.instance.lease.isoformat(),
-        "p_looked_at": seen.looked_at.isoformat(),
+        name: _interval(value) if isinstance(value := getattr(policy, name), timedelta) else value
+        for name in POLICY_FIELDS
+    }
+
+
+def _sighting_row(sighting: Sighting, *, finished: bool = True) -> dict[str, Any]:
+    """The SQL type ``sighting``: what a transition stands on; SQL applies it only if all of it still holds."""
+    instance = sighting.instance
+    return {
+        "instance_id": str(instance.id),
+        "external_id": instance.external_id,
+        "token_hash": instance.token_hash,
+        "raw_status": instance.raw_status,
+        "lease": instance.lease.isoformat(),
+        "looked_at": sighting.looked_at.isoformat(),
+        "observation": sighting.concluded if sighting.found else None,
+        "cause": sighting.cause,
+        "unknown_looks": sighting.unknown_looks,
+        "is_finished": finished and sighting.found is not None,
+    }
+
+
+def _evidence_row(why: Evidence) -> dict[str, Any]:
+    """The SQL type ``evidence``."""
+    return {
+        "source": why.source,
+        "reason": why.reason,
+        "observation": why.observation,
+        "cause": why.cause,
+        "event_id": why.event_id,
+        "run_id": str(why.run) if why.run else None,
     }
 
 
@@ -357,8 +442,8 @@ async def _stop_at_the_gateway(response: httpx.Response) -> None:
         response.raise_for_status()
 
 
-def connect(url: str, key: SecretStr, http: httpx.AsyncClient) -> Store:
+def connect(url: str, key: SecretStr, http: httpx.AsyncClient, policy: Policy) -> Store:
     """A store over one shared HTTP client, which also replaces the Supabase client's 120 s time-out."""
     http.event_hooks = {"response": [_stop_at_the_gateway]}
     options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
-    return Store(AsyncClient(url, key.get_secret_value(), options))
+    return Store(AsyncClient(url, key.get_secret_value(), options), policy)

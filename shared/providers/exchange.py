@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
-from shared.providers.wapi.answers import MAX_ANSWER_BYTES, Answer, read_retry_after
+from shared.providers.answer import MAX_ANSWER_BYTES, HttpAnswer, read_retry_after
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -25,7 +25,7 @@ class ExchangeFailedError(Exception):
         super().__init__(cause)
 
 
-async def exchange(client: httpx.AsyncClient, request: httpx.Request, *, within: timedelta) -> Answer:
+async def exchange(client: httpx.AsyncClient, request: httpx.Request, *, within: timedelta) -> HttpAnswer:
     """Send a request and read its whole answer.
 
     Args:
@@ -52,7 +52,7 @@ async def exchange(client: httpx.AsyncClient, request: httpx.Request, *, within:
     headers = response.headers
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     retry_after = read_retry_after(headers.get("retry-after", ""), headers.get("date", ""))
-    return Answer(response.status_code, content_type, body, retry_after)
+    return HttpAnswer(response.status_code, content_type, body, retry_after)
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from uuid import UUID
 
-    from shared.providers.wapi.answers import Look
+    from shared.core.look import Look
 
 _MOST_REPEATS: Final = 6
 _LONGEST_WAIT_SECONDS: Final = 60.0

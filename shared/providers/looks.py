@@ -5,87 +5,25 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from shared import logs
-from shared.core.model import Observation, is_older_than
-from shared.providers.wapi.answers import unknown
+from shared.core.look import unknown
+from shared.core.model import Observation
+from shared.core.policy import is_older_than
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime
-    from typing import Self
-    from uuid import UUID
 
-    from pydantic import SecretStr
-
-    from shared.core.model import Policy
-    from shared.providers.wapi.answers import Look, RestartAnswer
+    from shared.core.look import Look
+    from shared.core.policy import Policy
+    from shared.providers.port import Line, Provider
 
 FIRST_LOOK_AFTER_RESTART = timedelta(seconds=2)
 NEXT_LOOKS_AFTER_RESTART = timedelta(seconds=3)
 
 _NEEDS_A_SECOND_LOOK = (Observation.GHOST, Observation.NOT_FOUND, Observation.REFUSED)
-
-
-class Line(Protocol):
-    """What a provider must know of a line."""
-
-    @property
-    def id(self) -> UUID:
-        """Ours."""
-
-    @property
-    def external_id(self) -> str:
-        """The provider's id."""
-
-    @property
-    def token(self) -> SecretStr | None:
-        """The line's own token."""
-
-    @property
-    def last_event_at(self) -> datetime | None:
-        """When it last sent a sign of life."""
-
-
-class Pacer(Protocol):
-    """Knows when the provider wants to be left alone."""
-
-    @property
-    def round(self) -> int:
-        """What ``refused`` wants to know of the moment in which a request was sent."""
-
-    async def ready(self) -> bool:
-        """Wait until the provider may be asked; False if that is too late."""
-
-    def refused(self, line: UUID, wait: timedelta | None, *, began_in: int) -> None:
-        """The provider has asked to wait."""
-
-
-class Unpaced:
-    """For a single look, which has no time to wait."""
-
-    round = 0
-
-    async def ready(self) -> bool:
-        """Let it go at once."""
-        return True
-
-    def refused(self, line: UUID, wait: timedelta | None, *, began_in: int) -> None:
-        """Nobody asks again."""
-
-
-class Provider(Protocol):
-    """Two ways lead to W-API; both answer these, and neither raises."""
-
-    def paced_by(self, pacer: Pacer) -> Self:
-        """The same provider, asked only when ``pacer`` says so."""
-
-    async def look(self, line: Line, *, within: timedelta) -> Look:
-        """Ask about a line once, without side effects."""
-
-    async def restart(self, line: Line, *, within: timedelta) -> RestartAnswer:
-        """Ask for a restart, once."""
 
 
 def doubt_fresh_ghost(look: Look, line: Line, *, policy: Policy, now: datetime) -> Look:

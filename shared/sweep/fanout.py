@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from shared.providers.wapi.answers import Answer
+    from shared.providers.answer import HttpAnswer
 
 HEADER: Final = "X-Sweep-Helper"
 METADATA_URL: Final = "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/identity"
@@ -146,7 +146,7 @@ class Fanout:
             await asyncio.gather(self._asking, return_exceptions=True)
 
 
-async def _ok(http: httpx.AsyncClient, request: httpx.Request, within: timedelta) -> Answer:
+async def _ok(http: httpx.AsyncClient, request: httpx.Request, within: timedelta) -> HttpAnswer:
     """Exchange; any answer but a 200 is a failure."""
     answer = await exchange(http, request, within=within)
     if answer.status != HTTPStatus.OK:

@@ -4,54 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from shared.core.model import Observation, Seen
+from shared.core.model import Observation, Sighting
 from shared.providers.looks import look_once, look_twice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shared.core.model import Instance, Limits, Policy
-    from shared.database.clock import DatabaseClock
-    from shared.providers.limiter import Limiter
-    from shared.providers.looks import Provider
-    from shared.providers.wapi.answers import Look
+    from shared.core.look import Look
+    from shared.core.model import Instance
+    from shared.sweep.context import SweepContext
+
+_BUDGET_OVER: Final = "budget_over"
 
 
-class Gathering:
+class Looking:
     """Looks at lines.
 
     Args:
-        provider: Paced by ``limiter``.
-        limiter: Gives the places.
-        policy: How fresh an event must be to contradict a ghost.
-        limits: For the time of a look.
-        clock: The database's.
-        deadline: The end of the budget, on the loop's clock.
-        count_error: Told what broke one line's look.
+        context: Of the sweep.
     """
 
-    def __init__(
-        self,
-        provider: Provider,
-        limiter: Limiter,
-        *,
-        policy: Policy,
-        limits: Limits,
-        clock: DatabaseClock,
-        deadline: float,
-        count_error: Callable[[str, Seen, Exception], None],
-    ) -> None:
-        self._provider = provider
-        self._limiter = limiter
-        self._policy = policy
-        self._limits = limits
-        self._clock = clock
-        self._deadline = deadline
-        self._count_error = count_error
+    def __init__(self, context: SweepContext) -> None:
+        self._context = context
 
-    async def look_at_all(self, instances: list[Instance], all_begun: asyncio.Event) -> list[Seen]:
+    async def look_at_all(self, instances: list[Instance], all_begun: asyncio.Event) -> list[Sighting]:
         """Look at a batch.
 
         Args:
@@ -68,8 +46,9 @@ class Gathering:
 
         return await asyncio.gather(*(self._look_at(instance, one_begun) for instance in instances))
 
-    async def _look_at(self, instance: Instance, one_begun: Callable[[], None]) -> Seen:
-        looked_at = self._clock.now()
+    async def _look_at(self, instance: Instance, one_begun: Callable[[], None]) -> Sighting:
+        limiter, limits, clock = self._context.limiter, self._context.limits, self._context.clock
+        looked_at = clock.now()
         begun = False
 
         def begin() -> None:
@@ -81,31 +60,32 @@ class Gathering:
         async def ask() -> Look:
             nonlocal looked_at
             while True:
-                async with self._limiter.slot() as report:
+                async with limiter.slot() as report:
                     begin()
-                    looked_at = self._clock.now()
+                    looked_at = clock.now()
                     look = await look_once(
-                        self._provider,
+                        self._context.provider,
                         instance,
-                        within=self._limits.look_timeout,
-                        policy=self._policy,
-                        now=self._clock.now,
+                        within=limits.look_timeout,
+                        policy=self._context.policy,
+                        now=clock.now,
                     )
                     report(look)
-                if not look.asked_to_wait or not await self._limiter.may_ask_again(instance.id):
+                if not look.asked_to_wait or not await limiter.may_ask_again(instance.id):
                     return look
 
         look: Look | None = None
+        cause = _BUDGET_OVER
         try:
             with suppress(TimeoutError):  # the budget is over; the line is left to the next sweep
-                async with asyncio.timeout_at(self._deadline):
-                    look = await look_twice(ask, confirm_after=self._limits.ghost_confirm)
+                async with asyncio.timeout_at(self._context.deadline):
+                    look = await look_twice(ask, confirm_after=limits.ghost_confirm)
         except Exception as error:  # noqa: BLE001 - the guard around one line: no other line pays for it
-            unseen = Seen(instance, None, Observation.UNKNOWN, looked_at)
-            self._count_error("look.failed", unseen, error)
+            cause = "look_failed"
+            self._context.count_error("look.failed", instance, error)
         finally:
             begin()
         if look is None or (look.throttled and look.observation is Observation.UNKNOWN):
             # Our own haste says nothing about the line: it is left to the next sweep, not counted as UNKNOWN.
-            return Seen(instance, None, Observation.UNKNOWN, looked_at)
-        return Seen(instance, look.observation, look.observation, looked_at)
+            return Sighting(instance, None, Observation.UNKNOWN, look.cause if look else cause, looked_at)
+        return Sighting(instance, look.observation, look.observation, look.cause, looked_at)

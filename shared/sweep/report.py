@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from shared.core.model import Observation
@@ -12,28 +13,47 @@ from shared.core.model import Observation
 if TYPE_CHECKING:
     from uuid import UUID
 
-OUTCOMES = (
-    "restarted",
-    "recovered",
-    "failed",
-    "unverified",
-    "skipped",
-    "restored",
-    "disconnected",
-    "held",
-    "notified",
-    "errors",
-)
-"""restarted: requests sent; held: kept back by the brake; notified: bells rung; errors: lines given up this time."""
+
+class Outcome(StrEnum):
+    """What a sweep counts beside what it found: the keys of ``health_check_runs.outcomes``."""
+
+    RESTARTED = "restarted"
+    """Requests sent."""
+    RECOVERED = "recovered"
+    FAILED = "failed"
+    UNVERIFIED = "unverified"
+    SKIPPED = "skipped"
+    """Dead, but restarted too lately."""
+    RESTORED = "restored"
+    DISCONNECTED = "disconnected"
+    HELD = "held"
+    """Kept back by the brake."""
+    NOTIFIED = "notified"
+    """Users told."""
+    ERRORS = "errors"
+    """Lines given up this time."""
 
 
 @dataclass
 class Report:
-    """Counted while the sweep runs; ``left``, ``took`` and who helped are known at its end."""
+    """Counted while the sweep runs; ``left``, ``took`` and who helped are known at its end.
+
+    Attributes:
+        run_id: Of the sweep's row in ``health_check_runs``.
+        observations: Lines by what was found, each once.
+        outcomes: What was done.
+        looked_at_up: Lines looked at that were up.
+        braked: Whether the brake came on.
+        left: Due lines that nobody has looked at or holds.
+        took: The sweep as a whole.
+        helpers_asked: Sweeps that were asked to help.
+        helpers_answered: Those that said in time that they had.
+    """
 
     run_id: UUID
     observations: Counter[Observation] = field(default_factory=Counter)
-    outcomes: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    looked_at_up: int = 0
     braked: bool = False
     left: int = 0
     took: timedelta = timedelta(0)
@@ -47,15 +67,15 @@ class Report:
 
     def as_answer(self) -> dict[str, object]:
         """The function's JSON."""
-        seen = self.observations
+        found = self.observations
         return {
             "run_id": str(self.run_id),
             "checked": self.checked,
-            "alive": seen[Observation.ALIVE],
-            "dead": sum(seen[each] for each in Observation if each.is_dead),
-            "refused": seen[Observation.REFUSED],
-            "unknown": seen[Observation.UNKNOWN],
-            **{outcome: self.outcomes[outcome] for outcome in OUTCOMES},
+            "alive": found[Observation.ALIVE],
+            "dead": sum(found[each] for each in Observation if each.is_dead),
+            "refused": found[Observation.REFUSED],
+            "unknown": found[Observation.UNKNOWN],
+            **{outcome.value: self.outcomes[outcome] for outcome in Outcome},
             "braked": self.braked,
             "left": self.left,
             "took_ms": round(self.took.total_seconds() * 1000),

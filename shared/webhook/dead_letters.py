@@ -16,12 +16,14 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from shared import logs
 from shared.errors import EventRejected, UndeliveredUnreadable
-from shared.providers.wapi.events import Event, parse_event
+from shared.providers.wapi.events import parse_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pydantic import SecretStr
+
+    from shared.core.event import Event
 
 FACT: Final = "event.undelivered"
 PART_BYTES: Final = 180_000

@@ -7,23 +7,23 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from shared import logs
-from shared.core.model import Observation, Policy
+from shared.core.event import CONNECTION_KINDS, EventOutcome
+from shared.core.look import unknown
 from shared.database.clock import DatabaseClock
 from shared.errors import StoreUnavailable
 from shared.providers.looks import look_once
-from shared.providers.wapi.events import CONNECTION_KINDS, parse_event
+from shared.providers.wapi.events import parse_event
 from shared.relay import IN_REQUEST
-from shared.sweep.actions import warn_if_nobody_heard
 from shared.webhook.dead_letters import log_undelivered
 from shared.webhook.per_line import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from shared.core.event import Event
     from shared.database.results import Intake
     from shared.database.store import Store
-    from shared.providers.looks import Provider
-    from shared.providers.wapi.events import Event
+    from shared.providers.port import Provider
     from shared.relay import Relay
     from shared.settings import IntakeSettings
 
@@ -82,15 +82,10 @@ async def deliver(
     Raises:
         StoreError: When it could not be kept.
     """
-    quiet = settings.restart_quiet_seconds
     goes_on = relay is not None and (relay.with_connections or event.kind not in CONNECTION_KINDS)
     goes_now = goes_on and relay is not None and relay.is_closed
-    intake = await _patiently(
-        lambda again: store.receive_event(
-            event, restart_quiet_seconds=quiet, relay=goes_on, relay_now=goes_now, alone=again
-        )
-    )
-    if intake.outcome == "look":
+    intake = await _patiently(lambda again: store.receive_event(event, relay=goes_on, relay_now=goes_now, alone=again))
+    if intake.outcome is EventOutcome.LOOK:
         settled = await _settle(intake, store, provider, settings)
         intake = settled.model_copy(update={"relay": intake.relay})
     logs.info(
@@ -103,9 +98,10 @@ async def deliver(
         life=intake.life,
         told=intake.told,
     )
-    if intake.outcome == "failed":
+    if intake.outcome is EventOutcome.FAILED:
         logs.error("event.not_applied", event_id=intake.event_id, instance=intake.instance_id, code=intake.code)
-    warn_if_nobody_heard(intake.told, intake.instance_id)
+    if intake.told == 0:
+        logs.warning("notice.without_recipients", instance=intake.instance_id)
     return intake
 
 
@@ -116,19 +112,20 @@ async def _settle(intake: Intake, store: Store, provider: Callable[[], Provider]
         raise AssertionError("receive_event answers look with the line and its clock")
     clock = DatabaseClock.heard(said)
     looked_at = clock.now()
-    observation = Observation.UNKNOWN
+    look = unknown("not_confirmed")
     if settings.confirm_disconnect_events:
         within = min(LOOK_WITHIN, settings.look_timeout)
-        look = await look_once(provider(), line, within=within, policy=Policy(), now=clock.now)
-        observation = look.observation
-    return await _patiently(
-        lambda _again: store.settle_disconnection(
-            intake.event_id,
-            observation=observation,
-            looked_at=looked_at,
-            restart_quiet_seconds=settings.restart_quiet_seconds,
-        )
+        look = await look_once(provider(), line, within=within, policy=settings.policy, now=clock.now)
+    settled = await _patiently(lambda _again: store.settle_disconnection(intake.event_id, look, looked_at=looked_at))
+    logs.info(
+        "disconnection.settled",
+        event_id=intake.event_id,
+        instance=line.id,
+        observation=look.observation,
+        cause_word=look.cause,
+        outcome=settled.outcome,
     )
+    return settled
 
 
 async def _patiently(call: Callable[[bool], Awaitable[Intake]]) -> Intake:

@@ -10,24 +10,17 @@ from urllib.parse import urlencode
 
 import httpx
 
+from shared.core.look import NOT_ASKED, Look, RestartAnswer, unknown
 from shared.core.model import Observation
 from shared.providers.exchange import ExchangeFailedError, bearer, exchange
-from shared.providers.looks import Unpaced
-from shared.providers.wapi.answers import (
-    NOT_ASKED,
-    Look,
-    RestartAnswer,
-    join_device,
-    read_restart,
-    read_status,
-    unknown,
-)
+from shared.providers.port import Unpaced
+from shared.providers.wapi.answers import join_device, read_restart, read_status
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from shared.providers.looks import Line, Pacer
-    from shared.providers.wapi.answers import Answer
+    from shared.providers.answer import HttpAnswer
+    from shared.providers.port import Line, Pacer
 
 
 class WapiClient:
@@ -82,7 +75,7 @@ class WapiClient:
         except ExchangeFailedError:
             return RestartAnswer.UNCLEAR
 
-    async def _get(self, call: str, line: Line, within: timedelta) -> Answer:
+    async def _get(self, call: str, line: Line, within: timedelta) -> HttpAnswer:
         token = line.token.get_secret_value().strip() if line.token else ""
         if not token.isascii() or not token.isprintable():
             raise ExchangeFailedError("unusable_token")

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+from shared.core.event import Noise
+
 Json: TypeAlias = Mapping[str, Any]
 
 _MAX_WRAPPERS: Final = 5
@@ -20,10 +22,10 @@ class NoMessageError(Exception):
     """The event carries no message.
 
     Args:
-        reason: Which kind of noise, in one constant word.
+        reason: Which kind of noise.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: Noise) -> None:
         self.reason = reason
         super().__init__(reason)
 
@@ -63,7 +65,7 @@ def body_of(content: Json) -> tuple[str, Json]:
     for name in READERS:
         if name != "conversation" and isinstance(content.get(name), Mapping) and content[name]:
             return name, content[name]
-    raise NoMessageError("empty" if not content else "noise")
+    raise NoMessageError(Noise.OTHER if content else Noise.EMPTY)
 
 
 def _text(body: Json) -> dict[str, Any]:

@@ -10,14 +10,13 @@ import hashlib
 import json
 import re
 import secrets
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any, Final
 
+from shared.core.event import CONNECTION_KINDS, Change, Event, EventKind, Message, Noise
 from shared.errors import EventRejected
 from shared.providers.wapi.contents import NoMessageError
-from shared.providers.wapi.messages import Change, is_ack_of_life, is_echo, is_story, read_ack, read_message
+from shared.providers.wapi.messages import is_ack_of_life, is_echo, is_story, read_ack, read_message
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 64
@@ -30,55 +29,15 @@ _LAST_SECOND: Final = 253_402_300_799
 _PHONE = re.compile(r"[0-9]{10,15}")
 
 
-class Kind(StrEnum):
-    """What an event can do here."""
-
-    DISCONNECTION = "disconnection"
-    CONNECTION = "connection"
-    MESSAGE = "message"
-    ACK = "ack"
-    OTHER = "other"
-
-
-CONNECTION_KINDS: Final = (Kind.DISCONNECTION, Kind.CONNECTION)
 _NAMES: Final = {
-    "webhookDisconnected": Kind.DISCONNECTION,
-    "disconnection": Kind.DISCONNECTION,
-    "webhookConnected": Kind.CONNECTION,
-    "connection": Kind.CONNECTION,
-    "webhookReceived": Kind.MESSAGE,
-    "webhookDelivery": Kind.MESSAGE,
-    "webhookStatus": Kind.ACK,
+    "webhookDisconnected": EventKind.DISCONNECTION,
+    "disconnection": EventKind.DISCONNECTION,
+    "webhookConnected": EventKind.CONNECTION,
+    "connection": EventKind.CONNECTION,
+    "webhookReceived": EventKind.MESSAGE,
+    "webhookDelivery": EventKind.MESSAGE,
+    "webhookStatus": EventKind.ACK,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """An event, read as far as this project needs it.
-
-    Attributes:
-        key: Equal for equal bodies, whatever their spacing and key order.
-        name: The provider's name of it, None without one.
-        kind: What it can do.
-        external_id: The provider's id of the line, None without a usable one.
-        moment: When it happened, by the provider's clock, None without a usable one.
-        phone: The line's own number, 10 to 15 digits, None without a valid one.
-        is_life: Whether it proves that the line's session works, with a phone and a moment that fit.
-        change: The message it brings or changes, None without one.
-        noise: Why a message event brings none.
-        body: The JSON text as it came.
-    """
-
-    key: str
-    name: str | None
-    kind: Kind
-    external_id: str | None
-    moment: datetime | None
-    phone: str | None
-    is_life: bool
-    change: Change | None
-    noise: str | None
-    body: str
 
 
 def parse_event(body: bytes) -> Event:
@@ -124,39 +83,39 @@ def parse_event(body: bytes) -> Event:
     )
 
 
-def _change(kind: Kind, found: dict[str, Any]) -> tuple[Change | None, str | None]:
+def _change(kind: EventKind, found: dict[str, Any]) -> tuple[Message | Change | None, Noise | None]:
     try:
         match kind:
-            case Kind.MESSAGE:
+            case EventKind.MESSAGE:
                 return read_message(found), None
-            case Kind.ACK:
+            case EventKind.ACK:
                 return read_ack(found), None
-            case Kind.DISCONNECTION | Kind.CONNECTION | Kind.OTHER:
+            case EventKind.DISCONNECTION | EventKind.CONNECTION | EventKind.OTHER:
                 return None, None
     except NoMessageError as noise:
         return None, noise.reason
 
 
-def _is_life(kind: Kind, name: str | None, found: dict[str, Any]) -> bool:
+def _is_life(kind: EventKind, name: str | None, found: dict[str, Any]) -> bool:
     """Never echoes, presence, stories or disconnections."""
     match kind:
-        case Kind.CONNECTION:
+        case EventKind.CONNECTION:
             return True
-        case Kind.MESSAGE:
+        case EventKind.MESSAGE:
             return name == "webhookReceived" and not is_echo(found) and not is_story(found)
-        case Kind.ACK:
+        case EventKind.ACK:
             return is_ack_of_life(found)
-        case Kind.DISCONNECTION | Kind.OTHER:
+        case EventKind.DISCONNECTION | EventKind.OTHER:
             return False
 
 
-def _kind(name: str | None, found: dict[str, Any]) -> Kind:
-    kind = _NAMES.get(name or "", Kind.OTHER)
+def _kind(name: str | None, found: dict[str, Any]) -> EventKind:
+    kind = _NAMES.get(name or "", EventKind.OTHER)
     # An event that denies itself is none we know. A disconnection's body is certain, a connection's is not.
-    if kind is Kind.DISCONNECTION and found.get("disconnected", True) is not True:
-        return Kind.OTHER
-    if kind is Kind.CONNECTION and str(found.get("connected", True)).lower() in ("false", "0"):
-        return Kind.OTHER
+    if kind is EventKind.DISCONNECTION and found.get("disconnected", True) is not True:
+        return EventKind.OTHER
+    if kind is EventKind.CONNECTION and str(found.get("connected", True)).lower() in ("false", "0"):
+        return EventKind.OTHER
     return kind
 
 

@@ -6,10 +6,9 @@ What is not a message (protocol noise, stories, newsletters, calls, empty bursts
 from __future__ import annotations
 
 import re
-from typing import Any, Final, TypeAlias
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict
-
+from shared.core.event import AckStatus, Change, Message, Noise, Who
 from shared.providers.wapi.contents import (
     READERS,
     Json,
@@ -31,84 +30,9 @@ _MAX_CONTACT_PHONE: Final = 13
 """LIDs have 14 or 15 digits; so many are not taken for a phone."""
 
 
-class _Change(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Who(_Change):
-    """Between whom an event is.
-
-    Attributes:
-        from_me: Sent by the line, not to it.
-        group: The group's address, None in a direct chat.
-        phone: The other side's number in a direct chat, None if the event does not give it; never a LID.
-        lid: The other side's hidden identity (``…@lid``), None if the event does not give it.
-        sender_phone: Who wrote in a group, None if it is not said or was the line.
-        sender_lid: The same one's hidden identity.
-    """
-
-    from_me: bool
-    group: str | None
-    phone: str | None
-    lid: str | None
-    sender_phone: str | None = None
-    sender_lid: str | None = None
-
-
-class StoreMessage(Who):
-    """A message to store, once.
-
-    Attributes:
-        do: Always ``store``.
-        message_id: The provider's.
-        contact_name: Of the person or the group.
-        contact_picture: Its address.
-        type: text, image, video, audio, document, sticker, location, contact, poll, reaction or button_reply.
-        content: Text or caption, None without one.
-        media_url: As delivered.
-        media_key: As delivered.
-        media_direct_path: As delivered.
-        quoted_message_id: The message that this one answers or reacts to.
-        metadata: What else is worth keeping.
-    """
-
-    do: str = "store"
-    message_id: str
-    contact_name: str | None
-    contact_picture: str | None
-    type: str
-    content: str | None
-    media_url: str | None = None
-    media_key: str | None = None
-    media_direct_path: str | None = None
-    quoted_message_id: str | None = None
-    metadata: dict[str, Any]
-
-
-class ChangeMessage(_Change):
-    """A change of a message that may not be there yet.
-
-    Attributes:
-        do: ``ack``, ``edit`` or ``delete``.
-        message_id: Which message.
-        status: Of an ack: sent, delivered, read or error.
-        content: Of an edit: the new text.
-        who: Of an edit or deletion: only the message's own side may change it.
-    """
-
-    do: str
-    message_id: str
-    status: str | None = None
-    content: str | None = None
-    who: Who | None = None
-
-
-Change: TypeAlias = StoreMessage | ChangeMessage
-
-
 # Acks
 
-_ACKS: Final = {
+_ACKS: Final[dict[str, AckStatus]] = {
     "PENDING": "pending",
     "SERVER": "sent",
     "SENT": "sent",
@@ -123,7 +47,7 @@ _ACKS: Final = {
 _ACKS_OF_LIFE: Final = frozenset({"DELIVERY", "READ", "PLAYED"})
 
 
-def read_ack(event: Json) -> ChangeMessage:
+def read_ack(event: Json) -> Change:
     """Read a ``webhookStatus``.
 
     Raises:
@@ -132,8 +56,8 @@ def read_ack(event: Json) -> ChangeMessage:
     message_id = id_of(event.get("messageId"))
     status = _ACKS.get(str(event.get("status")).upper())
     if message_id is None or status is None:
-        raise NoMessageError("ack_unreadable")
-    return ChangeMessage(do="ack", message_id=message_id, status=status)
+        raise NoMessageError(Noise.ACK_UNREADABLE)
+    return Change(do="ack", message_id=message_id, status=status)
 
 
 def is_ack_of_life(event: Json) -> bool:
@@ -144,7 +68,7 @@ def is_ack_of_life(event: Json) -> bool:
 # Messages
 
 
-def read_message(event: Json) -> Change:
+def read_message(event: Json) -> Message | Change:
     """Read a ``webhookReceived`` or ``webhookDelivery``.
 
     Raises:
@@ -152,21 +76,21 @@ def read_message(event: Json) -> Change:
     """
     chat_id = id_of(object_of(event.get("chat")).get("id"))
     if chat_id is None:
-        raise NoMessageError("no_chat")
+        raise NoMessageError(Noise.NO_CHAT)
     if is_story(event):
-        raise NoMessageError("story")
+        raise NoMessageError(Noise.STORY)
     if chat_id.endswith(("@newsletter", "@broadcast")):
-        raise NoMessageError("newsletter" if chat_id.endswith("@newsletter") else "broadcast")
+        raise NoMessageError(Noise.NEWSLETTER if chat_id.endswith("@newsletter") else Noise.BROADCAST)
     who = _who(event, chat_id)
     message_id = id_of(event.get("messageId"))
     content = object_of(event.get("msgContent"))
     if change := _change_of_another(content, message_id, who):
         return change
     if message_id is None:
-        raise NoMessageError("no_message_id")
+        raise NoMessageError(Noise.NO_MESSAGE_ID)
     content = unwrap(content)
     if event.get("messageStubType") or content.get("messageStubType"):
-        raise NoMessageError("stub")
+        raise NoMessageError(Noise.STUB)
     return _message(event, who, message_id, content)
 
 
@@ -181,7 +105,7 @@ def is_echo(event: Json) -> bool:
     return is_true(event.get("fromMe")) and is_true(event.get("fromApi"))
 
 
-def _message(event: Json, who: Who, message_id: str, content: Json) -> StoreMessage:
+def _message(event: Json, who: Who, message_id: str, content: Json) -> Message:
     sender, chat = object_of(event.get("sender")), object_of(event.get("chat"))
     kind, body = body_of(content)
     read = READERS[kind](body)
@@ -191,7 +115,7 @@ def _message(event: Json, who: Who, message_id: str, content: Json) -> StoreMess
     if who.group is not None and not who.from_me:
         metadata |= {"sender_name": name, "sender_phone": who.sender_phone, "sender_lid": who.sender_lid}
     is_theirs = who.group is None and not who.from_me
-    return StoreMessage(
+    return Message(
         **who.model_dump(),
         message_id=message_id,
         contact_name=name if is_theirs else text_of(chat.get("subject")) if who.group is not None else None,
@@ -217,19 +141,19 @@ def _who(event: Json, chat_id: str) -> Who:
     group = chat_id if chat_id.endswith("@g.us") else f"{chat_id}@g.us"
     if chat_id.endswith("@g.us") or (is_true(event.get("isGroup")) and "@" not in chat_id and len(chat_id) > 15):  # noqa: PLR2004 - no phone is so long
         if not _GROUP.fullmatch(group):
-            raise NoMessageError("chat_unreadable")
+            raise NoMessageError(Noise.CHAT_UNREADABLE)
         return Who(from_me=from_me, group=group, phone=None, lid=None, sender_phone=phone, sender_lid=lid)
     digits = _digits(chat_id)
     if digits is not None and len(digits) > _MAX_CONTACT_PHONE:
         chat_id = f"{digits}@lid"  # too long for a phone: a LID without its suffix
     if chat_id.endswith("@lid"):
         if not _LID.fullmatch(chat_id):
-            raise NoMessageError("chat_unreadable")
+            raise NoMessageError(Noise.CHAT_UNREADABLE)
         return Who(
             from_me=from_me, group=None, phone=phone if phone != chat_id.removesuffix("@lid") else None, lid=chat_id
         )
     if digits is None:
-        raise NoMessageError("chat_unreadable")
+        raise NoMessageError(Noise.CHAT_UNREADABLE)
     if lid is not None and digits == lid.removesuffix("@lid"):
         return Who(from_me=from_me, group=None, phone=phone, lid=lid)
     return Who(from_me=from_me, group=None, phone=digits, lid=lid)
@@ -261,7 +185,7 @@ def _digits(address: str) -> str | None:
 # Changes
 
 
-def _change_of_another(content: Json, message_id: str | None, who: Who) -> ChangeMessage | None:
+def _change_of_another(content: Json, message_id: str | None, who: Who) -> Change | None:
     """An edit or a deletion names the message it changes; every other protocol message is noise."""
     edit = edit_inside(content)
     content = unwrap(content) if edit is None else edit
@@ -278,15 +202,15 @@ def _change_of_another(content: Json, message_id: str | None, who: Who) -> Chang
     if kind in (14, "14", "MESSAGE_EDIT") or (kind is None and edited):
         return _edit(object_of(edited.get("message")) or edited, target, who)
     if target is not None and not isinstance(kind, bool) and kind in (0, "0", "REVOKE"):
-        return ChangeMessage(do="delete", message_id=target, who=who)
-    raise NoMessageError("protocol")
+        return Change(do="delete", message_id=target, who=who)
+    raise NoMessageError(Noise.PROTOCOL)
 
 
-def _edit(content: Json, target: str | None, who: Who) -> ChangeMessage:
+def _edit(content: Json, target: str | None, who: Who) -> Change:
     if target is None:
-        raise NoMessageError("edit_unreadable")
+        raise NoMessageError(Noise.EDIT_UNREADABLE)
     try:
         name, body = body_of(unwrap(content))
     except NoMessageError:
-        raise NoMessageError("edit_unreadable") from None
-    return ChangeMessage(do="edit", message_id=target, content=READERS[name](body).get("content"), who=who)
+        raise NoMessageError(Noise.EDIT_UNREADABLE) from None
+    return Change(do="edit", message_id=target, content=READERS[name](body).get("content"), who=who)

@@ -9,10 +9,11 @@ import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from shared.core.look import NOT_ASKED, UNREADABLE, Look, RestartAnswer, unknown
 from shared.core.model import Observation
 from shared.providers.exchange import ExchangeFailedError, bearer, exchange
-from shared.providers.looks import Unpaced
-from shared.providers.wapi.answers import NOT_ASKED, UNREADABLE, Answer, Look, RestartAnswer, read_restart, unknown
+from shared.providers.port import Unpaced
+from shared.providers.wapi.answers import read_restart
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     import httpx
     from pydantic import SecretStr
 
-    from shared.providers.looks import Line, Pacer
+    from shared.providers.answer import HttpAnswer
+    from shared.providers.port import Line, Pacer
 
 _OBSERVATIONS: Final = {
     "connected": Observation.ALIVE,
@@ -35,7 +37,7 @@ _THROTTLED = re.compile(r"rate.?limit|too.?many|throttl|429", re.IGNORECASE)
 _COULD_NOT_ASK = re.compile(r"timed?.?out|gateway|network|unreachable|abort", re.IGNORECASE)
 
 
-def read_get_status(answer: Answer) -> Look:
+def read_get_status(answer: HttpAnswer) -> Look:
     """Read ``get-status``."""
     if answer.status != HTTPStatus.OK:
         return Look(
@@ -105,7 +107,7 @@ class WapiSendClient:
             self._pacer.refused(line.id, answer.retry_after, began_in=began_in)
         return read_restart(answer)
 
-    async def _post(self, action: str, line: Line, within: timedelta) -> Answer:
+    async def _post(self, action: str, line: Line, within: timedelta) -> HttpAnswer:
         key = self._key.get_secret_value()
         request = self._http.build_request(
             "POST",

@@ -1,0 +1,194 @@
+"""What a webhook event says, in words that belong to no vendor: the event, its message, the change it makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class EventKind(StrEnum):
+    """What an event can do here: the column ``wapi_webhook_events.kind``."""
+
+    DISCONNECTION = "disconnection"
+    CONNECTION = "connection"
+    MESSAGE = "message"
+    ACK = "ack"
+    OTHER = "other"
+
+
+CONNECTION_KINDS: Final = (EventKind.DISCONNECTION, EventKind.CONNECTION)
+
+
+class Noise(StrEnum):
+    """Why an event of messages brings none."""
+
+    ACK_UNREADABLE = "ack_unreadable"
+    """It names no message, or a status that we do not know."""
+    BROADCAST = "broadcast"
+    CHAT_UNREADABLE = "chat_unreadable"
+    EDIT_UNREADABLE = "edit_unreadable"
+    EMPTY = "empty"
+    NEWSLETTER = "newsletter"
+    NO_CHAT = "no_chat"
+    NO_MESSAGE_ID = "no_message_id"
+    OTHER = "noise"
+    """A kind of message that we do not read."""
+    PROTOCOL = "protocol"
+    STORY = "story"
+    STUB = "stub"
+
+
+class EventOutcome(StrEnum):
+    """What became of an event, if it was no noise: the column ``wapi_webhook_events.outcome``."""
+
+    LOOK = "look"
+    """A disconnection: one look decides. The event is kept, and not done."""
+    FAILED = "failed"
+    """The platform's tables refuse the message. The event is kept, and not done."""
+
+    DUPLICATE = "duplicate"
+    UNKNOWN_INSTANCE = "unknown_instance"
+    PAUSED = "paused"
+    STALE = "stale"
+    """Older than the last sign of life."""
+    OVERTAKEN = "overtaken"
+    """A sign of life came while we looked."""
+    ALREADY_DISCONNECTED = "already_disconnected"
+    OWN_RESTART = "own_restart"
+    """Our own restart may have sent it; whoever restarted decides."""
+    DENIED = "denied"
+    """One look said ALIVE."""
+    DISCONNECTED = "disconnected"
+    DEGRADED = "degraded"
+    """One of many at once, and nothing certain about it: the sweep decides."""
+    LEFT_TO_SWEEP = "left_to_sweep"
+    """The same, of a line that is down already."""
+    ALIVE = "alive"
+    NO_PHONE = "no_phone"
+    """A sign of life that does not say whose."""
+    RESTORED = "restored"
+
+    KEPT = "kept"
+    """Neither a message nor about the connection."""
+    STORED = "stored"
+    ALREADY_STORED = "already_stored"
+    APPLIED = "applied"
+    NOT_NEWER = "not_newer"
+    WAITING = "waiting"
+    """For the message that it changes."""
+    NOT_THEIRS = "not_theirs"
+    """An edit or deletion by somebody who is not the message's own side."""
+
+
+MessageType: TypeAlias = Literal[
+    "text", "image", "video", "audio", "document", "sticker", "location", "contact", "poll", "reaction", "button_reply"
+]
+"""The column ``wapi_messages.message_type``, as we write it."""
+AckStatus: TypeAlias = Literal["pending", "sent", "delivered", "read", "error"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Who(_Frozen):
+    """Between whom a message is.
+
+    Attributes:
+        from_me: Sent by the line, not to it.
+        group: The group's address, None in a direct chat.
+        phone: The other side's number in a direct chat, None if the event does not give it; never a LID.
+        lid: The other side's hidden identity (``…@lid``), None if the event does not give it.
+        sender_phone: Who wrote in a group, None if it is not said or was the line.
+        sender_lid: The same one's hidden identity.
+    """
+
+    from_me: bool
+    group: str | None
+    phone: str | None
+    lid: str | None
+    sender_phone: str | None = None
+    sender_lid: str | None = None
+
+
+class Message(Who):
+    """A message to store, once.
+
+    Attributes:
+        do: Always ``store``.
+        message_id: The provider's.
+        contact_name: Of the person or the group.
+        contact_picture: Its address.
+        type: What kind of thing it is.
+        content: Text or caption, None without one.
+        media_url: As delivered.
+        media_key: As delivered.
+        media_direct_path: As delivered.
+        quoted_message_id: The message that this one answers or reacts to.
+        metadata: What else is worth keeping.
+    """
+
+    do: Literal["store"] = "store"
+    message_id: str
+    contact_name: str | None
+    contact_picture: str | None
+    type: MessageType
+    content: str | None
+    media_url: str | None = None
+    media_key: str | None = None
+    media_direct_path: str | None = None
+    quoted_message_id: str | None = None
+    metadata: dict[str, Any]
+
+
+class Change(_Frozen):
+    """A change of a message that may not be there yet.
+
+    Attributes:
+        do: What to do with it.
+        message_id: Which message.
+        status: Of an ack.
+        content: Of an edit: the new text.
+        who: Of an edit or deletion: only the message's own side may change it.
+    """
+
+    do: Literal["ack", "edit", "delete"]
+    message_id: str
+    status: AckStatus | None = None
+    content: str | None = None
+    who: Who | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event, read as far as this project needs it.
+
+    Attributes:
+        key: Equal for equal bodies, whatever their spacing and key order.
+        name: The provider's name of it, None without one.
+        kind: What it can do.
+        external_id: The provider's id of the line, None without a usable one.
+        moment: When it happened, by the provider's clock, None without a usable one.
+        phone: The line's own number, 10 to 15 digits, None without a valid one.
+        is_life: Whether it proves that the line's session works, with a phone and a moment that fit.
+        change: The message it brings or changes, None without one.
+        noise: Why an event of messages brings none.
+        body: The JSON text as it came.
+    """
+
+    key: str
+    name: str | None
+    kind: EventKind
+    external_id: str | None
+    moment: datetime | None
+    phone: str | None
+    is_life: bool
+    change: Message | Change | None
+    noise: Noise | None
+    body: str

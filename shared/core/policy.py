@@ -1,0 +1,118 @@
+"""The numbers: of the decisions, of a sweep's time and concurrency, of the retention. Each has its one home here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how much at once, in a sweep.
+
+    Attributes:
+        check_interval: A line looked at less than this before the sweep's start is not due.
+        budget: Nothing new begins after this.
+        look_timeout: For one look.
+        ghost_confirm: Wait before the second look at a line that would be condemned.
+        restart_verify: How long a restarted line has to come back.
+        look_concurrency: Looks at once, at most.
+        restart_concurrency: Restarts at once, at most.
+        batch_size: Lines a claim; below the 1,000 rows that PostgREST answers at most.
+        first_pause: After a 429 that does not say how long; doubled while nothing else comes.
+    """
+
+    check_interval: timedelta = timedelta(seconds=150)
+    budget: timedelta = timedelta(seconds=240)
+    look_timeout: timedelta = timedelta(seconds=10)
+    ghost_confirm: timedelta = timedelta(seconds=5)
+    restart_verify: timedelta = timedelta(seconds=30)
+    look_concurrency: int = 128
+    restart_concurrency: int = 8
+    batch_size: int = 500
+    first_pause: timedelta = timedelta(seconds=0.5)
+
+    @property
+    def look_lease(self) -> timedelta:
+        """Long enough for a batch's looks, short enough that the next sweep takes over from a killed one."""
+        waves = -(-self.batch_size // self.look_concurrency)
+        return self.look_timeout * (2 + min(waves, 4)) + self.ghost_confirm + timedelta(seconds=30)
+
+    @property
+    def restart_lease(self) -> timedelta:
+        """Long enough for a restart, its looks and its record."""
+        return self.restart_verify + self.look_timeout * 3 + self.ghost_confirm + timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The numbers of the decisions, in Python and in SQL; the defaults are the design's.
+
+    This is their one home: SQL functions get what they need of them as one argument, ``recovery_policy``, whose fields
+    have these names.
+    """
+
+    restart_cooldown: timedelta = timedelta(minutes=30)
+    """At most one restart of an external id in this time."""
+    outage_restart_waits: tuple[timedelta, ...] = (
+        timedelta(0),
+        timedelta(minutes=30),
+        timedelta(hours=1),
+        timedelta(hours=2),
+    )
+    """Waits after the last restart before the 1st, 2nd, … of a line that is marked disconnected; no more than these."""
+    flapping_attempts: int = 3
+    """A line restarted so often is told before it is restarted again."""
+    attempts_reset: timedelta = timedelta(hours=24)
+    """A line alive so long after its last restart begins to count anew."""
+    degraded_grace: timedelta = timedelta(minutes=10)
+    """A line that may not be restarted is told after this."""
+    reopen_within: timedelta = timedelta(minutes=30)
+    """A death so soon after a silent cure is the same outage."""
+
+    unknown_limit: int = 3
+    unknown_min_others: int = 5
+    unknown_answering_share: float = 0.8
+    fresh_event: timedelta = timedelta(minutes=10)
+    """A line that sent an event this lately is no ghost."""
+
+    brake_min_lines: int = 5
+    brake_share: float = 0.5
+    brake_patience: timedelta = timedelta(minutes=30)
+    """A line conclusively bad for so long leaves the brake."""
+
+    event_slack: timedelta = timedelta(seconds=5)
+    """Moments of events are whole seconds of another clock."""
+    event_ahead: timedelta = timedelta(minutes=5)
+    """A moment further ahead of us is not believed: the time of arrival counts."""
+    event_reach: timedelta = timedelta(hours=1)
+    """A moment of longer ago opens no outage of longer ago."""
+    stale_after: timedelta = timedelta(seconds=60)
+    """A disconnection so much older than the last sign of life has no effect."""
+    restart_quiet: timedelta = timedelta(seconds=60)
+    """A disconnection so soon after a restart is the restart's own."""
+    life_kept_each: timedelta = timedelta(seconds=60)
+    """How often a busy line's sign of life is written."""
+    mass_within: timedelta = timedelta(minutes=2)
+    mass_lines: int = 5
+    """Disconnections of so many other lines within ``mass_within``: the provider's doing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long what is kept is kept; outages and notices stay for ever."""
+
+    bodies: timedelta = timedelta(hours=48)
+    """Of events that are done; others keep theirs as long as the event."""
+    inbox: timedelta = timedelta(days=14)
+    audit: timedelta = timedelta(days=90)
+    runs: timedelta = timedelta(days=30)
+
+
+def is_older_than(moment: datetime | None, age: timedelta, *, now: datetime) -> bool:
+    """Whether something happened at least ``age`` ago, or never."""
+    return moment is None or now - moment >= age

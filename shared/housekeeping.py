@@ -1,0 +1,68 @@
+"""What else is due every five minutes: the relay's backlog, then the purge. One that fails stops no other.
+
+Done by the asking sweep's function alone, after its last batch is decided or its budget is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from shared import logs
+from shared.core.policy import Retention
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from shared.database.store import Store
+    from shared.relay import Relay
+
+_RELAY: Final = timedelta(seconds=20)
+_PURGE_ENDS: Final = timedelta(seconds=480)
+"""After the sweep's start."""
+_PURGE_AT_LEAST: Final = timedelta(seconds=20)
+_ROWS_A_STEP: Final = 5_000
+"""Of each kind, in one transaction: some tens of milliseconds."""
+
+
+async def keep_house(
+    store: Store, relay: Relay | None, *, sweep_began: float, retention: Retention | None = None
+) -> None:
+    """Do every chore that is due, each within its own time.
+
+    Args:
+        store: The database.
+        relay: The platform's own handler, if events go there as well.
+        sweep_began: On the loop's clock.
+        retention: How long what is kept is kept; the design's if none is given.
+    """
+    clock = asyncio.get_running_loop().time
+    if relay is not None:
+        await _guarded(
+            "relay.backlog_not_read", relay.forward_backlog(store, deadline=clock() + _RELAY.total_seconds())
+        )
+    purge_ends = max(sweep_began + _PURGE_ENDS.total_seconds(), clock() + _PURGE_AT_LEAST.total_seconds())
+    await _guarded("history.not_purged", _purge(store, retention or Retention(), deadline=purge_ends))
+
+
+async def _guarded(fact_if_not: str, chore: Awaitable[object]) -> None:
+    try:
+        await chore
+    except Exception as error:  # noqa: BLE001 - the guard around one chore: what is not done now is due next time
+        logs.error(fact_if_not, cause=error)
+
+
+async def _purge(store: Store, retention: Retention, *, deadline: float) -> None:
+    """Delete what is past its time in small steps, until nothing is left, somebody else is at it, or time is up."""
+    clock = asyncio.get_running_loop().time
+    total = 0
+    while clock() < deadline:
+        purged = await store.purge_history(retention, limit=_ROWS_A_STEP)
+        if purged is None:
+            break
+        total += sum(purged.values())
+        if max(purged.values()) < _ROWS_A_STEP:
+            break
+    if total:
+        logs.info("history.purged", rows=total)

@@ -1,0 +1,55 @@
+"""What every part of one sweep shares."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared import logs
+from shared.sweep.report import Outcome
+
+if TYPE_CHECKING:
+    from shared.core.model import Instance
+    from shared.core.policy import Limits, Policy
+    from shared.database.clock import DatabaseClock
+    from shared.database.store import Store
+    from shared.providers.limiter import Limiter
+    from shared.providers.port import Provider
+    from shared.sweep.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class SweepContext:
+    """One sweep's collaborators.
+
+    Attributes:
+        store: Where decisions become true.
+        provider: Whom to ask, paced by ``limiter``.
+        limiter: Gives the places among the looks, and knows when the provider wants to be left alone.
+        policy: The numbers of the decisions.
+        limits: Time and concurrency.
+        clock: The database's.
+        deadline: The end of the budget, on the loop's clock.
+        report: Counts what is done.
+    """
+
+    store: Store
+    provider: Provider
+    limiter: Limiter
+    policy: Policy
+    limits: Limits
+    clock: DatabaseClock
+    deadline: float
+    report: Report
+
+    @property
+    def time_left(self) -> timedelta:
+        """Of the budget; negative once it is over."""
+        return timedelta(seconds=self.deadline - asyncio.get_running_loop().time())
+
+    def count_error(self, fact: str, instance: Instance, error: Exception) -> None:
+        """Log what broke one line's sweep. Its lease runs out and the next sweep takes it."""
+        self.report.outcomes[Outcome.ERRORS] += 1
+        logs.error(fact, cause=error, instance=instance.id)

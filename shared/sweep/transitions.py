@@ -1,0 +1,104 @@
+"""What a sweep writes about lines: looks that change nothing, and the transitions of single lines."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from shared import logs
+from shared.core.model import Observation, Status
+from shared.sweep.report import Outcome
+
+if TYPE_CHECKING:
+    from shared.core.model import RestartOutcome, Sighting
+    from shared.core.notices import NoticeText
+    from shared.database.results import Transition
+    from shared.sweep.context import SweepContext
+
+_AT_ONCE: Final = 16
+
+
+class Transitions:
+    """Writes, logs and counts.
+
+    Args:
+        context: Of the sweep.
+    """
+
+    def __init__(self, context: SweepContext) -> None:
+        self._store = context.store
+        self._report = context.report
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def record(self, sightings: list[Sighting]) -> None:
+        """Write looks that change no status, in one call."""
+        await self._record(sightings, finished=True)
+
+    async def hold(self, sightings: list[Sighting]) -> None:
+        """Write what was seen of lines that the brake holds, and nothing else."""
+        self._report.outcomes[Outcome.HELD] += len(sightings)
+        await self.record(sightings)
+
+    async def leave(self, sightings: list[Sighting]) -> None:
+        """Give lines back as they came: the next sweep begins with them."""
+        await self._record(sightings, finished=False)
+
+    async def _record(self, sightings: list[Sighting], *, finished: bool) -> None:
+        if not sightings:
+            return
+        recorded = await self._store.record_looks(sightings, finished=finished)
+        if recorded < len(sightings):
+            logs.info("looks.overtaken", count=len(sightings) - recorded)
+
+    async def move(
+        self,
+        sighting: Sighting,
+        to: Status | None,
+        *,
+        text: NoticeText | None = None,
+        restart: RestartOutcome | None = None,
+        release: bool = True,
+    ) -> Transition:
+        """Move one line, if its ground still holds.
+
+        Args:
+            sighting: What is known of it, and the ground that this stands on.
+            to: The new status; None leaves the row.
+            text: What its users are told, if nobody was told of this outage yet.
+            restart: How the restart ended, if there was one.
+            release: The sweep is done with the line.
+        """
+        why = sighting.evidence(self._report.run_id)
+        async with self._places:
+            transition = await self._store.apply_verdict(
+                sighting, to=to, text=text, restart=restart, release=release, why=why
+            )
+        facts: dict[str, object] = {
+            "instance": sighting.instance.id,
+            "observation": sighting.concluded,
+            "cause_word": sighting.cause,
+            "run": self._report.run_id,
+        }
+        if not transition.applied:
+            logs.info("verdict.overtaken", **facts)
+            return transition
+        if to is not None:
+            self._report.outcomes[Outcome.DISCONNECTED] += to is Status.DISCONNECTED
+            logs.info(
+                f"instance.{to}",
+                status_before=sighting.instance.raw_status,
+                outage=transition.outage_id,
+                told=transition.told,
+                down_seconds=transition.down_seconds,
+                **facts,
+            )
+        if transition.told is not None:
+            self._report.outcomes[Outcome.NOTIFIED] += transition.told
+            if transition.told == 0:
+                logs.warning("notice.without_recipients", instance=sighting.instance.id)
+        return transition
+
+
+def text_for(sighting: Sighting) -> NoticeText:
+    """What the users of a line that is marked disconnected are told."""
+    return "token_refused" if sighting.concluded is Observation.REFUSED else "disconnected"
