@@ -5,7 +5,8 @@ declare
   v_conversation uuid;
   v_at timestamptz := to_timestamp(($1 ->> 'moment')::double precision);
 begin
-  select * into v_line from public.wapi_instances where instance_id = $1 ->> 'instanceId' and is_active is not false;
+  select * into v_line from public.wapi_instances where btrim(instance_id) = $1 ->> 'instanceId'
+    and btrim(instance_id) <> '' and is_active is not false and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi';
   insert into public.wapi_webhook_events (event_key, external_id, instance_id, event, kind, moment, body, outcome, processed_at)
   values (md5($1::text), v_line.instance_id, v_line.id, $1 ->> 'event', $1 ->> 'event', v_at, $1::text, 'floor', now());
   if $1 ->> 'event' in ('webhookReceived', 'webhookDelivery') then
@@ -35,8 +36,9 @@ declare
   v_line public.wapi_instances;
 begin
   update public.wapi_webhook_events set outcome = 'floor', processed_at = now() where event_key = md5($1::text);
-  select * into v_line from public.wapi_instances where instance_id = $1 ->> 'instanceId' and is_active is not false;
+  select * into v_line from public.wapi_instances where btrim(instance_id) = $1 ->> 'instanceId'
+    and btrim(instance_id) <> '' and is_active is not false and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi';
   insert into public.instance_events (instance_id, external_id, company_id, unit, kind, source)
-  values (v_line.id, v_line.instance_id, v_line.company_id, v_line.unit, 'floor', 'webhook');
+  values (v_line.id, v_line.instance_id, v_line.company_id, v_line.unit, 'disconnection_denied', 'webhook');
 end
 $$;

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from shared.clients import Clients
 from shared.errors import LineRecoveryError, StoreError
+from shared.providers.wapi.events import parse_event
 from shared.relay import IN_REQUEST
 from shared.settings import IntakeSettings, load_settings
 from shared.webhook.dead_letters import read_undelivered
@@ -28,7 +29,7 @@ async def replay(log: str, settings: IntakeSettings) -> int:
         raise LineRecoveryError("settings: EVENT_LOG_KEY is missing")
     service = Clients(settings)
     delivered = failed = 0
-    for undelivered in read_undelivered(log, settings.event_log_key):
+    for undelivered in read_undelivered(log, settings.event_log_key, parse=parse_event):
         short = undelivered.event_key[:12]
         if undelivered.event is None:
             failed += 1

@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from world import HEALTH
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -42,7 +44,9 @@ class Snapshot:
 
     @cached_property
     def lines(self) -> dict[str, Row]:
-        return {row["id"]: row for row in self.tables["wapi_instances"]}
+        """The platform's rows with our bookkeeping of them."""
+        kept = {row["instance_id"]: {name: row[name] for name in HEALTH} for row in self.tables["instance_health"]}
+        return {row["id"]: row | kept.get(row["id"], HEALTH) for row in self.tables["wapi_instances"]}
 
     @cached_property
     def outages(self) -> dict[str, Row]:
@@ -61,7 +65,8 @@ class Snapshot:
         return {row["instance_id"]: row for row in self.outages.values() if row["closed_at"] is OPEN}
 
     def bells(self, outage: str, kind: str) -> list[Row]:
-        return [row for row in self.tables["notifications"] if row["outage_id"] == outage and row["type"] == kind]
+        rows = self.tables["notifications"]
+        return [row for row in rows if row["data"].get("outage_id") == outage and row["type"] == kind]
 
     def calls(self, external_id: str, call: str) -> int:
         return self.provider.get(external_id, {}).get("calls", {}).get(call, 0)

@@ -189,7 +189,41 @@ def every_bell_of_ours_has_its_outage(history: History) -> None:
     """Invariant 2: no bell without its status."""
     for row in history.after.tables["notifications"]:
         if row["type"] in (DOWN, BACK):
-            _must(row["outage_id"] in history.after.outages, "2", row["data"].get("instance_id"), "a bell of no outage")
+            outage = row["data"].get("outage_id")
+            _must(outage in history.after.outages, "2", row["data"].get("instance_id"), "a bell of no outage")
+
+
+def every_bell_has_its_notice_and_every_notice_its_bell(history: History) -> None:
+    """Invariants 2 and 3: what may not be told twice is kept by us, in the transaction that tells."""
+    rung = {row["id"]: row for row in history.after.tables["notifications"] if row["type"] in (DOWN, BACK)}
+    told = {row["notification_id"]: row for row in history.after.tables["notices"]}
+    _must(rung.keys() == told.keys(), "2", "-", "bells and notices do not match")
+    for bell, notice in told.items():
+        kept = (notice["occasion"], notice["user_id"], notice["company_id"], notice["instance_id"], notice["told_at"])
+        row = rung[bell]
+        said = (
+            f"outage:{row['data']['outage_id']}", row["user_id"], row["company_id"], row["data"]["instance_id"],
+            row["created_at"],
+        )  # fmt: skip
+        _must(kept == said, "2", notice["instance_id"], f"the notice {kept} is not the bell {said}")
+
+
+def from_every_new_notice_one_query_finds_why(history: History) -> None:
+    """Invariant 12: the audit row that a notice names tells the look or the event behind it."""
+    audit = {row["id"]: row for row in history.after.audit}
+    known = {row["id"] for row in history.before.tables["notices"]}
+    for notice in history.after.tables["notices"]:
+        if notice["id"] in known:
+            continue
+        line, why = notice["instance_id"], audit.get(notice["event_id"])
+        _must(why, "12", line, "a notice of no finding")
+        _must(why["instance_id"] == line, "12", line, "a notice of another line's finding")
+        details = why["details"]
+        if why["source"] == "sweep":
+            _must(why["run_id"], "12", line, "a sweep's notice without its run")
+            _must(details.get("observation") and details.get("cause"), "12", line, f"no answer behind {details}")
+        else:
+            _must(details.get("event_id"), "12", line, f"no event behind {details}")
 
 
 def outages_open_and_close_with_an_audit_row(history: History) -> None:
@@ -224,9 +258,9 @@ def a_line_has_at_most_one_open_outage(history: History) -> None:
 def a_user_hears_once_of_each_kind_in_an_outage(history: History) -> None:
     """Invariant 3."""
     heard = Counter(
-        (row["outage_id"], row["user_id"], row["type"])
+        (row["data"]["outage_id"], row["user_id"], row["type"])
         for row in history.after.tables["notifications"]
-        if row["outage_id"] is not None
+        if "outage_id" in row["data"]
     )
     for (outage, _, kind), count in heard.items():
         _must(count == 1, "3", history.after.outages[outage]["instance_id"], f"{count} bells {kind} for one user")
@@ -425,7 +459,7 @@ def a_paused_line_is_left_alone(history: History) -> None:
 
 
 def outages_and_notices_outlive_their_line(history: History) -> None:
-    """Invariant 10: deleting a line closes its outage and takes nothing else away."""
+    """Invariant 10: deleting a line takes nothing else away; the next whole sweep closes its outage."""
     for outage, before in history.before.outages.items():
         after = history.after.outages.get(outage)
         _must(after, "10", before["instance_id"], "an outage is gone")
@@ -433,7 +467,8 @@ def outages_and_notices_outlive_their_line(history: History) -> None:
             for column in ("unit", "company_id", "external_id", "instance_id"):
                 _must(after[column] == before[column], "10", before["instance_id"], f"its outage lost its {column}")
     for line in history.after.open_outages:
-        _must(line in history.after.lines, "10", line, "is deleted and its outage open")
+        was_there = line in history.before.lines or line in history.after.lines
+        _must(was_there or not history.step.sweeps, "10", line, "is deleted, a sweep has run, and its outage is open")
     gone = {row["id"] for row in history.before.tables["notifications"]} - {
         row["id"] for row in history.after.tables["notifications"]
     }
@@ -509,6 +544,8 @@ CHECKS: tuple[Callable[[History], None], ...] = (
     a_told_outage_rang_once_for_each_member_of_that_moment,
     who_was_told_hears_that_it_is_back,
     every_bell_of_ours_has_its_outage,
+    every_bell_has_its_notice_and_every_notice_its_bell,
+    from_every_new_notice_one_query_finds_why,
     outages_open_and_close_with_an_audit_row,
     a_line_has_at_most_one_open_outage,
     a_user_hears_once_of_each_kind_in_an_outage,

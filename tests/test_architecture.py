@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,14 +15,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 PURE = (
-    "shared.core.decisions",
-    "shared.core.notices",
-    "shared.providers.wapi.answers",
-    "shared.providers.wapi.events",
-    "shared.providers.wapi.contents",
-    "shared.providers.wapi.messages",
-    "shared.core.model",
+    *sorted(f"shared.core.{path.stem}" for path in (ROOT / "shared" / "core").glob("[a-z]*.py")),
+    "shared.providers.answer",
     "shared.providers.pace",
+    "shared.providers.wapi.answers",
+    "shared.providers.wapi.contents",
+    "shared.providers.wapi.events",
+    "shared.providers.wapi.messages",
     "shared.sweep.report",
 )
 """They know no clock, no environment, no logging, no network: values in, values out."""
@@ -64,12 +64,32 @@ IMPURE_LIBRARIES = {
 CLOCK_CALLS = {"now", "today", "utcnow"}
 GUARDS = {
     "shared.database.batching",
-    "shared.sweep.looking",
+    "shared.housekeeping",
     "shared.sweep.actions",
-    "shared.webhook.intake",
+    "shared.sweep.looking",
     "shared.web",
+    "shared.webhook.intake",
 }
-"""Around one line of a sweep, a call for several events, and a whole request: nowhere else is an error caught without knowing it."""
+"""Around one line of a sweep, one chore, a call for several events, and a whole request: nowhere else is an error caught
+without knowing it."""
+
+ROOMS = ("core", "providers", "database", "sweep", "webhook", "relay", "housekeeping")
+MAY_IMPORT = {
+    "core": {"core"},
+    "providers": {"core", "providers"},
+    "database": {"core", "database"},
+    "relay": {"core", "providers", "database", "relay"},
+    "sweep": {"core", "providers", "database", "sweep"},
+    "webhook": {"core", "providers", "database", "relay", "webhook"},
+    "housekeeping": {"core", "providers", "database", "relay", "housekeeping"},
+}
+"""One direction: use cases -> database, providers -> core; never between siblings."""
+FOR_ALL = {"settings", "errors", "logs", "clients", "web"}
+VENDOR_WORDS = re.compile(r"w-?api", re.IGNORECASE)
+PLATFORM_TABLES = re.compile(
+    r"wapi_(instances|conversations|messages|webhook_events|contact_lids)|wapi_webhook\b|wapi-webhook", re.IGNORECASE
+)
+"""The platform has named its tables after the vendor, and the function is named after who calls it."""
 
 
 def module_name(path: Path) -> str:
@@ -202,6 +222,44 @@ def test_no_module_of_shared_imports_itself_by_a_detour() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("module", [name for name in SHARED if name.split(".")[1:2] and name.split(".")[1] in ROOMS])
+def test_a_room_imports_only_what_lies_before_it(module: str) -> None:
+    room = module.split(".")[1]
+    ours = {within.split(".")[1] for name in all_imports(module) if (within := module_within(name)) and "." in within}
+    ours -= {"follow_up_check", "wapi_webhook"}
+    assert ours <= MAY_IMPORT[room] | FOR_ALL - {"clients", "web"}
+
+
+def test_every_module_of_shared_is_in_a_room() -> None:
+    assert {name.split(".")[1] for name in SHARED if "." in name} == {*ROOMS, *FOR_ALL}
+
+
+@pytest.mark.parametrize("module", SHARED)
+def test_no_vendor_word_stands_outside_its_folder(module: str) -> None:
+    if module.startswith("shared.providers.wapi") or module in ("shared.settings", "shared.clients"):
+        return
+    text = PLATFORM_TABLES.sub("", DEPLOYED[module].read_text())
+    assert [line for line in text.splitlines() if VENDOR_WORDS.search(line)] == []
+
+
+def test_decisions_are_told_apart_in_one_place() -> None:
+    """Who carries them out matches them; nobody else asks of what kind one is."""
+    asking = [
+        module
+        for module in SHARED
+        for call in calls_of(module)
+        if ast.unparse(call.func) == "isinstance"
+        and re.search(r"Healthy|Restore|NoChange|Skip|Restart\b|Disconnect|Held", ast.unparse(call))
+    ]
+    assert len(asking) <= 1
+
+
+@pytest.mark.parametrize("module", SHARED)
+def test_a_module_is_what_one_can_hold_in_the_head(module: str) -> None:
+    lines = DEPLOYED[module].read_text().count("\n")
+    assert lines <= (500 if module == "shared.database.store" else 310)
 
 
 def environment_readers(module: str) -> list[str]:

@@ -38,7 +38,7 @@ class Calls:
         self.batches = Batches(self._receive)
 
     async def _receive(self, arrivals: Sequence[Arrival]) -> list[Intake]:
-        names = [each.arguments["name"] for each in arrivals]
+        names = [each.row["name"] for each in arrivals]
         self.made.append(names)
         self.heard_of.append(REQUEST.get())
         await self.open.wait()

@@ -207,7 +207,7 @@ async def test_lines_whose_restart_is_under_way_when_the_brake_comes_on_are_neit
     world.simulator.set_lines([line.external_id for line in second], latency_ms=250)
 
     async with pooled_http(httpx.Timeout(10)) as database, pooled_http(httpx.Timeout(10)) as provider:
-        store = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database)
+        store = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database, Policy())
         limits = Limits(
             check_interval=timedelta(0), ghost_confirm=timedelta(0), restart_verify=timedelta(seconds=1), batch_size=6
         )

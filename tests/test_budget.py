@@ -31,7 +31,7 @@ def seconds(value: float) -> timedelta:
 async def sweep(world: World) -> AsyncIterator[Callable[..., Awaitable[Report]]]:
     """The sweep in this process, with limits of the test's own."""
     async with pooled_http(httpx.Timeout(10)) as database, pooled_http(httpx.Timeout(10)) as provider:
-        store = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database)
+        store = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database, Policy())
         client = WapiClient(provider, world.simulator.wapi_url)
 
         async def run(**limits: object) -> Report:
@@ -159,7 +159,7 @@ async def test_a_bug_that_meets_one_line_stops_no_other(world: World) -> None:
                     raise RuntimeError("a bug of ours")
                 return await super().look(line, within=within)  # type: ignore[arg-type]
 
-        store = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database)
+        store = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database, Policy())
         client = Broken(http, world.simulator.wapi_url)
         report = await run_sweep(store, client, policy=Policy(), limits=Limits(check_interval=seconds(0)))
 

@@ -153,7 +153,7 @@ def test_a_crowd_of_sweeps_and_events_does_nothing_twice_and_loses_nothing(
     assert world.sql("select sum(unread_count) as n from public.wapi_conversations")[0]["n"] == len(messages)
     # Nobody is left behind or leased.
     assert last["left"] == 0
-    assert world.sql("select count(*) as n from public.wapi_instances where health_lease_until > now()")[0]["n"] == 0
+    assert world.sql("select count(*) as n from public.instance_health where health_lease_until > now()")[0]["n"] == 0
     met = (
         world.sql("select deadlocks from pg_stat_database where datname = current_database()")[0]["deadlocks"]
         - deadlocks_before

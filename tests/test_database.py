@@ -81,8 +81,8 @@ def test_the_database_itself_refuses_a_second_open_outage_and_a_second_bell(worl
     world.sweep()
 
     for copy in (
-        "insert into public.instance_outages (instance_id, started_at, life_counts_from, opened_by, reason) select instance_id, now(), now(), 'x', 'x' from public.instance_outages",
-        "insert into public.notifications (user_id, type, title, outage_id) select user_id, type, title, outage_id from public.notifications",
+        "insert into public.instance_outages (instance_id, started_at, life_counts_from, opened_by, reason) select instance_id, now(), now(), 'sweep', 'x' from public.instance_outages",
+        "insert into public.notices (occasion, kind, user_id, instance_id, state, told_at) select occasion, kind, user_id, instance_id, 'refused', now() from public.notices",
     ):
         with pytest.raises(psycopg.errors.UniqueViolation):
             world.sql(copy)
@@ -106,12 +106,12 @@ def test_a_sweep_purges_what_is_past_its_retention_and_nothing_else(world: World
     )
     for days in (89, 91):
         world.sql(
-            "insert into public.instance_events (at, instance_id, kind, source) values (now() - %s * interval '1 day', %s, 'x', 'x')",
+            "insert into public.instance_events (at, instance_id, kind, source) values (now() - %s * interval '1 day', %s, 'phone_changed', 'webhook')",
             days, line.id,
         )  # fmt: skip
     world.sql(
         "insert into public.instance_outages (instance_id, started_at, life_counts_from, opened_by, reason, closed_at, closed_as)"
-        " values (%s, now() - interval '5 years', now(), 'x', 'x', now(), 'alive')",
+        " values (%s, now() - interval '5 years', now(), 'sweep', 'x', now(), 'alive')",
         line.id,
     )
 
@@ -122,7 +122,7 @@ def test_a_sweep_purges_what_is_past_its_retention_and_nothing_else(world: World
         ("fresh", "{}"), ("body past 48 h", None), ("not processed", "{}"),
     ]  # fmt: skip
     assert len(world.sql("select * from public.health_check_runs where started_at < now() - interval '1 day'")) == 1
-    assert len(world.sql("select * from public.instance_events where kind = 'x'")) == 1
+    assert len(world.sql("select * from public.instance_events where kind = 'phone_changed'")) == 1
     assert len(world.outages(line)) == 1
 
 
@@ -181,7 +181,7 @@ def test_ringing_the_bells_of_one_outage_twice_rings_nobody_twice(world: World) 
     world.behave(line, restart="refused")
     world.sweep()
     rung = world.sql(
-        "select public.notify_users(o, 'disconnected', %s, 'x') as told from public.instance_outages o where instance_id = %s",
+        "select public.notify_users(o, 'disconnected', %s, 'x', null) as told from public.instance_outages o where instance_id = %s",
         Jsonb(TEXTS),
         line.id,
     )

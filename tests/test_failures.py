@@ -170,7 +170,7 @@ async def test_a_200_that_is_no_answer_of_ours_is_a_database_that_is_away(answer
         return httpx.Response(200, content=answer, headers={"content-type": "application/json"})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(speak)) as http:
-        store = connect("https://project.example", SecretStr("sb_secret_0123456789"), http)
+        store = connect("https://project.example", SecretStr("sb_secret_0123456789"), http, Policy())
         with pytest.raises(StoreError) as caught:
             await store.begin_sweep()
     assert isinstance(caught.value, StoreUnavailable)
@@ -185,17 +185,16 @@ async def test_a_batch_that_cannot_be_recorded_does_not_cut_restarts_short(world
     async with pooled_http(httpx.Timeout(10)) as database, pooled_http(httpx.Timeout(10)) as provider:
 
         class Failing(Store):
-            async def record_looks(self, seen: list[Any], *, finished: bool = True) -> int:
-                if any(each.instance.id != dead.id for each in seen):
+            async def record_looks(self, sightings: list[Any], *, finished: bool = True) -> int:
+                if any(each.instance.id != dead.id for each in sightings):
                     raise StoreUnavailable("record_looks", "503")
-                return await super().record_looks(seen, finished=finished)
+                return await super().record_looks(sightings, finished=finished)
 
-        inner = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database)
+        inner = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database, Policy())
         limits = Limits(check_interval=timedelta(0), restart_verify=timedelta(seconds=0.3), batch_size=1)
+        store = Failing(inner._client, Policy())
         with pytest.raises(StoreUnavailable):
-            await run_sweep(
-                Failing(inner._client), WapiClient(provider, world.simulator.wapi_url), policy=Policy(), limits=limits
-            )
+            await run_sweep(store, WapiClient(provider, world.simulator.wapi_url), policy=Policy(), limits=limits)
 
     assert world.audit(dead)[-1] == "restart_recovered"
     assert [outage["closed_as"] for outage in world.outages(dead)] == ["recovered"]

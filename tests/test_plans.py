@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from shared.core.look import Look, RestartAnswer
 from shared.core.model import Observation
-from shared.core.policy import Limits, Policy
+from shared.core.policy import Limits, Policy, Retention
 from shared.database.store import Store
 from shared.providers.wapi.events import parse_event
 from shared.sweep.run import run_sweep
@@ -35,8 +35,31 @@ if TYPE_CHECKING:
 LINES, CHATS, MESSAGES, EVENTS, NOTICES = 20_000, 20_000, 100_000, 50_000, 50_000
 GROWS = {
     "wapi_instances", "wapi_conversations", "wapi_messages", "wapi_webhook_events", "wapi_contact_lids", "notifications",
-    "instance_outages", "instance_events", "user_companies", "companies",
+    "instance_outages", "instance_events", "user_companies", "companies", "instance_health", "restart_claims", "notices",
 }  # fmt: skip
+
+
+_SCALARS = (
+    "text",
+    "integer",
+    "bigint",
+    "boolean",
+    "uuid",
+    "interval",
+    "double precision",
+    "timestamp with time zone",
+    "bigint[]",
+    "uuid[]",
+)
+
+
+def _written(name: str, kind: str) -> str:
+    """An argument as PostgREST hands it over: composites are read from JSON."""
+    if kind == "jsonb" or kind in _SCALARS:
+        return f"%({name})s::{kind}"
+    if kind.endswith("[]"):
+        return f"(select array_agg(r order by o) from jsonb_array_elements(%({name})s) with ordinality e(j, o), jsonb_populate_record(null::{kind[:-2]}, j) r)"
+    return f"jsonb_populate_record(null::{kind}, %({name})s)"
 
 
 @dataclass
@@ -78,9 +101,9 @@ class Plans:
     def call(self, name: str, arguments: dict[str, Any]) -> Any:
         self.called.add(name)
         types = self._types_of(name)
-        given = ", ".join(f"{each} => %({each})s::{types[each]}" for each in arguments)
+        given = ", ".join(f"{each} => {_written(each, types[each])}" for each in arguments)
         values = {
-            each: Jsonb(value) if types[each] == "jsonb" and value is not None else value
+            each: Jsonb(value) if types[each] not in _SCALARS and value is not None else value
             for each, value in arguments.items()
         }
         row = self.connection.execute(f"select public.{name}({given}) as answer", values).fetchone()
@@ -208,7 +231,7 @@ def an_event(line: int, **fields: Any) -> bytes:
 
 
 async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: World, grown: Plans) -> None:
-    store = Store(grown)  # type: ignore[arg-type]
+    store = Store(grown, Policy())  # type: ignore[arg-type]
     world.sql("update public.wapi_instances set status = 'disconnected' where instance_id in ('LITE-20', 'LITE-21')")
     told = {f"LITE-{n}": Observation.DISCONNECTED for n in range(1, 4)} | {
         "LITE-5": Observation.REFUSED,
@@ -227,9 +250,7 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: Worl
         "sender": {"id": "5511900000077", "senderLid": "100000000000077@lid", "pushName": "Ana"},
     }
     text = {"msgContent": {"conversation": "Oi"}}
-    settings: Any = SimpleNamespace(
-        restart_quiet_seconds=60, confirm_disconnect_events=True, look_timeout=timedelta(seconds=2)
-    )
+    settings: Any = SimpleNamespace(policy=Policy(), confirm_disconnect_events=True, look_timeout=timedelta(seconds=2))
     for body in (
         an_event(100, event="webhookReceived", messageId="N1", moment=now, fromMe=False, **person, **text),
         an_event(100, event="webhookReceived", messageId="N2", moment=now, fromMe=False, chat={"id": "100000000000077@lid"}, **text),
@@ -253,16 +274,18 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: Worl
     event = parse_event(
         an_event(102, event="webhookReceived", messageId="R1", moment=now, fromMe=False, **person, **text)
     )
-    turn = (await store.receive_event(event, restart_quiet_seconds=60, relay=True, relay_now=True)).relay
+    turn = (await store.receive_event(event, relay=True, relay_now=True)).relay
     assert turn is not None
     await store.finish_relay(turn, [turn.events[0].id], refused=None, more=True)
     await store.list_relay_backlog(20)
     await store.claim_relay("LITE-102")
-    await store.purge_history()
+    await store.purge_history(Retention(), limit=1000)
+    await store.enter_brake()
+    grown.call("draw_witnesses", {"p_limit": 20, "p_degraded_since": None})
 
     wanted = {
         "begin_sweep", "claim_instances", "record_looks", "claim_restart", "apply_verdict", "finish_sweep", "purge_history",
-        "receive_events", "settle_disconnection", "claim_relay", "finish_relay", "list_relay_backlog",
+        "receive_events", "settle_disconnection", "enter_brake", "draw_witnesses", "claim_relay", "finish_relay", "list_relay_backlog",
     }  # fmt: skip
     assert grown.called == wanted
     assert {scan for scan in grown.scans if scan[0] in GROWS} == set()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TABLES = (
     "companies", "user_companies", "wapi_instances", "notifications", "wapi_conversations", "wapi_messages",
     "instance_outages", "instance_events", "health_check_runs", "wapi_webhook_events", "wapi_contact_lids", "relay_turns",
+    "instance_health", "restart_claims", "provider_state", "notices",
 )  # fmt: skip
 
 
@@ -140,7 +141,7 @@ def test_the_one_function_that_runs_with_its_owners_rights_is_a_trigger(world: W
         "select proname, prorettype = 'trigger'::regtype as is_trigger from pg_proc"
         " where pronamespace = 'public'::regnamespace and prosecdef"
     )
-    assert definers == [{"proname": "close_outage_of_gone_instance", "is_trigger": True}]
+    assert definers == [{"proname": "close_outage_of_paused_instance", "is_trigger": True}]
 
 
 def test_members_cannot_read_tokens_and_write_nothing_but_what_their_screens_need(world: World) -> None:
@@ -224,7 +225,7 @@ def test_anon_reads_nothing(world: World, table: str) -> None:
     "function", ["begin_sweep", "purge_history", "claim_instances", "receive_event", "notify_users"]
 )
 def test_neither_anon_nor_a_user_runs_our_functions(world: World, function: str) -> None:
-    arguments = {"claim_instances": {"p_due_before": "2026-01-01", "p_lease_seconds": 1, "p_limit": 1}}.get(
+    arguments = {"claim_instances": {"p_due_before": "2026-01-01", "p_lease": "1 second", "p_limit": 1}}.get(
         function, {}
     )
     user = as_user(world, world.user(world.company()))

@@ -35,7 +35,7 @@ async def sweep(world: World) -> AsyncIterator[Callable[..., Awaitable[Report]]]
     """The sweep in this process, with limits of the test's own."""
     key = SecretStr(world.stack.service_role_key)
     async with pooled_http(httpx.Timeout(30)) as database, pooled_http(httpx.Timeout(None)) as http:
-        store = connect(world.stack.supabase_url, key, database)
+        store = connect(world.stack.supabase_url, key, database, Policy())
         direct = WapiClient(http, world.simulator.wapi_url)
         through = WapiSendClient(http, world.simulator.wapi_send_url, key)
 
@@ -58,11 +58,15 @@ def fleet(world: World, count: int) -> None:
     company = world.company(users=1)
     world.sql(
         "insert into public.wapi_instances"
-        " (user_id, company_id, unit, instance_id, instance_token, status, last_health_check, unknown_looks)"
-        " select %s, %s, 'U' || n, 'LITE-FLEET-' || n, 'token-of-line-' || n, 'connected', now() - interval '5 minutes', 2"
+        " (user_id, company_id, unit, instance_id, instance_token, status, last_health_check)"
+        " select %s, %s, 'U' || n, 'LITE-FLEET-' || n, 'token-of-line-' || n, 'connected', now() - interval '5 minutes'"
         " from generate_series(1, %s) n",
         uuid4(), company, count,
     )  # fmt: skip
+    world.sql(
+        "insert into public.instance_health (instance_id, unknown_looks)"
+        " select id, 2 from public.wapi_instances where instance_id like 'LITE-FLEET-%%'"
+    )
     world.simulator.add_lines(
         [{"external_id": f"LITE-FLEET-{n}", "token": f"token-of-line-{n}"} for n in range(1, count + 1)]
     )
@@ -76,7 +80,8 @@ def looks(world: World) -> dict[str, int]:
         " count(*) filter (where last_alive_at is null and (unknown_looks <> 2 or last_health_check > now() - interval '4 minutes'))"
         "  as counted_without_a_look,"
         " count(*) filter (where status <> 'connected' or bad_since is not null) as marked,"
-        " count(*) filter (where health_lease_until is not null) as held from public.wapi_instances"
+        " count(*) filter (where health_lease_until is not null) as held"
+        " from public.wapi_instances i left join public.instance_health h on h.instance_id = i.id"
     )[0]
 
 
@@ -263,7 +268,7 @@ async def test_lines_are_held_to_the_end_of_the_budget_and_free_again_for_the_ne
     """A provider that makes us wait must not cost a sweep its lines, nor a killed sweep the next one's."""
     key = SecretStr(world.stack.service_role_key)
     async with pooled_http(httpx.Timeout(30)) as database, pooled_http(httpx.Timeout(None)) as http:
-        store = LeaseWatch(connect(world.stack.supabase_url, key, database)._client)
+        store = LeaseWatch(connect(world.stack.supabase_url, key, database, Policy())._client, Policy())
         await run_sweep(store, WapiClient(http, world.simulator.wapi_url), policy=Policy(), limits=Limits())
     (lease,) = LeaseWatch.leases
     assert seconds(240) < lease < seconds(300)

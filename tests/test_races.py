@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from composites import EVIDENCE, POLICY, SIGHTING, arguments
 from psycopg.rows import dict_row
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def two(world: World) -> Iterator[list[psycopg.Connection[dict[str, Any]]]]:
 
 def claim(connection: psycopg.Connection[dict[str, Any]], limit: int = 10) -> dict[str, Any]:
     row = connection.execute(
-        "select public.claim_instances(p_due_before => now(), p_lease_seconds => 60, p_limit => %s) as claimed",
+        "select public.claim_instances(p_due_before => now(), p_lease => '60 seconds', p_limit => %s) as claimed",
         (limit,),
     ).fetchone()
     assert row
@@ -39,9 +40,8 @@ def claim(connection: psycopg.Connection[dict[str, Any]], limit: int = 10) -> di
 
 def claim_restart(connection: psycopg.Connection[dict[str, Any]], line: dict[str, Any]) -> bool:
     row = connection.execute(
-        "select public.claim_restart(p_instance => %s, p_raw_status => %s, p_lease => %s, p_looked_at => now(),"
-        " p_cooldown_seconds => 1800, p_lease_seconds => 60, p_reason => 'disconnected') as claim",
-        (line["id"], line["raw_status"], line["lease"]),
+        f"select public.claim_restart({SIGHTING}, '60 seconds', {EVIDENCE}, {POLICY}) as claim",
+        arguments(line, "DISCONNECTED"),
     ).fetchone()
     assert row
     return row["claim"]["claimed"]
@@ -88,7 +88,7 @@ def test_paging_meets_each_line_once_even_if_nothing_is_recorded(world: World, t
         page = (
             two[0]
             .execute(
-                "select public.claim_instances(now(), 0, 2, %s, %s) as claimed",
+                "select public.claim_instances(now(), '0 seconds', 2, %s, %s) as claimed",
                 (after["after_check"], after["after_id"]),
             )
             .fetchone()["claimed"]
@@ -149,10 +149,8 @@ def test_nobody_acts_on_stale_ground(world: World, two: list[Any], change: str) 
     verdict = (
         two[0]
         .execute(
-            "select public.apply_verdict(p_instance => %s, p_raw_status => %s, p_lease => %s, p_looked_at => now(),"
-            " p_observation => 'DISCONNECTED', p_unknown_looks => 0, p_to => 'disconnected', p_reason => 'disconnected',"
-            " p_text => null, p_texts => '{}', p_release => false) as verdict",
-            (claimed["id"], claimed["raw_status"], claimed["lease"]),
+            f"select public.apply_verdict({SIGHTING}, 'disconnected', null, '{{}}', false, {EVIDENCE}, {POLICY}) as verdict",
+            arguments(claimed, "DISCONNECTED"),
         )
         .fetchone()["verdict"]
     )

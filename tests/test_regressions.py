@@ -15,6 +15,7 @@ from wire import Interruption, OnTheWire, When
 from shared.core.look import Look, RestartAnswer
 from shared.core.model import Observation
 from shared.core.policy import Limits, Policy
+from shared.providers.wapi.events import parse_event
 from shared.sweep.run import run_sweep
 from shared.webhook.intake import take_event
 
@@ -41,7 +42,7 @@ async def test_the_audit_of_a_restart_that_life_overtook_claims_no_change(world:
 
     async def somebody_writes(_: httpx.Request) -> None:
         body = json.dumps(world.connection(line)).encode()
-        await take_event(body, ours.store, lambda: ours.provider, settings=ours.intake_settings)
+        await take_event(parse_event(body), ours.store, lambda: ours.provider, settings=ours.intake_settings)
 
     ours.wire.interrupt(Interruption(somebody_writes, 0, "/restart", When.AFTER))
     await sweep(ours)

@@ -242,7 +242,7 @@ def test_a_turn_whose_holder_died_is_taken_over(world: World, check: FunctionSer
     world.sql(
         "insert into public.wapi_webhook_events (event_key, kind, external_id, body, relay) values ('k', 'other', 'L', '{\"n\": 1}', 'pending')"
     )
-    world.sql("select public.claim_relay('L', 20, 10)")
+    world.sql("select public.claim_relay('L', 20, '10 seconds')")
     httpx.post(check.url, timeout=60, trust_env=False).raise_for_status()
     assert handler.got == []
 
@@ -265,7 +265,7 @@ def test_a_body_that_waits_for_its_relay_outlives_the_usual_retention(world: Wor
             "insert into public.wapi_webhook_events (event_key, kind, body, relay, received_at, processed_at)"
             " values (%s, 'other', '{}', %s, now() - interval '3 days', now())", relay, relay,
         )  # fmt: skip
-    world.sql("select public.purge_history()")
+    world.sql("select public.purge_history(1000, '48 hours', '14 days', '90 days', '30 days')")
     assert {row["relay"]: row["body"] for row in world.sql("select relay, body from public.wapi_webhook_events")} == {
         "pending": "{}", "done": None,
     }  # fmt: skip
@@ -321,12 +321,14 @@ def test_a_turn_brings_no_more_than_fits_into_an_answer_and_the_next_one_the_res
             "insert into public.wapi_webhook_events (event_key, external_id, kind, body, relay) values (%s, 'L', 'other', %s, 'pending')",
             f"key-{number}", "x" * size,
         )  # fmt: skip
-    [row] = world.sql("select public.claim_relay('L', 20, 10) as turn")
+    [row] = world.sql("select public.claim_relay('L', 20, '10 seconds') as turn")
     brought: list[list[int]] = []
     while turn := row["turn"]:
         brought.append([each["id"] for each in turn["events"]])
         [row] = world.sql(
-            "select public.finish_relay('L', %s, %s, null, true, 20, 10) as turn", turn["token"], brought[-1]
+            "select public.finish_relay('L', %s, %s, null, 5, '10 minutes', true, 20, '10 seconds') as turn",
+            turn["token"],
+            brought[-1],
         )
 
     assert [len(each) for each in brought] == turns

@@ -94,7 +94,7 @@ def test_the_webhooks_defaults_are_the_designs(environment: Environment) -> None
     assert [each.get_secret_value() for each in found.wapi_webhook_secrets] == [WEBHOOK_SECRET]
     assert found.confirm_disconnect_events is True
     assert found.look_timeout == timedelta(seconds=10)
-    assert found.restart_quiet_seconds == 60
+    assert found.policy.restart_quiet == timedelta(seconds=60)
 
 
 def test_every_variable_of_the_sweep_is_read(environment: Environment) -> None:
@@ -116,7 +116,11 @@ def test_every_variable_of_the_sweep_is_read(environment: Environment) -> None:
     assert found.wapi_base_url == "https://provider.example/v2"
     assert found.wapi_send_url == "https://abcdefgh.supabase.co/functions/v1/wapi-send"
     assert found.google_cloud_project == "a-project"
-    assert found.policy == Policy(restart_cooldown=timedelta(seconds=1801), degraded_grace=timedelta(seconds=601))
+    assert found.policy == Policy(
+        restart_cooldown=timedelta(seconds=1801),
+        degraded_grace=timedelta(seconds=601),
+        restart_quiet=timedelta(seconds=61),
+    )
     assert found.limits == Limits(
         check_interval=timedelta(seconds=151),
         budget=timedelta(seconds=200),
@@ -132,7 +136,7 @@ def test_every_variable_of_the_webhook_is_read(environment: Environment) -> None
     environment.set(CONFIRM_DISCONNECT_EVENTS="false", RESTART_VERIFY_SECONDS="12.5", LOOK_TIMEOUT_SECONDS="1.5")
     found = load_webhook_settings()
     assert found.confirm_disconnect_events is False
-    assert found.restart_quiet_seconds == 42.5
+    assert found.policy.restart_quiet == timedelta(seconds=42.5)
     assert found.look_timeout == timedelta(seconds=1.5)
 
 
@@ -397,7 +401,8 @@ def test_fractions_of_seconds_reach_the_sweep(environment: Environment) -> None:
     environment.set(**dict.fromkeys(MAY_BE_ZERO + MORE_THAN_ZERO, "0.25"))
     found = load_sweep_settings()
     quarter = timedelta(milliseconds=250)
-    assert found.policy == Policy(restart_cooldown=quarter, degraded_grace=quarter)
+    quiet = timedelta(seconds=30.25)
+    assert found.policy == Policy(restart_cooldown=quarter, degraded_grace=quarter, restart_quiet=quiet)
     assert found.limits == Limits(
         check_interval=quarter,
         budget=quarter,

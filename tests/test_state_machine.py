@@ -33,6 +33,8 @@ from world import World, empty
 from shared import logs
 from shared.core.policy import Limits, Policy
 from shared.errors import StoreError
+from shared.housekeeping import keep_house
+from shared.providers.wapi.events import parse_event
 from shared.settings import IntakeSettings
 from shared.sweep.run import run_sweep
 from shared.webhook.intake import take_event
@@ -380,7 +382,9 @@ class Lines(RuleBasedStateMachine):
 
     async def _sweep(self, limits: Limits = LIMITS) -> None:
         self.bench.tally["sweeps"] += 1
+        began = asyncio.get_running_loop().time()
         await run_sweep(self.bench.ours.store, self.bench.ours.provider, policy=Policy(), limits=limits)
+        await keep_house(self.bench.ours.store, None, sweep_began=began)
 
     async def _post(self, event: dict[str, Any], said: Said) -> None:
         body = json.dumps(event)
@@ -396,12 +400,12 @@ class Lines(RuleBasedStateMachine):
     async def _take(self, posted: Posted) -> None:
         self.bench.tally["events"] += 1
         ours = self.bench.ours
-        await take_event(posted.body.encode(), ours.store, lambda: ours.provider, settings=self.intake)
+        await take_event(parse_event(posted.body.encode()), ours.store, lambda: ours.provider, settings=self.intake)
         posted.answered += 1
 
     def _note_if_known_alive(self, line: Line, moment: int) -> None:
         rows = self.world.sql(
-            "select clock_timestamp() as now from public.wapi_instances where id = %s and last_event_at >= to_timestamp(%s)",
+            "select clock_timestamp() as now from public.instance_health where instance_id = %s and last_event_at >= to_timestamp(%s)",
             line.id, moment,
         )  # fmt: skip
         if rows:

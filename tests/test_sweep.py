@@ -368,12 +368,14 @@ def test_a_paused_line_is_neither_looked_at_nor_told_and_its_outage_closes_at_on
     assert world.sweep()["checked"] == 1
 
 
-def test_deleting_a_line_closes_its_outage_and_keeps_what_people_were_told(world: World) -> None:
+def test_deleting_a_line_keeps_what_people_were_told_and_the_next_sweep_closes_its_outage(world: World) -> None:
     line = world.line(world.company(users=1), "Jardins", session="disconnected")
     world.behave(line, restart="refused")
     world.sweep()
 
     world.sql("delete from public.wapi_instances where id = %s", line.id)
+    assert [outage["closed_as"] for outage in world.outages(line)] == [None]
+    world.sweep()
 
     [outage] = world.outages(line)
     assert (outage["closed_as"], outage["unit"]) == ("deleted", "Jardins")

@@ -160,7 +160,7 @@ def test_without_a_key_only_size_and_event_key_are_logged(world: World) -> None:
 
     said = {"severity", "message", "time", "event_key", "size", "received_at", "serviceContext", "context", "@type"}
     assert fact.keys() == said
-    [read] = read_undelivered(json.dumps(fact), KEY)
+    [read] = read_undelivered(json.dumps(fact), KEY, parse=parse_event)
     assert read.event is None
     assert "EVENT_LOG_KEY was not set" in read.problem
 
@@ -182,10 +182,10 @@ def test_a_large_event_is_logged_in_numbered_parts_that_fit_a_log_entry(capsys: 
     assert all(len(row) < 256_000 for row in rows)
     assert all(len(json.loads(row)["sealed"]) <= PART_BYTES for row in rows)
     random.Random(4).shuffle(rows)
-    [read] = read_undelivered("\n".join(rows), KEY)
+    [read] = read_undelivered("\n".join(rows), KEY, parse=parse_event)
     assert read.event is not None
     assert read.event.body.encode() == body
-    [incomplete] = read_undelivered("\n".join(rows[1:]), KEY)
+    [incomplete] = read_undelivered("\n".join(rows[1:]), KEY, parse=parse_event)
     assert incomplete.event is None
     assert "is not in the file" in incomplete.problem
 
@@ -195,7 +195,7 @@ def test_a_replayed_event_without_a_moment_happened_when_it_arrived(capsys: pyte
     printed = logged(capsys, body)
     arrived = datetime.fromisoformat(json.loads(printed)["received_at"])
 
-    [read] = read_undelivered(printed * 2, KEY)
+    [read] = read_undelivered(printed * 2, KEY, parse=parse_event)
 
     assert read.event is not None
     assert (read.event.moment, read.event.key) == (arrived, read.event_key)
@@ -204,16 +204,16 @@ def test_a_replayed_event_without_a_moment_happened_when_it_arrived(capsys: pyte
 
 def test_another_key_reads_nothing_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     printed = logged(capsys, b'{"event": "x"}')
-    [read] = read_undelivered(printed, SecretStr(Fernet.generate_key().decode()))
+    [read] = read_undelivered(printed, SecretStr(Fernet.generate_key().decode()), parse=parse_event)
     assert (read.event, read.problem) == (None, "it cannot be decrypted with this EVENT_LOG_KEY")
     with pytest.raises(UndeliveredUnreadable):
-        list(read_undelivered(printed, SecretStr("no key")))
+        list(read_undelivered(printed, SecretStr("no key"), parse=parse_event))
 
 
 @given(st.text(max_size=300))
 def test_any_file_is_read_or_refused(log: str) -> None:
     with contextlib.suppress(UndeliveredUnreadable):
-        assert list(read_undelivered(log, KEY)) == []
+        assert list(read_undelivered(log, KEY, parse=parse_event)) == []
 
 
 def test_a_replay_without_a_key_or_a_file_says_what_is_missing(world: World, tmp_path: Path) -> None:
@@ -227,14 +227,14 @@ def test_of_two_sealings_of_one_event_a_whole_one_is_taken(capsys: pytest.Captur
     first, second = logged(capsys, body).splitlines(), logged(capsys, body).splitlines()
     assert len(first) > 1
 
-    [read] = read_undelivered("\n".join([second[0], *first]), KEY)
+    [read] = read_undelivered("\n".join([second[0], *first]), KEY, parse=parse_event)
 
     assert read.event is not None
 
 
 def test_an_export_that_is_newest_first_is_read_oldest_first(capsys: pytest.CaptureFixture[str]) -> None:
     printed = [logged(capsys, json.dumps({"event": "x", "n": n}).encode()) for n in range(3)]
-    read = read_undelivered("".join(reversed(printed)), KEY)
+    read = read_undelivered("".join(reversed(printed)), KEY, parse=parse_event)
     assert [json.loads(each.event.body)["n"] for each in read if each.event] == [0, 1, 2]
 
 

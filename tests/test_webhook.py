@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from composites import EVIDENCE, POLICY, SIGHTING, arguments
 from world import OLD_SECRET, webhook_environment
 
 from dev.functions import FunctionServer
@@ -228,7 +229,8 @@ def test_another_phone_is_stored_and_recorded(world: World) -> None:
 
     assert world.row(line)["phone_number"] == "5511977777777"
     [event] = world.sql("select details from public.instance_events where kind = 'phone_changed'")
-    assert event["details"] == {"from_last4": line.phone[-4:], "to_last4": "7777"}
+    event["details"].pop("event_id")
+    assert event["details"] == {"from_last4": line.phone[-4:], "to_last4": "7777", "cause": "connection"}
 
 
 def test_a_connection_from_before_the_outage_proves_no_life(world: World) -> None:
@@ -449,12 +451,11 @@ def test_a_sign_of_life_while_a_sweep_is_at_the_line_stops_its_verdict(world: Wo
 
     assert world.event(world.connection(line)) == "alive"
 
-    verdict = world.sql(
-        "select public.apply_verdict(p_instance => %s, p_raw_status => 'connected', p_lease => %s, p_looked_at => now() - interval '2 seconds',"
-        " p_observation => 'DISCONNECTED', p_unknown_looks => 0, p_to => 'disconnected', p_reason => 'disconnected',"
-        " p_text => 'disconnected', p_texts => '{}', p_release => true) as verdict",
-        line.id, claimed["lease"],
-    )[0]["verdict"]  # fmt: skip
+    just_before = str(world.sql("select now() - interval '2 seconds' as at")[0]["at"])
+    verdict = world.database.execute(
+        f"select public.apply_verdict({SIGHTING}, 'disconnected', 'disconnected', '{{}}', true, {EVIDENCE}, {POLICY}) as verdict",
+        arguments(claimed, "DISCONNECTED", looked_at=just_before),
+    ).fetchall()[0]["verdict"]
     assert verdict["applied"] is False
     row = world.row(line)
     assert (row["status"], row["health_lease_until"]) == ("connected", None)
@@ -464,7 +465,7 @@ def test_a_sign_of_life_while_a_sweep_is_at_the_line_stops_its_verdict(world: Wo
 def sweeping(world: World) -> dict[str, Any]:
     """A line that a sweep has just claimed."""
     line = world.line(world.company(users=1))
-    claimed = world.sql("select public.claim_instances(now(), 60, 1) as claimed")[0]["claimed"]
+    claimed = world.sql("select public.claim_instances(now(), '60 seconds', 1) as claimed")[0]["claimed"]
     return {"line": line, "claimed": claimed["instances"][0]}
 
 
@@ -507,6 +508,7 @@ def test_an_event_of_an_unknown_or_paused_line_finds_its_row_by_an_index(world: 
     world.sql("analyze public.wapi_instances")
     for condition in ("is_active is not false", "is_active is false"):
         plan = world.sql(
-            f"explain select * from public.wapi_instances where instance_id = 'LITE-77' and 'LITE-77' <> '' and {condition}"
+            f"explain select * from public.wapi_instances where btrim(instance_id) = 'LITE-77' and btrim(instance_id) <> ''"
+            f" and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi' and {condition}"
         )
         assert "Seq Scan" not in " ".join(row["QUERY PLAN"] for row in plan)

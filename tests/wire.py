@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import httpx
 from pydantic import SecretStr
 
+from shared.core.policy import Policy
 from shared.database.store import connect
 from shared.providers.transport import PooledTransport
 from shared.providers.wapi.client import WapiClient
@@ -168,7 +169,9 @@ class OnTheWire:
 
     def begin_anew(self) -> None:
         """Forget what a process that has just died had under way."""
-        self.store = connect(self._stack.supabase_url, SecretStr(self._stack.service_role_key), self._database)
+        self.store = connect(
+            self._stack.supabase_url, SecretStr(self._stack.service_role_key), self._database, Policy()
+        )
 
     async def aclose(self) -> None:
         await self._database.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,17 @@ SECRET = "a-secret-of-the-webhook-1"
 MANY_ROWS = 500
 OLD_SECRET = "an-older-secret-in-rotation"
 
+HEALTH = {
+    "last_alive_at": None, "last_event_at": None, "degraded_since": None, "bad_since": None, "unknown_since": None,
+    "unknown_looks": 0, "health_lease_until": None, "last_restart_at": None,
+}  # fmt: skip
+"""Our bookkeeping of a line that has no row in ``instance_health``."""
 _SHIFTED = {
-    "wapi_instances": (
-        "last_health_check", "last_restart_at", "last_alive_at", "degraded_since", "bad_since", "health_lease_until",
-        "last_event_at", "connected_at",
-    ),
+    "wapi_instances": ("last_health_check", "connected_at"),
+    "instance_health": tuple(column for column in HEALTH if column != "unknown_looks"),
+    "restart_claims": ("last_restart_at",),
+    "provider_state": ("braked_since", "canary_sent_at", "device_answered_at"),
+    "notices": ("told_at", "next_try_at"),
     "instance_outages": ("started_at", "opened_at", "life_counts_from", "told_at", "closed_at"),
     "instance_events": ("at",),
     "wapi_webhook_events": ("received_at", "moment", "processed_at"),
@@ -157,11 +164,13 @@ class World:
             "instance_token": line.token,
             "status": status,
             "phone_number": line.phone,
-            **columns,
+            **{name: value for name, value in columns.items() if name not in HEALTH},
         }
         names = ", ".join(row)
         marks = ", ".join(["%s"] * len(row))
         self.sql(f"insert into public.wapi_instances ({names}) values ({marks})", *row.values())
+        for name in columns.keys() & HEALTH.keys():
+            self.set(line, f"{name} = %s", columns[name])
         if seen_before:
             self.set(line, "last_health_check = now() - interval '5 minutes'")
         if at_provider:
@@ -174,7 +183,23 @@ class World:
         return [self.line(company, **how) for _ in range(count)]
 
     def set(self, line: Line, assignments: str, *arguments: object) -> None:
-        self.sql(f"update public.wapi_instances set {assignments} where id = %s", *arguments, line.id)
+        """Write columns of a line: the platform's row, or our bookkeeping of it, whichever has them."""
+        given = list(arguments)
+        for assignment in re.split(r",\s*(?=[a-z_]+ = )", assignments):
+            used = [given.pop(0) for _ in range(assignment.count("%s"))]
+            column = assignment.partition(" = ")[0].strip()
+            if column not in HEALTH:
+                self.sql(f"update public.wapi_instances set {assignment} where id = %s", *used, line.id)
+                continue
+            self.sql("insert into public.instance_health (instance_id) values (%s) on conflict do nothing", line.id)
+            self.sql(f"update public.instance_health set {assignment} where instance_id = %s", *used, line.id)
+            if column == "last_restart_at":
+                self.sql("delete from public.restart_claims where external_id = %s", line.external_id)
+                self.sql(
+                    "insert into public.restart_claims select 'wapi', %s, last_restart_at from public.instance_health"
+                    " where instance_id = %s and last_restart_at is not null",
+                    line.external_id, line.id,
+                )  # fmt: skip
 
     def behave(self, line: Line, **behaviour: object) -> None:
         self.simulator.set_line(line.external_id, **behaviour)
@@ -227,7 +252,10 @@ class World:
     # What came of it
 
     def row(self, line: Line) -> dict[str, Any]:
-        return self.sql("select * from public.wapi_instances where id = %s", line.id)[0]
+        """The platform's row of a line, and our bookkeeping of it."""
+        health = self.sql("select * from public.instance_health where instance_id = %s", line.id)
+        kept = {name: health[0][name] for name in HEALTH} if health else HEALTH
+        return self.sql("select * from public.wapi_instances where id = %s", line.id)[0] | kept
 
     def status(self, line: Line) -> str | None:
         return self.row(line)["status"]

@@ -10,7 +10,7 @@ from functions_framework import aio
 from shared import logs
 from shared.clients import Clients
 from shared.errors import SettingsError
-from shared.providers.wapi.events import MAX_BODY_BYTES
+from shared.providers.wapi.events import MAX_BODY_BYTES, parse_event
 from shared.settings import load_webhook_settings
 from shared.web import WrongKeys, answer, guarded, health, knows_secret, method_not_allowed, read_body
 from shared.webhook.intake import take_event
@@ -46,6 +46,8 @@ async def wapi_webhook(request: Request) -> Response:
 
 
 async def _take(request: Request) -> Response:
-    body = await read_body(request, MAX_BODY_BYTES)
-    intake = await take_event(body, _clients.store, lambda: _clients.provider, settings=_settings, relay=_clients.relay)
+    event = parse_event(await read_body(request, MAX_BODY_BYTES))
+    intake = await take_event(
+        event, _clients.store, lambda: _clients.provider, settings=_settings, relay=_clients.relay
+    )
     return answer(200, outcome=intake.outcome)

@@ -16,10 +16,9 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from shared import logs
 from shared.errors import EventRejected, UndeliveredUnreadable
-from shared.providers.wapi.events import parse_event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from pydantic import SecretStr
 
@@ -61,12 +60,13 @@ class Undelivered:
     problem: str = ""
 
 
-def read_undelivered(log: str, key: SecretStr) -> Iterator[Undelivered]:
+def read_undelivered(log: str, key: SecretStr, *, parse: Callable[[bytes], Event]) -> Iterator[Undelivered]:
     """Find the undelivered events in an export of the log, each once, in their order.
 
     Args:
         log: Lines as printed, entries with a ``jsonPayload`` line by line, or a JSON array of such entries.
         key: ``EVENT_LOG_KEY`` at the time.
+        parse: The vendor's reader of events.
 
     Raises:
         UndeliveredUnreadable: When the export is none of these, or the key is no Fernet key.
@@ -84,7 +84,7 @@ def read_undelivered(log: str, key: SecretStr) -> Iterator[Undelivered]:
     read: dict[str, Undelivered] = {}
     for (_, event_key), parts in sorted(sealings.items()):  # an export may be newest first
         if event_key not in read or read[event_key].event is None:
-            read[event_key] = _unseal(event_key, parts, fernet)
+            read[event_key] = _unseal(event_key, parts, fernet, parse)
     yield from read.values()
 
 
@@ -103,7 +103,9 @@ def _json_lines(log: str) -> Iterable[str]:
     return (line for line in log.splitlines() if line.lstrip().startswith("{"))
 
 
-def _unseal(event_key: str, parts: dict[int, dict[str, Any]], fernet: Fernet) -> Undelivered:
+def _unseal(
+    event_key: str, parts: dict[int, dict[str, Any]], fernet: Fernet, parse: Callable[[bytes], Event]
+) -> Undelivered:
     first = next(iter(parts.values()))
     wanted = first.get("parts")
     if wanted is None:
@@ -113,7 +115,7 @@ def _unseal(event_key: str, parts: dict[int, dict[str, Any]], fernet: Fernet) ->
         return Undelivered(event_key, None, f"part {missing[0]} of {wanted} is not in the file")
     try:
         sealed = "".join(parts[number]["sealed"] for number in range(1, wanted + 1))
-        event = parse_event(zlib.decompress(fernet.decrypt(sealed)))
+        event = parse(zlib.decompress(fernet.decrypt(sealed)))
         arrived = datetime.fromisoformat(first["received_at"])
     except (InvalidToken, zlib.error, EventRejected, ValueError, KeyError, TypeError):
         return Undelivered(event_key, None, "it cannot be decrypted with this EVENT_LOG_KEY")

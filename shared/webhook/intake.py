@@ -12,7 +12,6 @@ from shared.core.look import unknown
 from shared.database.clock import DatabaseClock
 from shared.errors import StoreUnavailable
 from shared.providers.looks import look_once
-from shared.providers.wapi.events import parse_event
 from shared.relay import IN_REQUEST
 from shared.webhook.dead_letters import log_undelivered
 from shared.webhook.per_line import Turns
@@ -38,22 +37,25 @@ _turns = Turns()
 
 
 async def take_event(
-    body: bytes, store: Store, provider: Callable[[], Provider], *, settings: IntakeSettings, relay: Relay | None = None
+    event: Event,
+    store: Store,
+    provider: Callable[[], Provider],
+    *,
+    settings: IntakeSettings,
+    relay: Relay | None = None,
 ) -> Intake:
     """Keep an event and let it have its effect; what cannot be kept goes into the log, sealed.
 
     Args:
-        body: As it came.
+        event: As the vendor's reader has read it.
         store: One round trip; a disconnection that has to be looked into takes two.
         provider: Made at first use.
         settings: Whether and how long to look.
         relay: The platform's own handler, if events go there as well.
 
     Raises:
-        EventRejected: When the body is no event at all.
         StoreError: When it could not be kept, for as long as there is patience; nothing has been answered then.
     """
-    event = parse_event(body)
     try:
         async with asyncio.timeout(PATIENCE.total_seconds()), _turns.of(event.external_id or ""):
             intake = await deliver(event, store, provider, settings=settings, relay=relay)
