@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -37,11 +37,8 @@ FILES = sorted(MIGRATIONS.glob("*.sql"))
 TABLES = ("companies", "user_companies", "wapi_instances", "notifications", "wapi_conversations", "wapi_messages")
 NEW_COLUMNS = {
     "wapi_instances": {
-        "last_health_check": None, "auto_recovery_attempts": 0, "last_restart_at": None, "last_alive_at": None,
-        "is_active": True, "status_reason": None, "degraded_since": None, "bad_since": None, "unknown_looks": 0,
-        "health_lease_until": None, "last_event_at": None,
+        "last_health_check": None, "auto_recovery_attempts": 0, "is_active": True, "status_reason": None, "provider": "wapi",
     },
-    "notifications": {"outage_id": None},
 }  # fmt: skip
 
 # Everything that a platform may have set up in its schema, as (kind, name, definition).
@@ -168,14 +165,17 @@ def adopted(platform: Platform) -> Iterator[psycopg.Connection[Row]]:
 # What changes
 
 
+WORDS_THAT_STAY = ("connected", "degraded", "disconnected", "connecting", "qr_pending")
+
+
 def expected_lines(before: list[Row]) -> dict[UUID, Row]:
-    """What the header of instance_health says, worked out here: the columns that change, of each line that changes."""
+    """What the header of instances says, worked out here: the columns that change, of each line that changes."""
     changed: dict[UUID, Row] = {}
     for line in before:
-        if line["status"] not in ("connected", "degraded", "disconnected"):
+        if line["status"] not in WORDS_THAT_STAY:
             changed[line["id"]] = {"status": "disconnected", "status_reason": line["status"] or "null"}
-    for external_id in {line["instance_id"] for line in before if line["instance_id"]}:
-        rivals = [line for line in before if line["instance_id"] == external_id]
+    for external_id in {line["instance_id"].strip() for line in before if line["instance_id"]} - {""}:
+        rivals = [line for line in before if (line["instance_id"] or "").strip() == external_id]
         age = datetime.min.replace(tzinfo=UTC)
         rivals.sort(key=lambda line: (line["status"] == "connected", line["created_at"] or age), reverse=True)
         for line in rivals[1:]:
@@ -297,9 +297,7 @@ def test_what_the_platform_has_set_up_is_untouched_and_what_is_added_to_its_tabl
         ("index", "wapi_instances.one_active_instance_per_external_id"),
         ("index", "wapi_instances.paused_instances_by_external_id"),
         ("index", "wapi_instances.active_instances_by_last_health_check"),
-        ("index", "notifications.one_notice_per_outage_user_type"),
         ("trigger", "wapi_instances.close_outage_when_paused"),
-        ("trigger", "wapi_instances.close_outage_when_deleted"),
     }
     assert columns <= added
     assert "publication" not in {kind for kind, *_ in after - before}
@@ -331,20 +329,16 @@ def test_twice_is_a_no_op(platform: Platform) -> None:
 
 BLOCKERS = {
     # What somebody holds for long while the file comes, and what he would wait for.
-    "instance_health": "select count(*) from public.wapi_instances",
-    "outages_and_records": "select count(*) from public.notifications",
-    "outage_functions": "update public.wapi_instances set bot_prompt = bot_prompt where unit = 'Jardins'",
-    "message_functions": "update public.wapi_instances set bot_prompt = bot_prompt where unit = 'Jardins'",
+    "instances": "select count(*) from public.wapi_instances",
+    "records": "update public.wapi_instances set bot_prompt = bot_prompt where unit = 'Jardins'",
+    "outages": "update public.wapi_instances set bot_prompt = bot_prompt where unit = 'Jardins'",
     "duplicate_messages": "update public.wapi_messages set content = content where id = md5('message 5')::uuid",
-    "notices_once": "update public.notifications set read = true where id = md5('notice 1')::uuid",
 }
 KEPT_OUT = {
     # Of the platform's tables; no file but these keeps anybody out of any.
-    "notices_once": {"notifications": "writers"},
-    "outage_functions": {"wapi_instances": "writers"},
-    "message_functions": {"wapi_instances": "writers"},
-    "instance_health": {"wapi_instances": "everybody"},
-    "outages_and_records": {"notifications": "everybody"},
+    "instances": {"wapi_instances": "everybody"},
+    "records": {"wapi_instances": "writers"},
+    "outages": {"wapi_instances": "writers"},
 }
 HELD = """
 select c.relname, case when bool_or(l.mode = 'AccessExclusiveLock') then 'everybody' else 'writers' end as out
@@ -575,6 +569,35 @@ def test_a_platform_without_metadata_and_without_created_at_is_adopted_too(platf
         assert found["copies"] == found["told"] > 5000
 
 
+def test_rows_of_other_providers_are_left_as_they_are(platform: Platform) -> None:
+    """A platform of later keeps Z-API's and Evolution's lines in the same table, with ids and words of their own."""
+    with connect(platform.copy()) as connection:
+        connection.execute("alter table public.wapi_instances add column provider text not null default 'wapi'")
+        connection.execute("comment on column public.wapi_instances.provider is 'The platform''s own words.'")
+        connection.execute(
+            "insert into public.wapi_instances (id, user_id, instance_id, instance_token, status, company_id, provider)"
+            " select md5(name)::uuid, md5('owner ' || name)::uuid, external_id, 't', status, md5('company alegria')::uuid, provider"
+            " from (values ('z 1', 'SAME', 'open', 'zapi'), ('z 2', 'SAME', null, 'zapi'), ('e 1', 'SAME', 'close', 'evolution'),"
+            " ('w 1', 'SAME', 'connected', 'W-API'), ('w 2', ' SAME ', 'qr_pending', 'wapi')) as l(name, external_id, status, provider)"
+        )
+        for file in FILES:
+            with connection.transaction():
+                connection.execute(file.read_bytes())
+        rows = connection.execute(
+            "select provider, status, status_reason, is_active from public.wapi_instances where btrim(instance_id) = 'SAME'"
+            ' order by provider collate "C", status nulls first'
+        ).fetchall()
+        assert [tuple(row.values()) for row in rows] == [
+            ("W-API", "connected", None, True),
+            ("evolution", "close", None, True),
+            ("wapi", "qr_pending", "duplicate_external_id", False),
+            ("zapi", None, None, True),
+            ("zapi", "open", None, True),
+        ]
+        words = "select col_description('public.wapi_instances'::regclass, attnum) as words from pg_attribute where attrelid = 'public.wapi_instances'::regclass and attname = 'provider'"
+        assert connection.execute(words).fetchall() == [{"words": "The platform's own words."}]
+
+
 # What works then
 
 
@@ -715,6 +738,93 @@ def test_the_platforms_screens_read_whole_rows_and_write_as_before(platform: Pla
     assert line[0]["bot_prompt"] == "Oi"
     message = {"conversation_id": str(HER), "content": "Oi", "company_id": str(known("company alegria"))}
     assert ana.table("wapi_messages").insert(message).execute().data[0]["metadata"] is None
+
+
+# Members who may update whole rows
+
+FUTURE = "9999-01-01"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"last_health_check": "infinity"},
+        {"last_health_check": FUTURE},
+        {"last_health_check": "-infinity"},
+        {"last_health_check": "0044-03-15 BC"},
+        {"connected_at": "infinity"},
+        {"connected_at": FUTURE},
+        {"connected_at": "-infinity"},
+        {"auto_recovery_attempts": 2_147_483_647},
+        {"auto_recovery_attempts": -2_000_000_000},
+        {"auto_recovery_attempts": None},
+        {"status": "connected", "status_reason": "mine"},
+        {"status": "ALL IS WELL"},
+        {"is_active": None},
+        {"provider": None},
+        {"provider": "W-API"},
+        {"instance_id": "  LITE-AB12CD-000004 "},
+        {"updated_at": FUTURE, "created_at": FUTURE, "phone_number": "", "unit": None},
+    ],
+    ids=str,
+)
+def test_nothing_that_a_member_writes_resets_a_restarts_clock_stops_a_sweep_or_hides_a_line(
+    platform: Platform, world: World, written: Row
+) -> None:
+    """Adopted platforms let members update whole rows of their company's lines."""
+    world.sql(
+        "update public.wapi_instances set instance_id = 'LITE-AB12CD-000004', connected_at = '2026-01-01', provider = 'wapi',"
+        " company_id = %s, status = 'connected', is_active = true, auto_recovery_attempts = 0,"
+        " last_health_check = now() - interval '5 minutes' where id = %s",
+        known("company vazia"), known("line santana"),
+    )  # fmt: skip
+    line = line_of(world.database, "santana")
+    world.behave(line, session="disconnected", restart="refused")
+    for table in ("instance_outages", "instance_events", "notices"):
+        world.sql(f"delete from public.{table} where instance_id = %s", line.id)
+    world.sql(
+        "update public.user_companies set company_id = %s where user_id = %s",
+        known("company vazia"),
+        known("user caio"),
+    )
+    world.set(line, "last_restart_at = now() - interval '10 minutes', degraded_since = null, bad_since = null")
+    restarts, others = world.restarts(line), world.sql("select count(*) as n from public.wapi_instances")[0]["n"]
+
+    rows = signed_in(platform, "caio").table("wapi_instances")
+    assert len(rows.update(written).eq("id", str(line.id)).execute().data) == 1
+    answer = world.sweep()
+
+    assert answer["errors"] == 0
+    assert answer["checked"] >= 10
+    assert others > 10
+    assert world.restarts(line) == restarts  # ten minutes are no thirty
+    assert world.outages(line) != []  # but it is known to be dead
+    world.pass_time(timedelta(minutes=20))
+    world.set(line, "last_health_check = null")
+    rows = signed_in(platform, "caio").table("wapi_instances")
+    rows.update({name: value for name, value in written.items() if name != "status"}).eq("id", str(line.id)).execute()
+    world.sweep()
+    assert world.restarts(line) == restarts + 1
+
+
+def test_a_line_that_a_member_deletes_and_makes_anew_keeps_its_restarts_clock(platform: Platform, world: World) -> None:
+    line = line_of(world.database, "not found")
+    world.behave(line, session="disconnected", restart="refused")
+    world.set(line, "is_active = true, status = 'connected', last_restart_at = now() - interval '10 minutes'")
+    before = world.restarts(line)
+    [row] = world.sql("select to_jsonb(i) - 'id' as row from public.wapi_instances i where id = %s", line.id)
+    rows = signed_in(platform, "ana").table("wapi_instances")
+
+    assert len(rows.delete().eq("id", str(line.id)).execute().data) == 1
+    rows = signed_in(platform, "ana").table("wapi_instances")
+    [made] = rows.insert(row["row"] | {"last_health_check": "2026-01-01T00:00:00Z"}).execute().data
+    world.sweep()
+    world.sweep()
+
+    assert made["id"] != str(line.id)
+    assert world.restarts(line) == before
+    [again] = world.sql("select status from public.wapi_instances where id = %s", made["id"])
+    assert again["status"] == "degraded"  # dead, and restarted too lately
 
 
 # The Supabase CLI, as an operator runs it

@@ -48,14 +48,36 @@ as $$
 $$;
 comment on function public.record_event is 'Writes one line of the audit, with its why; returns its id.';
 
+create or replace function public.believed(p_at timestamptz, p_now timestamptz, p_ahead interval)
+returns timestamptz
+language sql immutable security invoker set search_path = ''
+as $$
+  -- Screens write a browser's clock: a little ahead of ours is now, further ahead (also infinity) is nothing.
+  select case when p_at <= p_now then p_at when p_at <= p_now + p_ahead then p_now end;
+$$;
+comment on function public.believed is 'A moment that somebody else wrote, as far as it can be believed.';
+
+create or replace function public.last_life(
+  p_instance public.wapi_instances, p_health public.instance_health, p_now timestamptz, p_policy public.recovery_policy
+)
+returns timestamptz
+language sql stable security invoker set search_path = ''
+as $$
+  -- Never created_at, updated_at or last_health_check: they prove no life.
+  select greatest(
+    public.believed(p_instance.connected_at, p_now, p_policy.event_ahead), p_health.last_event_at, p_health.last_alive_at);
+$$;
+comment on function public.last_life is 'The last sign of life of a line that is stored.';
+
 create or replace function public.knows_life_since(
-  p_instance public.wapi_instances, p_health public.instance_health, p_looked_at timestamptz, p_policy public.recovery_policy
+  p_instance public.wapi_instances, p_health public.instance_health, p_looked_at timestamptz, p_policy public.recovery_policy,
+  p_now timestamptz
 )
 returns boolean
 language sql stable security invoker set search_path = ''
 as $$
   -- An event's moment is a whole second of another clock: within the slack it may have come after the look began.
-  select coalesce(greatest(p_health.last_alive_at, p_instance.connected_at) > p_looked_at, false)
+  select coalesce(public.last_life(p_instance, p_health, p_now, p_policy) > p_looked_at, false)
     or coalesce(p_health.last_event_at >= p_looked_at - p_policy.event_slack, false);
 $$;
 comment on function public.knows_life_since is 'Whether a sign of life is stored that a look begun then has not seen.';
@@ -245,6 +267,7 @@ create or replace function public.bring_instance_back(
   p_closed_as text,
   p_texts jsonb,
   p_why public.evidence,
+  p_policy public.recovery_policy,
   p_now timestamptz default now()
 )
 returns jsonb
@@ -273,7 +296,9 @@ begin
   set status = 'connected',
       status_reason = null,
       connected_at = case
-        when status is distinct from 'connected' then greatest(connected_at, least(p_alive_at, p_now)) else connected_at end
+        when status is distinct from 'connected'
+          then greatest(public.believed(connected_at, p_now, p_policy.event_ahead), least(p_alive_at, p_now))
+        else connected_at end
   where id = p_instance.id and (status is distinct from 'connected' or status_reason is not null);
   update public.instance_health
   set degraded_since = null, bad_since = null, unknown_since = null, unknown_looks = 0
@@ -314,7 +339,7 @@ create or replace trigger close_outage_when_paused
 do $$
 begin
   perform public.keep_for_service(
-    'lock_health', 'record_event', 'knows_life_since', 'open_outage', 'render_downtime', 'notify_users',
+    'lock_health', 'record_event', 'believed', 'last_life', 'knows_life_since', 'open_outage', 'render_downtime', 'notify_users',
     'take_instance_down', 'bring_instance_back', 'close_outage_of_paused_instance');
 end
 $$;

@@ -72,7 +72,10 @@ begin
         'id', i.id, 'external_id', btrim(i.instance_id), 'token', i.instance_token,
         'token_hash', encode(sha256(convert_to(i.instance_token, 'UTF8')), 'hex'),
         'raw_status', i.status, 'unit', i.unit,
-        'company_id', i.company_id, 'lease', h.health_lease_until, 'last_health_check', i.last_health_check,
+        'company_id', i.company_id, 'lease', h.health_lease_until,
+        -- Whatever others have written there: a moment that a calendar has.
+        'last_health_check', case when i.last_health_check is not null
+          then least(greatest(i.last_health_check, timestamptz '0001-01-02'), v_now) end,
         'auto_recovery_attempts', coalesce(i.auto_recovery_attempts, 0), 'last_restart_at', h.last_restart_at,
         'degraded_since', h.degraded_since, 'bad_since', h.bad_since, 'unknown_looks', h.unknown_looks,
         'last_event_at', h.last_event_at,
@@ -122,7 +125,7 @@ as $$
     select i.id, s.looked_at, s.observation, s.unknown_looks, s.is_finished,
       i.status is not distinct from s.raw_status as status_stands,
       case when s.observation not in ('ALIVE', 'UNKNOWN')
-        then public.knows_life_since(i, h, s.looked_at, p_policy) end as has_lived,
+        then public.knows_life_since(i, h, s.looked_at, p_policy, p_now) end as has_lived,
       h.last_restart_at < p_now - p_policy.attempts_reset as restart_is_long_ago
     from unnest(p_sightings) s
     join public.wapi_instances i on i.id = s.instance_id
@@ -192,7 +195,7 @@ begin
   v_health := public.lock_health(v_instance.id);
   if not coalesce(public.stands_on(v_instance, v_health, p_sighting), false)
     or v_instance.status is distinct from p_sighting.raw_status
-    or public.knows_life_since(v_instance, v_health, p_sighting.looked_at, p_policy)
+    or public.knows_life_since(v_instance, v_health, p_sighting.looked_at, p_policy, coalesce(p_now, clock_timestamp()))
   then
     return jsonb_build_object('claimed', false);
   end if;
@@ -215,7 +218,7 @@ begin
 
   v_now := coalesce(p_now, v_restarted_at);
   update public.wapi_instances
-  set auto_recovery_attempts = coalesce(auto_recovery_attempts, 0) + 1
+  set auto_recovery_attempts = least(coalesce(auto_recovery_attempts, 0), 1000000) + 1  -- others may write it too
   where id = v_instance.id
   returning * into v_instance;
   update public.instance_health
@@ -274,13 +277,13 @@ begin
     when v_alive then exists (
       select from public.instance_outages o
       where o.instance_id = v_instance.id and o.closed_at is null and o.life_counts_from > p_sighting.looked_at)
-    else public.knows_life_since(v_instance, v_health, p_sighting.looked_at, p_policy)
+    else public.knows_life_since(v_instance, v_health, p_sighting.looked_at, p_policy, p_now)
   end;
 
   if not v_overtaken then
     if v_alive then
       v_why.reason := v_closed_as;
-      v_result := public.bring_instance_back(v_instance, p_sighting.looked_at, v_closed_as, p_texts, v_why, p_now);
+      v_result := public.bring_instance_back(v_instance, p_sighting.looked_at, v_closed_as, p_texts, v_why, p_policy, p_now);
     elsif p_to is not null then
       v_result := public.take_instance_down(
         v_instance, v_health, p_to, coalesce(v_health.bad_since, p_sighting.looked_at), p_now - p_policy.event_slack,

@@ -46,15 +46,14 @@ create or replace function public.judge_disconnection(
   p_health public.instance_health,
   p_moment timestamptz,
   p_received_at timestamptz,
-  p_policy public.recovery_policy
+  p_policy public.recovery_policy,
+  p_now timestamptz
 )
 returns text
 language sql stable security invoker set search_path = ''
 as $$
   select case
-    -- Row facts only: created_at, updated_at and last_health_check prove no life.
-    when p_moment < greatest(p_instance.connected_at, p_health.last_event_at, p_health.last_alive_at) - p_policy.stale_after
-      then 'stale'
+    when p_moment < public.last_life(p_instance, p_health, p_now, p_policy) - p_policy.stale_after then 'stale'
     -- Our own restart may send it; whoever restarted decides. Moments are whole seconds of another clock.
     when p_received_at between p_health.last_restart_at and p_health.last_restart_at + p_policy.restart_quiet
       or p_moment between p_health.last_restart_at - interval '1 second' and p_health.last_restart_at + p_policy.restart_quiet
@@ -91,13 +90,13 @@ begin
   select o.life_counts_from into v_dead_from from public.instance_outages o
   where o.instance_id = p_instance.id and o.closed_at is null;
   if p_moment < coalesce(v_dead_from, p_health.bad_since)
-    or p_moment < greatest(p_instance.connected_at, p_health.last_event_at, p_health.last_alive_at) - p_policy.stale_after
+    or p_moment < public.last_life(p_instance, p_health, p_now, p_policy) - p_policy.stale_after
   then
     return jsonb_build_object('outcome', 'stale');
   end if;
 
   if p_instance.status is distinct from 'connected' or v_dead_from is not null then
-    v_result := public.bring_instance_back(p_instance, v_at, 'event', p_texts, p_why, p_now)
+    v_result := public.bring_instance_back(p_instance, v_at, 'event', p_texts, p_why, p_policy, p_now)
       || jsonb_build_object('outcome', 'restored');
   end if;
   if p_instance.phone_number is distinct from p_phone and coalesce(p_moment >= p_health.last_event_at, true) then
@@ -198,7 +197,7 @@ begin
     v_result := jsonb_build_object('outcome', case when p_event.phone is null then 'no_phone' else 'alive' end) || v_result;
   elsif p_event.kind = 'disconnection' then
     v_result := jsonb_build_object('outcome', coalesce(
-      public.judge_disconnection(v_instance, v_health, v_moment, v_event.received_at, p_policy), 'look'));
+      public.judge_disconnection(v_instance, v_health, v_moment, v_event.received_at, p_policy, p_now), 'look'));
     if v_result ->> 'outcome' = 'look' then
       v_result := v_result || jsonb_build_object('instance', jsonb_build_object(
         'id', v_instance.id, 'external_id', btrim(v_instance.instance_id), 'token', v_instance.instance_token,
@@ -317,14 +316,14 @@ begin
     v_health := public.lock_health(v_instance.id);
     v_outcome := case
       when v_instance.is_active is false then 'paused'
-      else public.judge_disconnection(v_instance, v_health, v_moment, v_event.received_at, p_policy)
+      else public.judge_disconnection(v_instance, v_health, v_moment, v_event.received_at, p_policy, p_now)
     end;
   end if;
   if v_outcome is null and p_observation = 'ALIVE' then
     v_outcome := 'denied';
     update public.instance_health set last_alive_at = greatest(last_alive_at, p_looked_at) where instance_id = v_instance.id;
   elsif v_outcome is null
-    and greatest(v_health.last_event_at, v_health.last_alive_at, v_instance.connected_at) > p_looked_at then
+    and public.last_life(v_instance, v_health, p_now, p_policy) > p_looked_at then
     v_outcome := 'overtaken';
   end if;
 
