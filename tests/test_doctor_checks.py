@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from ops.common.rest import missing_of
+from ops.common.shown import LONGEST, counted, shown, shown_age, shown_external_id, shown_host
 from ops.doctor.checks.schema import CALLED_FUNCTIONS, check_interface
 from ops.doctor.checks.sweeps import check_sweeps
 from ops.doctor.checks.webhooks import Target, Verdict, check_subscriptions, judge, wrong_kinds
@@ -23,8 +25,6 @@ from ops.doctor.cloud import check_exclusions, read_exclusions
 from ops.doctor.facts import Asked, Fleet, LineRow, RunRow
 from ops.doctor.findings import Exit, Finding, Report, Severity, Unchecked
 from ops.doctor.registration import Kind, Registration, read_registration
-from ops.doctor.rest import missing_of
-from ops.doctor.shown import LONGEST, counted, shown, shown_age, shown_external_id, shown_host
 from shared.providers.answer import HttpAnswer
 
 ROOT = Path(__file__).parent.parent

@@ -15,10 +15,10 @@ from pydantic import SecretStr
 
 from dev.migrations import migrations_in
 from dev.stack import MIGRATIONS, Stack
+from ops.common.rest import Rest
 from ops.doctor.catalog import read_catalog
 from ops.doctor.checks import rivals, schema
 from ops.doctor.cli import main
-from ops.doctor.rest import Rest
 from shared.errors import StoreUnavailable
 
 if TYPE_CHECKING:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import httpx
 
+from ops.common.rest import KeyRefused, Rest, missing_of, role_of
+from ops.common.shown import counted, shown
 from ops.doctor.catalog import read_catalog
 from ops.doctor.checks import rivals, schema
 from ops.doctor.checks.all import judge
@@ -18,8 +20,6 @@ from ops.doctor.function import FunctionView, check_function, probe
 from ops.doctor.gathering import Gathering, Tables, read_tables
 from ops.doctor.provider import AT_ONCE, Registry
 from ops.doctor.repair import plan, planned, repair
-from ops.doctor.rest import KeyRefused, Rest, missing_of, role_of
-from ops.doctor.shown import counted, shown
 from shared.core.model import Observation
 from shared.errors import LineRecoveryError
 from shared.providers.exchange import pooled_http

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, SecretStr
 
+from ops.common.shown import shown, shown_external_id
 from ops.doctor.findings import Subject
-from ops.doctor.shown import shown, shown_external_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,8 +7,8 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from ops.common.shown import counted
 from ops.doctor.findings import Finding, Severity
-from ops.doctor.shown import counted
 from shared.providers.exchange import ExchangeFailedError, exchange
 
 if TYPE_CHECKING:

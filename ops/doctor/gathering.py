@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from ops.doctor.rest import Rest
+    from ops.common.rest import Rest
 
 A_DAY: Final = timedelta(hours=24)
 _MOST_EVENTS: Final = 5000

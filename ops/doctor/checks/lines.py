@@ -6,8 +6,8 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from ops.common.shown import counted, shown, shown_age
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
-from ops.doctor.shown import counted, shown, shown_age
 from shared.core.model import Observation
 
 if TYPE_CHECKING:

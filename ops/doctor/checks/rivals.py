@@ -8,9 +8,9 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from ops.common.shown import counted, shown
 from ops.doctor.checks.lines import STATUSES
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
-from ops.doctor.shown import counted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ops.common.shown import shown
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
-from ops.doctor.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -10,9 +10,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from ops.common.shown import counted, shown, shown_host
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
 from ops.doctor.registration import Kind
-from ops.doctor.shown import counted, shown, shown_host
 from shared.web import knows_secret
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import httpx
 from pydantic import ValidationError
 
+from ops.common.shown import shown
 from ops.doctor.facts import Row
-from ops.doctor.shown import shown
 from shared.errors import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
