@@ -24,8 +24,8 @@ from ops.doctor.checks.webhooks import Target, Verdict, check_subscriptions, jud
 from ops.doctor.cloud import check_exclusions, read_exclusions
 from ops.doctor.facts import Asked, Fleet, LineRow, RunRow
 from ops.doctor.findings import Exit, Finding, Report, Severity, Unchecked
-from ops.doctor.registration import Kind, Registration, read_registration
 from shared.providers.answer import HttpAnswer
+from shared.providers.wapi.webhooks import Kind, Registration, read_registration
 
 ROOT = Path(__file__).parent.parent
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)

@@ -14,10 +14,10 @@ from world import OLD_SECRET, SECRET, World
 from ops.doctor.checks.webhooks import Target
 from ops.doctor.facts import LineRow
 from ops.doctor.provider import AT_ONCE, Registry
-from ops.doctor.registration import Kind
 from ops.doctor.repair import Order, repair
 from shared.providers.exchange import pooled_http
 from shared.providers.limiter import Limiter
+from shared.providers.wapi.webhooks import Kind
 
 KINDS = ["disconnected", "connected", "received", "delivery", "message-status"]
 

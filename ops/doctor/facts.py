@@ -14,8 +14,8 @@ from ops.doctor.findings import Subject
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ops.doctor.registration import Registration
     from shared.core.look import Look
+    from shared.providers.wapi.webhooks import Registration
 
 
 class Row(BaseModel):

@@ -8,11 +8,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from ops.doctor.facts import Asked
-from ops.doctor.registration import Kind, Registration, read_registration
 from shared.core.look import Look, unknown
 from shared.core.model import Observation
 from shared.providers.exchange import ExchangeFailedError, bearer, exchange
 from shared.providers.wapi.answers import read_status
+from shared.providers.wapi.webhooks import Kind, Registration, read_registration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

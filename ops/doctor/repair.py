@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ops.doctor.checks.webhooks import Target
     from ops.doctor.facts import Fleet, LineRow
     from ops.doctor.provider import Registry
-    from ops.doctor.registration import Kind, Registration
+    from shared.providers.wapi.webhooks import Kind, Registration
 
 
 @dataclass(frozen=True, slots=True)

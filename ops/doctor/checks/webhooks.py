@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from ops.common.shown import counted, shown, shown_host
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
-from ops.doctor.registration import Kind
+from shared.providers.wapi.webhooks import Kind
 from shared.web import knows_secret
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from ops.doctor.facts import Fleet, LineRow
-    from ops.doctor.registration import Registration
+    from shared.providers.wapi.webhooks import Registration
 
 EXPIRES_SOON: Final = timedelta(days=7)
 
