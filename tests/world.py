@@ -24,11 +24,17 @@ SECRET = "a-secret-of-the-webhook-1"
 MANY_ROWS = 500
 OLD_SECRET = "an-older-secret-in-rotation"
 
+HEALTH = {
+    "last_alive_at": None, "last_event_at": None, "degraded_since": None, "bad_since": None, "unknown_since": None,
+    "unknown_looks": 0, "health_lease_until": None, "last_restart_at": None,
+}  # fmt: skip
+"""Our bookkeeping of a line that has no row in ``instance_health``."""
 _SHIFTED = {
-    "wapi_instances": (
-        "last_health_check", "last_restart_at", "last_alive_at", "degraded_since", "bad_since", "health_lease_until",
-        "last_event_at", "connected_at",
-    ),
+    "wapi_instances": ("last_health_check", "connected_at"),
+    "instance_health": tuple(column for column in HEALTH if column != "unknown_looks"),
+    "restart_claims": ("last_restart_at",),
+    "provider_state": ("braked_since", "canary_sent_at", "device_answered_at"),
+    "notices": ("told_at", "next_try_at"),
     "instance_outages": ("started_at", "opened_at", "life_counts_from", "told_at", "closed_at"),
     "instance_events": ("at",),
     "wapi_webhook_events": ("received_at", "moment", "processed_at"),
