@@ -16,16 +16,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from ops.common.rest import missing_of
 from ops.common.shown import LONGEST, counted, shown, shown_age, shown_external_id, shown_host
-from ops.doctor.checks.schema import CALLED_FUNCTIONS, check_interface
+from ops.doctor.checks.schema import CALLED_FUNCTIONS, check_interface, missing_of
 from ops.doctor.checks.sweeps import check_sweeps
-from ops.doctor.checks.webhooks import Target, Verdict, check_subscriptions, judge, wrong_kinds
+from ops.doctor.checks.webhooks import check_subscriptions
 from ops.doctor.cloud import check_exclusions, read_exclusions
 from ops.doctor.facts import Asked, Fleet, LineRow, RunRow
 from ops.doctor.findings import Exit, Finding, Report, Severity, Unchecked
 from shared.providers.answer import HttpAnswer
-from shared.providers.wapi.webhooks import Kind, Registration, read_registration
+from shared.providers.wapi.webhooks import (
+    Kind,
+    Registration,
+    Target,
+    Unanswered,
+    Verdict,
+    judge,
+    read_registration,
+    wrong_kinds,
+)
 
 ROOT = Path(__file__).parent.parent
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -89,7 +97,7 @@ def answer(body: Any, status: int = 200) -> HttpAnswer:
     ],
 )
 def test_a_registration_that_cannot_be_read_says_why(told: HttpAnswer, cause: str) -> None:
-    assert read_registration(told) == cause
+    assert read_registration(told) == Unanswered(cause)
 
 
 def test_a_registration_is_read_tolerantly_and_keeps_no_token() -> None:
@@ -130,7 +138,7 @@ def test_an_expiry_is_read_where_it_can_be(expires: str, day: str | None) -> Non
 def line(**columns: Any) -> LineRow:
     row = dict.fromkeys(LineRow.model_fields) | {
         "id": uuid4(),
-        "instance_id": "LITE-AB12CD-000001",
+        "external_id": "LITE-AB12CD-000001",
         "instance_token": "t",
     }
     return LineRow.model_validate(row | columns)
@@ -236,7 +244,7 @@ def test_findings_come_before_what_could_not_be_checked_and_notes_are_fine() -> 
 
 
 def test_the_functions_that_it_looks_for_are_those_that_the_store_calls() -> None:
-    called = re.findall(r'_call\("(\w+)"', (ROOT / "shared" / "store.py").read_text("utf-8"))
+    called = re.findall(r'_call\("(\w+)"', (ROOT / "shared" / "database" / "store.py").read_text("utf-8"))
     assert set(CALLED_FUNCTIONS) == set(called)
 
 

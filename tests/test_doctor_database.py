@@ -215,14 +215,14 @@ def hooks(own_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_the_functions_need_and_the_database_lacks_is_named_and_the_rest_waits(
     own_stack: Stack, own: Database, hooks: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own.execute("alter table public.wapi_instances rename column bad_since to bad_from")
+    own.execute("alter table public.instance_health rename column bad_since to bad_from")
     own.execute("alter function public.list_relay_backlog(integer, timestamptz) rename to list_something")
     own.execute("alter table public.relay_turns rename to turns")
     own_stack.reload_schema()
     try:
         code = main(["--json"])
     finally:
-        own.execute("alter table public.wapi_instances rename column bad_from to bad_since")
+        own.execute("alter table public.instance_health rename column bad_from to bad_since")
         own.execute("alter function public.list_something(integer, timestamptz) rename to list_relay_backlog")
         own.execute("alter table public.turns rename to relay_turns")
         own_stack.reload_schema()
@@ -230,9 +230,9 @@ def test_what_the_functions_need_and_the_database_lacks_is_named_and_the_rest_wa
     (finding,) = [each for each in said["findings"] if each["check"] == "migrations.missing"]
     assert code == 1
     assert [each["name"] for each in finding["concerns"]] == [
+        "instance_health.bad_since",
         "list_relay_backlog()",
         "relay_turns",
-        "wapi_instances.bad_since",
     ]
     assert "lines, sweeps and events" in [each["what"] for each in said["unchecked"]]
 
@@ -241,8 +241,8 @@ async def test_tables_are_asked_one_by_one_where_the_project_hides_its_descripti
     async with httpx.AsyncClient(trust_env=False) as http:
         rest = Rest(http, own_stack.supabase_url, SecretStr(own_stack.service_role_key))
         assert not await rest.lacks("relay_turns", ())
-        assert not await rest.lacks("notifications", ("outage_id",))
-        assert await rest.lacks("notifications", ("no_such_column",))
+        assert not await rest.lacks("instance_health", ("last_event_at",))
+        assert await rest.lacks("notifications", ("outage_id",))
         assert await rest.lacks("no_such_table", ())
 
 

@@ -7,8 +7,6 @@ missing table are different findings.
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -18,25 +16,37 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import httpx
 from pydantic import ValidationError
 
+from ops.common.rows import Row
 from ops.common.shown import shown
-from ops.doctor.facts import Row
 from shared.errors import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from pydantic import SecretStr
 
 PAGE: Final = 1000
 """PostgREST answers no more, and a project may have set less: a page ends a table only when it is empty."""
-_SECONDS: Final = 30
+_SECONDS: Final = 60
 _KEY_REFUSED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_NOT_READY: Final = "PGRST00"
+"""PostgREST's own codes for a database that it does not reach."""
 
 _Shape = TypeVar("_Shape", bound=Row)
 
 
 class KeyRefused(StoreRefused):
-    """Supabase answers, but not with this key."""
+    """Supabase answers, but not with this key.
+
+    Args:
+        table: Which was asked for.
+        code: As ``StoreError`` has it.
+        status: 401 or 403.
+    """
+
+    def __init__(self, table: str, code: str, status: int) -> None:
+        self.status = status
+        super().__init__(table, code)
 
 
 class Rest:
@@ -48,8 +58,9 @@ class Rest:
         key: The service role's.
 
     Raises:
-        StoreUnavailable: From every method, when nobody answers.
-        StoreRefused: From every method, when the answer is an error; ``KeyRefused`` when it is about the key.
+        StoreUnavailable: From every method, when nobody answers, or somebody who is not the database.
+        StoreRefused: From every method, when the database answers with an error, or with rows that we do not know;
+            ``KeyRefused`` when it is about the key.
     """
 
     def __init__(self, http: httpx.AsyncClient, url: str, key: SecretStr) -> None:
@@ -65,7 +76,7 @@ class Rest:
     async def reach(self) -> None:
         """Ask for something small, to learn whether the key is good for anything."""
         try:
-            await self._get("companies", {"select": "id", "limit": "1"})
+            await self._get("companies", [("select", "id"), ("limit", "1")])
         except KeyRefused:
             raise
         except StoreRefused:
@@ -74,65 +85,74 @@ class Rest:
     async def interface(self) -> Mapping[str, Any] | None:
         """PostgREST's own description of tables and functions; None when the project has switched it off."""
         try:
-            described = await self._get("", {})
+            described = await self._get("", [])
         except KeyRefused:
             raise
         except StoreRefused:
             return None
         return described if isinstance(described, dict) and "paths" in described else None
 
-    async def rows(
-        self, shape: type[_Shape], table: str, *, most: int | None = None, newest: bool = False, **filters: str
-    ) -> list[_Shape]:
-        """Rows as ``shape`` names their columns, by id.
-
-        Args:
-            shape: Its fields are the columns that are asked for.
-            table: In schema public.
-            most: Stop there.
-            newest: The largest ids first.
-            filters: In PostgREST's words: ``is_active="is.true"``.
-        """
-        found: list[_Shape] = []
-        async for page in self._pages(table, ",".join(shape.model_fields), newest=newest, filters=filters):
-            found += _shaped(shape, table, page)
-            if most is not None and len(found) >= most:
-                return found[:most]
-        return found
-
-    async def latest(self, shape: type[_Shape], table: str, *, by: str) -> list[_Shape]:
-        """The one row that is last by a column, if there is one."""
-        columns = ",".join(shape.model_fields)
-        rows = await self._get(table, {"select": columns, "order": f"{by}.desc", "limit": "1"})
-        return _shaped(shape, table, rows)
-
     async def lacks(self, table: str, columns: tuple[str, ...]) -> bool:
         """Whether a table does not answer with these columns."""
         try:
-            await self._get(table, {"select": ",".join(columns) or "*", "limit": "0"})
+            await self._get(table, [("select", ",".join(columns) or "*"), ("limit", "0")])
         except KeyRefused:
             raise
         except StoreRefused:
             return True
         return False
 
-    async def _pages(
-        self, table: str, columns: str, *, newest: bool, filters: Mapping[str, str]
-    ) -> AsyncIterator[list[dict[str, Any]]]:
-        order, beyond = ("id.desc", "lt") if newest else ("id.asc", "gt")
-        query = [("select", columns), ("order", order), ("limit", str(PAGE))]
-        query += [(name.rstrip("_"), told) for name, told in filters.items()]
-        last: list[tuple[str, str]] = []
-        while page := await self._get(table, [*query, *last]):
-            if not isinstance(page, list):
-                raise StoreUnavailable(table, "not an answer")
-            yield page
-            last = [("id", f"{beyond}.{page[-1]['id']}")]
+    async def rows(
+        self,
+        shape: type[_Shape],
+        *filters: tuple[str, str],
+        by: str = "id",
+        newest: bool = False,
+        most: int | None = None,
+    ) -> list[_Shape]:
+        """The rows of ``shape.table``, page after page.
 
-    async def _get(self, table: str, query: Any) -> Any:  # noqa: ANN401 - JSON
+        Args:
+            shape: Its fields are the columns that are asked for.
+            filters: In PostgREST's words: ``("is_active", "is.true")``.
+            by: Read in the order of this field, and of ``id`` where it is the same; no row may hold null in it.
+            newest: The largest first.
+            most: Stop there: with so many rows there may be more.
+        """
+        found: list[_Shape] = []
+        async for page in self._pages(shape, filters, by=by, newest=newest, most=most):
+            found += page
+        return found
+
+    async def latest(self, shape: type[_Shape], *, by: str) -> list[_Shape]:
+        """The one row that is last by a field, if there is one."""
+        query = [("select", shape.columns()), ("order", f"{by}.desc"), ("limit", "1")]
+        return _shaped(shape, await self._get(shape.table, query))
+
+    async def _pages(
+        self, shape: type[_Shape], filters: Sequence[tuple[str, str]], *, by: str, newest: bool, most: int | None
+    ) -> AsyncIterator[list[_Shape]]:
+        order = "desc" if newest else "asc"
+        fixed = [("select", shape.columns()), *filters]
+        fixed.append(("order", f"{by}.{order}" if by == "id" else f"{by}.{order},id.{order}"))
+        left = most
+        last: list[tuple[str, str]] = []
+        while left is None or left > 0:
+            size = PAGE if left is None else min(PAGE, left)
+            page = await self._get(shape.table, [*fixed, *last, ("limit", str(size))])
+            rows = _shaped(shape, page)
+            if not rows:
+                return
+            yield rows
+            left = None if left is None else left - len(rows)
+            last = [_after(page[-1], by, newest=newest)]
+
+    async def _get(self, table: str, query: Sequence[tuple[str, str]]) -> Any:  # noqa: ANN401 - JSON
         try:
             async with asyncio.timeout(_SECONDS):
-                answer = await self._http.get(f"{self._base}/{table}", params=query, headers=self._headers)
+                answer = await self._http.get(
+                    f"{self._base}/{table}", params=httpx.QueryParams(list(query)), headers=self._headers
+                )
         except (TimeoutError, httpx.HTTPError, OSError) as error:
             raise StoreUnavailable(table, type(error).__name__) from error
         with suppress(KeyError, ValueError):
@@ -143,46 +163,35 @@ class Rest:
             body = None
         if answer.status_code == HTTPStatus.OK and body is not None:
             return body
-        code = body.get("code") if isinstance(body, dict) else None
-        code = shown(code or f"http_{answer.status_code}", longest=20)
-        if answer.status_code in _KEY_REFUSED:
-            raise KeyRefused(table, code)
-        if body is None or answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or code.startswith("PGRST00"):
-            raise StoreUnavailable(table, code)
-        raise StoreRefused(table, code)
+        raise _error(table, answer.status_code, body.get("code") if isinstance(body, dict) else None)
 
 
-def _shaped(shape: type[_Shape], table: str, rows: Any) -> list[_Shape]:  # noqa: ANN401 - JSON
+def _error(table: str, status: int, told: object) -> StoreUnavailable | StoreRefused:
+    """What an answer means that is no table; what is not the database's own word says nothing about it."""
+    code = shown(told, longest=20) if told else f"HTTP {status}"
+    if status in _KEY_REFUSED:
+        return KeyRefused(table, code, status)
+    away = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
+    if away or not told or code.startswith(_NOT_READY):
+        return StoreUnavailable(table, code)
+    return StoreRefused(table, code)
+
+
+def _shaped(shape: type[_Shape], rows: Any) -> list[_Shape]:  # noqa: ANN401 - JSON
+    if not isinstance(rows, list):
+        raise StoreUnavailable(shape.table, "not an answer")
     try:
         return [shape.model_validate(row) for row in rows]
-    except (ValidationError, TypeError):
-        # The text of the first quotes rows.
-        raise StoreRefused(table, "unexpected row") from None
+    except ValidationError as error:
+        # Its text quotes rows.
+        wrong = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
+        raise StoreRefused(shape.table, f"unexpected value in {wrong or 'a row'}") from None
 
 
-def role_of(key: SecretStr) -> str | None:
-    """The role that a legacy key names; None for an ``sb_secret_`` key, which is the service role's by its name."""
-    parts = key.get_secret_value().split(".")
-    if len(parts) != 3:  # noqa: PLR2004 - a JWT
-        return None
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except ValueError:
-        return None
-    role = claims.get("role") if isinstance(claims, dict) else None
-    return role if isinstance(role, str) else None
-
-
-def missing_of(
-    interface: Mapping[str, Any], tables: Mapping[str, tuple[str, ...]], functions: tuple[str, ...]
-) -> set[str]:
-    """What PostgREST does not show of tables with their columns, and of functions."""
-    definitions, paths = interface.get("definitions") or {}, interface.get("paths") or {}
-    missing = {f"{name}()" for name in functions if f"/rpc/{name}" not in paths}
-    for table, columns in tables.items():
-        if table not in definitions:
-            missing.add(table)
-            continue
-        there = definitions[table].get("properties") or {}
-        missing |= {f"{table}.{column}" for column in columns if column not in there}
-    return missing
+def _after(row: Mapping[str, Any], by: str, *, newest: bool) -> tuple[str, str]:
+    """A filter for what comes after a row."""
+    beyond = "lt" if newest else "gt"
+    if by == "id":
+        return ("id", f"{beyond}.{row['id']}")
+    at, key = f'"{row[by]}"', f'"{row["id"]}"'
+    return ("or", f"({by}.{beyond}.{at},and({by}.eq.{at},id.{beyond}.{key}))")

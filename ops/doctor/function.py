@@ -14,7 +14,7 @@ from shared.providers.exchange import ExchangeFailedError, exchange
 if TYPE_CHECKING:
     import httpx
 
-    from ops.doctor.checks.webhooks import Target
+    from shared.providers.wapi.webhooks import Target
 
 _WITHIN: Final = timedelta(seconds=15)  # a cold start
 

@@ -1,4 +1,7 @@
-"""What ``fetch-instance`` tells of a line. Pure. The answer echoes the token: only what is named here leaves it."""
+"""Where W-API posts a line's events: what ``fetch-instance`` tells of it, and whether that is where they belong.
+
+No I/O: ``WapiClient`` asks and sets. The answer echoes the line's token: only what is named here leaves it.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,24 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from shared.web import knows_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from pydantic import SecretStr
 
     from shared.providers.answer import HttpAnswer
 
 
 class Kind(StrEnum):
-    """The kinds of webhooks, as ``update-webhook-<kind>`` names them, in the order in which they are set."""
+    """The six kinds of webhooks, as ``PUT /webhook/update-webhook-<kind>`` names them, in the order of setting.
+
+    Source: W-API's public Postman collection; over a dozen integrators set them so.
+    """
 
     DISCONNECTED = "disconnected"
     CONNECTED = "connected"
@@ -31,7 +42,8 @@ class Kind(StrEnum):
         return self is not Kind.CHAT_PRESENCE
 
 
-_FIELDS = {
+# ``GET /instance/fetch-instance``: seen in production by several integrators.
+_FIELDS: Final = {
     Kind.DISCONNECTED: "webhookDisconnectedUrl",
     Kind.CONNECTED: "webhookConnectedUrl",
     Kind.RECEIVED: "webhookReceivedUrl",
@@ -39,10 +51,28 @@ _FIELDS = {
     Kind.MESSAGE_STATUS: "webhookStatusUrl",
     Kind.CHAT_PRESENCE: "webhookPresenceUrl",
 }
-_MILLISECONDS_FROM = 100_000_000_000
-_SECONDS_FROM = 1_000_000_000
-_NUMBER = re.compile(r"\d{1,16}", re.ASCII)
-_BRAZILIAN_DATE = re.compile(r"(\d{2})/(\d{2})/(\d{4})", re.ASCII)
+
+
+class Payment(StrEnum):
+    """What ``paymentStatus`` seems to say."""
+
+    PAID = "paid"
+    LAPSED = "lapsed"
+    UNCLEAR = "unclear"
+
+
+# Nobody has written down the values of paymentStatus: these are the words that people use for it.
+_PAID: Final = re.compile(r"active|paid|ok|trial|approved|current|ativ[oa]|pag[oa]|em dia", re.IGNORECASE)
+_LAPSED: Final = re.compile(
+    r"unpaid|overdue|past.?due|expired|cancel|suspend|inactive|blocked|refused|failed|vencid|inativ|atrasad|bloquead",
+    re.IGNORECASE,
+)
+# Nor the unit of expires: seconds, milliseconds, ISO and Brazilian dates are read, all else is said as it was told.
+_MILLISECONDS_FROM: Final = 100_000_000_000
+_SECONDS_FROM: Final = 1_000_000_000
+_NUMBER: Final = re.compile(r"\d{1,16}", re.ASCII)
+_BRAZILIAN_DATE: Final = re.compile(r"(\d{2})/(\d{2})/(\d{4})", re.ASCII)
+_PORTS: Final = {"https": 443, "http": 80}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +94,138 @@ class Registration:
         """When the subscription ends, if ``expires`` can be read as an instant."""
         return _instant(self.expires) if self.expires else None
 
+    @property
+    def payment(self) -> Payment | None:
+        """What ``payment_status`` seems to say; None where nothing is told."""
+        if not self.payment_status:
+            return None
+        if _LAPSED.search(self.payment_status):
+            return Payment.LAPSED
+        return Payment.PAID if _PAID.fullmatch(self.payment_status) else Payment.UNCLEAR
 
-def read_registration(answer: HttpAnswer) -> Registration | str:
-    """Read ``GET /instance/fetch-instance``.
 
-    Returns:
-        A short constant word when it cannot be read.
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A call that came to nothing.
+
+    Attributes:
+        cause: Why, in one constant word.
+        asked_to_wait: The provider wants to be left alone: the same call may work later.
     """
+
+    cause: str
+    asked_to_wait: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SettingWebhooks:
+    """What came of setting webhooks, one after another.
+
+    Attributes:
+        kinds: Those that were set.
+        failed: Why the next one was not, and none after it; None when all were set.
+        found: What the provider has now: done is what is read back. None when it had asked to wait.
+    """
+
+    kinds: Sequence[Kind]
+    failed: Unanswered | None
+    found: Registration | Unanswered | None
+
+
+def read_registration(answer: HttpAnswer) -> Registration | Unanswered:
+    """Read ``GET /instance/fetch-instance``."""
     if answer.status != HTTPStatus.OK:
-        return f"http_{answer.status}"
+        return Unanswered(f"http_{answer.status}", asked_to_wait=answer.asks_to_wait)
     found = answer.json_object()
     if found is None:
-        return "unreadable"
+        return Unanswered("unreadable")
     if found.get("error") is True:
-        return "error_true"
+        return Unanswered("error_true")
     urls = {kind: str(found[name] or "") for kind, name in _FIELDS.items() if name in found}
     if not urls:
-        return "tells_no_webhooks"
+        return Unanswered("tells_no_webhooks")
     return Registration(urls, _word(found.get("paymentStatus")), _word(found.get("expires")))
+
+
+def read_update(answer: HttpAnswer) -> Unanswered | None:
+    """Read ``PUT /webhook/update-webhook-<kind>``, whose body is ``{"value": <url>}``.
+
+    Source: W-API's public Postman collection. A yes is 200 with a JSON object without ``"error": true``.
+    """
+    if answer.status != HTTPStatus.OK:
+        return Unanswered(f"http_{answer.status}", asked_to_wait=answer.asks_to_wait)
+    found = answer.json_object()
+    return None if found is not None and found.get("error") is not True else Unanswered("refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where webhooks must point to.
+
+    Attributes:
+        url: Of wapi_webhook, without a query.
+        secrets: The function's; the first is the one to set, the others are on their way out.
+    """
+
+    url: str
+    secrets: tuple[SecretStr, ...] = field(repr=False)
+
+    @property
+    def url_to_set(self) -> str:
+        """With the key: for the provider and nobody else. W-API signs nothing, so the secret is in the address."""
+        return f"{self.url}/?key={quote(self.secrets[0].get_secret_value(), safe='')}"
+
+
+class Verdict(StrEnum):
+    """Where one webhook points to."""
+
+    GOOD = "good"
+    MISSING = "missing"
+    ELSEWHERE = "elsewhere"
+    WRONG_KEY = "wrong_key"
+    OLD_KEY = "old_key"
+    UNTOLD = "untold"
+
+
+def judge(url: str | None, target: Target) -> Verdict:
+    """Say where a URL points to.
+
+    Args:
+        url: As the provider tells it; None when it does not.
+        target: Secrets are compared in time that tells nothing about them.
+    """
+    if url is None:
+        return Verdict.UNTOLD
+    if not url.strip():
+        return Verdict.MISSING
+    try:
+        given = urlsplit(url.strip())
+        same = _place(url.strip()) == _place(target.url)
+    except ValueError:
+        return Verdict.ELSEWHERE
+    if not same:
+        return Verdict.ELSEWHERE
+    # Of several keys the function reads the last.
+    key = dict(parse_qsl(given.query, keep_blank_values=True)).get("key")
+    if knows_secret(key, target.secrets[:1]):
+        return Verdict.GOOD
+    return Verdict.OLD_KEY if knows_secret(key, target.secrets[1:]) else Verdict.WRONG_KEY
+
+
+def wrong_kinds(registration: Registration, target: Target) -> dict[Kind, Verdict]:
+    """The webhooks of a line that have to be set; what the answer does not tell is not known to be wrong."""
+    verdicts = {kind: judge(registration.urls.get(kind), target) for kind in Kind}
+    return {
+        kind: verdict
+        for kind, verdict in verdicts.items()
+        if verdict in (Verdict.WRONG_KEY, Verdict.OLD_KEY)
+        or (verdict in (Verdict.MISSING, Verdict.ELSEWHERE) and kind.is_needed)
+    }
+
+
+def _place(url: str) -> tuple[str, str, int | None, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme), parts.path.rstrip("/")
 
 
 def _word(told: object) -> str | None:
