@@ -25,12 +25,12 @@ from ops.doctor.facts import Asked, Fleet, LineRow, RunRow
 from ops.doctor.findings import Exit, Finding, Report, Severity, Unchecked
 from shared.providers.answer import HttpAnswer
 from shared.providers.wapi.webhooks import (
-    Kind,
     Registration,
     Target,
     Unanswered,
-    Verdict,
-    judge,
+    WebhookKind,
+    WebhookState,
+    judge_url,
     read_registration,
     wrong_kinds,
 )
@@ -41,45 +41,49 @@ TARGET = Target("https://hook.example", (SecretStr("new secret/with+signs&"), Se
 
 
 @pytest.mark.parametrize(
-    ("url", "verdict"),
+    ("url", "state"),
     [
-        pytest.param(TARGET.url_to_set, Verdict.GOOD, id="what it sets itself"),
-        pytest.param("https://HOOK.example:443?key=new+secret%2Fwith%2Bsigns%26", Verdict.GOOD, id="spelt otherwise"),
-        pytest.param("  https://hook.example/?a=b&key=new%20secret/with%2Bsigns%26 ", Verdict.GOOD, id="with more"),
-        pytest.param("https://hook.example/?key=the-old-secret-0001", Verdict.OLD_KEY, id="an older key"),
+        pytest.param(TARGET.url_to_set, WebhookState.GOOD, id="what it sets itself"),
         pytest.param(
-            "https://hook.example/?key=the-old-secret-0001&key=x", Verdict.WRONG_KEY, id="the last one counts"
+            "https://HOOK.example:443?key=new+secret%2Fwith%2Bsigns%26", WebhookState.GOOD, id="spelt otherwise"
         ),
-        pytest.param("https://hook.example/", Verdict.WRONG_KEY, id="no key"),
-        pytest.param("https://hook.example/?Key=the-old-secret-0001", Verdict.WRONG_KEY, id="another name"),
-        pytest.param("http://hook.example/?key=the-old-secret-0001", Verdict.ELSEWHERE, id="not encrypted"),
-        pytest.param("https://hook.example:8443/?key=the-old-secret-0001", Verdict.ELSEWHERE, id="another port"),
-        pytest.param("https://hook.example/other?key=the-old-secret-0001", Verdict.ELSEWHERE, id="another path"),
         pytest.param(
-            "https://hook.example.evil.example/?key=the-old-secret-0001", Verdict.ELSEWHERE, id="another host"
+            "  https://hook.example/?a=b&key=new%20secret/with%2Bsigns%26 ", WebhookState.GOOD, id="with more"
         ),
-        pytest.param("https://hook.example@evil.example/", Verdict.ELSEWHERE, id="a host as user"),
-        pytest.param("https://[broken", Verdict.ELSEWHERE, id="no URL"),
-        pytest.param("https://hook.example:notaport/", Verdict.ELSEWHERE, id="no port"),
-        pytest.param("", Verdict.MISSING, id="empty"),
-        pytest.param(" ", Verdict.MISSING, id="blank"),
-        pytest.param(None, Verdict.UNTOLD, id="not told"),
+        pytest.param("https://hook.example/?key=the-old-secret-0001", WebhookState.OLD_KEY, id="an older key"),
+        pytest.param(
+            "https://hook.example/?key=the-old-secret-0001&key=x", WebhookState.WRONG_KEY, id="the last one counts"
+        ),
+        pytest.param("https://hook.example/", WebhookState.WRONG_KEY, id="no key"),
+        pytest.param("https://hook.example/?Key=the-old-secret-0001", WebhookState.WRONG_KEY, id="another name"),
+        pytest.param("http://hook.example/?key=the-old-secret-0001", WebhookState.ELSEWHERE, id="not encrypted"),
+        pytest.param("https://hook.example:8443/?key=the-old-secret-0001", WebhookState.ELSEWHERE, id="another port"),
+        pytest.param("https://hook.example/other?key=the-old-secret-0001", WebhookState.ELSEWHERE, id="another path"),
+        pytest.param(
+            "https://hook.example.evil.example/?key=the-old-secret-0001", WebhookState.ELSEWHERE, id="another host"
+        ),
+        pytest.param("https://hook.example@evil.example/", WebhookState.ELSEWHERE, id="a host as user"),
+        pytest.param("https://[broken", WebhookState.ELSEWHERE, id="no URL"),
+        pytest.param("https://hook.example:notaport/", WebhookState.ELSEWHERE, id="no port"),
+        pytest.param("", WebhookState.MISSING, id="empty"),
+        pytest.param(" ", WebhookState.MISSING, id="blank"),
+        pytest.param(None, WebhookState.UNTOLD, id="not told"),
     ],
 )
-def test_where_a_url_points_to(url: str | None, verdict: Verdict) -> None:
-    assert judge(url, TARGET) is verdict
+def test_where_a_url_points_to(url: str | None, state: WebhookState) -> None:
+    assert judge_url(url, TARGET) is state
 
 
 def test_typing_may_go_anywhere_but_not_here_with_a_wrong_key() -> None:
-    good = dict.fromkeys(Kind, TARGET.url_to_set)
+    good = dict.fromkeys(WebhookKind, TARGET.url_to_set)
     for url in ("", "https://other.example"):
-        assert wrong_kinds(Registration(good | {Kind.CHAT_PRESENCE: url}, None, None), TARGET) == {}
-    here = Registration(good | {Kind.CHAT_PRESENCE: "https://hook.example/?key=x"}, None, None)
-    assert wrong_kinds(here, TARGET) == {Kind.CHAT_PRESENCE: Verdict.WRONG_KEY}
+        assert wrong_kinds(Registration(good | {WebhookKind.CHAT_PRESENCE: url}, None, None), TARGET) == {}
+    here = Registration(good | {WebhookKind.CHAT_PRESENCE: "https://hook.example/?key=x"}, None, None)
+    assert wrong_kinds(here, TARGET) == {WebhookKind.CHAT_PRESENCE: WebhookState.WRONG_KEY}
 
 
 def test_what_the_answer_does_not_tell_is_not_known_to_be_wrong() -> None:
-    assert wrong_kinds(Registration({Kind.CONNECTED: TARGET.url_to_set}, None, None), TARGET) == {}
+    assert wrong_kinds(Registration({WebhookKind.CONNECTED: TARGET.url_to_set}, None, None), TARGET) == {}
 
 
 def answer(body: Any, status: int = 200) -> HttpAnswer:
@@ -110,7 +114,7 @@ def test_a_registration_is_read_tolerantly_and_keeps_no_token() -> None:
     }
     found = read_registration(answer(told))
     assert isinstance(found, Registration)
-    assert found.urls == {Kind.CONNECTED: "", Kind.MESSAGE_STATUS: "5"}
+    assert found.urls == {WebhookKind.CONNECTED: "", WebhookKind.MESSAGE_STATUS: "5"}
     assert (found.payment_status, found.expires) == (None, None)
     assert "a-token" not in repr(found)
 

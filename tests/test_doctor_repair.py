@@ -17,7 +17,7 @@ from ops.doctor.repair import Order, repair
 from shared.providers.exchange import pooled_http
 from shared.providers.limiter import Limiter
 from shared.providers.wapi.client import WapiClient
-from shared.providers.wapi.webhooks import Kind, Target
+from shared.providers.wapi.webhooks import Target, WebhookKind
 
 KINDS = ["disconnected", "connected", "received", "delivery", "message-status"]
 
@@ -101,7 +101,7 @@ def test_puts_of_one_line_never_meet(doctor: Doctor, world: World) -> None:
 async def test_puts_of_many_lines_never_meet_either(world: World) -> None:
     lines = world.lines(world.company(), 6)
     world.simulator.set_provider(latency_ms=5)
-    orders = [Order(row(line), (Kind.RECEIVED, Kind.DELIVERY)) for line in lines]
+    orders = [Order(row(line), (WebhookKind.RECEIVED, WebhookKind.DELIVERY)) for line in lines]
     done: list[None] = []
     async with pooled_http(httpx.Timeout(None)) as http:
         registry = Registry(WapiClient(http, world.simulator.wapi_url), Limiter(AT_ONCE), timedelta(seconds=10))

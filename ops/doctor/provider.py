@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ops.doctor.facts import LineRow
     from shared.providers.limiter import Limiter
     from shared.providers.wapi.client import WapiClient
-    from shared.providers.wapi.webhooks import Kind
+    from shared.providers.wapi.webhooks import WebhookKind
 
 AT_ONCE: Final = 8
 _SILENT: Final = 2 * AT_ONCE
@@ -86,9 +86,9 @@ class Registry:
         """Ask where a line's webhooks point to."""
         return await self._patiently(line, lambda: self._client.registration(line, within=self._within))
 
-    async def set_webhooks(self, line: LineRow, kinds: Sequence[Kind], url: str) -> SettingWebhooks:
+    async def set_webhooks(self, line: LineRow, kinds: Sequence[WebhookKind], url: str) -> SettingWebhooks:
         """Set webhooks, one after another; where the provider asks to wait, go on after that."""
-        was_set: list[Kind] = []
+        was_set: list[WebhookKind] = []
         while True:
             done = await self._client.set_webhooks(line, kinds[len(was_set) :], url, within=self._within)
             was_set += done.kinds

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ops.doctor.facts import Fleet, LineRow
     from ops.doctor.provider import Registry
-    from shared.providers.wapi.webhooks import Kind, Registration, Target, Unanswered
+    from shared.providers.wapi.webhooks import Registration, Target, Unanswered, WebhookKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Order:
     """A line and its webhooks that have to be set."""
 
     line: LineRow
-    kinds: tuple[Kind, ...]
+    kinds: tuple[WebhookKind, ...]
 
 
 def plan(fleet: Fleet, target: Target) -> list[Order]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ops.common.shown import counted, shown, shown_host
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
-from shared.providers.wapi.webhooks import Kind, Payment, Verdict, wrong_kinds
+from shared.providers.wapi.webhooks import Payment, WebhookKind, WebhookState, wrong_kinds
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 EXPIRES_SOON: Final = timedelta(days=7)
 
 _FINDINGS: Final = {
-    Verdict.MISSING: (Severity.PROBLEM, "lines have webhooks that are not set: their events are lost"),
-    Verdict.ELSEWHERE: (Severity.PROBLEM, "lines have webhooks that point elsewhere"),
-    Verdict.WRONG_KEY: (
+    WebhookState.MISSING: (Severity.PROBLEM, "lines have webhooks that are not set: their events are lost"),
+    WebhookState.ELSEWHERE: (Severity.PROBLEM, "lines have webhooks that point elsewhere"),
+    WebhookState.WRONG_KEY: (
         Severity.PROBLEM,
         "lines have webhooks at our function with a key that it does not know: their events are refused and lost",
     ),
-    Verdict.OLD_KEY: (
+    WebhookState.OLD_KEY: (
         Severity.WARNING,
         "lines have webhooks with an old key: dropping that key would lose their events",
     ),
@@ -38,29 +38,29 @@ _DO_ELSEWHERE: Final = (
 
 def check_webhooks(fleet: Fleet, target: Target) -> list[Finding]:
     """What the provider's registrations say of all kinds of webhooks."""
-    concerns: dict[Verdict, list[Subject]] = defaultdict(list)
+    concerns: dict[WebhookState, list[Subject]] = defaultdict(list)
     good = 0
     for line, registration in _registered(fleet):
         wrong = wrong_kinds(registration, target)
         good += not wrong
-        for verdict in _FINDINGS:
-            if kinds := [kind for kind, found in wrong.items() if found is verdict]:
-                concerns[verdict].append(line.subject(_detail(verdict, kinds, registration)))
-        if untold := [kind for kind in Kind if kind.is_needed and kind not in registration.urls]:
-            concerns[Verdict.UNTOLD].append(line.subject(", ".join(untold)))
+        for state in _FINDINGS:
+            if kinds := [kind for kind, found in wrong.items() if found is state]:
+                concerns[state].append(line.subject(_detail(state, kinds, registration)))
+        if untold := [kind for kind in WebhookKind if kind.is_needed and kind not in registration.urls]:
+            concerns[WebhookState.UNTOLD].append(line.subject(", ".join(untold)))
     findings = [
         Finding(
-            f"webhook.{verdict}",
+            f"webhook.{state}",
             severity,
             what,
-            _DO_ELSEWHERE if verdict is Verdict.ELSEWHERE else _DO,
-            tuple(concerns[verdict]),
+            _DO_ELSEWHERE if state is WebhookState.ELSEWHERE else _DO,
+            tuple(concerns[state]),
         )
-        for verdict, (severity, what) in _FINDINGS.items()
-        if concerns[verdict]
+        for state, (severity, what) in _FINDINGS.items()
+        if concerns[state]
     ]
     findings += unless_empty(
-        concerns[Verdict.UNTOLD],
+        concerns[WebhookState.UNTOLD],
         check="webhook.untold",
         severity=Severity.NOTE,
         what="the provider does not tell where some webhooks of lines point to",
@@ -131,9 +131,9 @@ def _registered(fleet: Fleet) -> list[tuple[LineRow, Registration]]:
     ]
 
 
-def _detail(verdict: Verdict, kinds: list[Kind], registration: Registration) -> str:
+def _detail(state: WebhookState, kinds: list[WebhookKind], registration: Registration) -> str:
     told = ", ".join(kinds)
-    if verdict is not Verdict.ELSEWHERE:
+    if state is not WebhookState.ELSEWHERE:
         return told
     hosts = sorted({shown_host(registration.urls[kind]) for kind in kinds})
     return f"{told} → {', '.join(hosts)}"

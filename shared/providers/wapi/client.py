@@ -16,10 +16,10 @@ from shared.providers.exchange import ExchangeFailedError, bearer, exchange
 from shared.providers.port import Unpaced
 from shared.providers.wapi.answers import join_device, read_restart, read_status
 from shared.providers.wapi.webhooks import (
-    Kind,
     Registration,
     SettingWebhooks,
     Unanswered,
+    WebhookKind,
     read_registration,
     read_update,
 )
@@ -98,7 +98,9 @@ class WapiClient:
         except ExchangeFailedError as error:
             return Unanswered(error.cause)
 
-    async def set_webhooks(self, line: Line, kinds: Sequence[Kind], url: str, *, within: timedelta) -> SettingWebhooks:
+    async def set_webhooks(
+        self, line: Line, kinds: Sequence[WebhookKind], url: str, *, within: timedelta
+    ) -> SettingWebhooks:
         """Point webhooks of a line to ``url``, one after another, and read back what the provider has then.
 
         Never two at once: parallel ones met 429 at an operator's. Each may be repeated. The first that fails ends it,
@@ -110,7 +112,7 @@ class WapiClient:
             url: With the key.
             within: For each call.
         """
-        was_set: list[Kind] = []
+        was_set: list[WebhookKind] = []
         failed = None
         for kind in kinds:
             failed = await self._set_webhook(line, kind, url, within)
@@ -120,7 +122,7 @@ class WapiClient:
         found = None if failed and failed.asked_to_wait else await self.registration(line, within=within)
         return SettingWebhooks(was_set, failed, found)
 
-    async def _set_webhook(self, line: Line, kind: Kind, url: str, within: timedelta) -> Unanswered | None:
+    async def _set_webhook(self, line: Line, kind: WebhookKind, url: str, within: timedelta) -> Unanswered | None:
         if not await self._pacer.ready():
             return _NOT_ASKED
         try:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shared.providers.answer import HttpAnswer
 
 
-class Kind(StrEnum):
+class WebhookKind(StrEnum):
     """The six kinds of webhooks, as ``PUT /webhook/update-webhook-<kind>`` names them, in the order of setting.
 
     Source: W-API's public Postman collection; over a dozen integrators set them so.
@@ -39,17 +39,17 @@ class Kind(StrEnum):
     @property
     def is_needed(self) -> bool:
         """Typing tells nobody anything: where that goes is the platform's own affair."""
-        return self is not Kind.CHAT_PRESENCE
+        return self is not WebhookKind.CHAT_PRESENCE
 
 
 # ``GET /instance/fetch-instance``: seen in production by several integrators.
 _FIELDS: Final = {
-    Kind.DISCONNECTED: "webhookDisconnectedUrl",
-    Kind.CONNECTED: "webhookConnectedUrl",
-    Kind.RECEIVED: "webhookReceivedUrl",
-    Kind.DELIVERY: "webhookDeliveryUrl",
-    Kind.MESSAGE_STATUS: "webhookStatusUrl",
-    Kind.CHAT_PRESENCE: "webhookPresenceUrl",
+    WebhookKind.DISCONNECTED: "webhookDisconnectedUrl",
+    WebhookKind.CONNECTED: "webhookConnectedUrl",
+    WebhookKind.RECEIVED: "webhookReceivedUrl",
+    WebhookKind.DELIVERY: "webhookDeliveryUrl",
+    WebhookKind.MESSAGE_STATUS: "webhookStatusUrl",
+    WebhookKind.CHAT_PRESENCE: "webhookPresenceUrl",
 }
 
 
@@ -85,7 +85,7 @@ class Registration:
         expires: As told; its unit is unconfirmed.
     """
 
-    urls: Mapping[Kind, str] = field(repr=False)
+    urls: Mapping[WebhookKind, str] = field(repr=False)
     payment_status: str | None
     expires: str | None
 
@@ -127,7 +127,7 @@ class SettingWebhooks:
         found: What the provider has now: done is what is read back. None when it had asked to wait.
     """
 
-    kinds: Sequence[Kind]
+    kinds: Sequence[WebhookKind]
     failed: Unanswered | None
     found: Registration | Unanswered | None
 
@@ -176,7 +176,7 @@ class Target:
         return f"{self.url}/?key={quote(self.secrets[0].get_secret_value(), safe='')}"
 
 
-class Verdict(StrEnum):
+class WebhookState(StrEnum):
     """Where one webhook points to."""
 
     GOOD = "good"
@@ -187,7 +187,7 @@ class Verdict(StrEnum):
     UNTOLD = "untold"
 
 
-def judge(url: str | None, target: Target) -> Verdict:
+def judge_url(url: str | None, target: Target) -> WebhookState:
     """Say where a URL points to.
 
     Args:
@@ -195,31 +195,31 @@ def judge(url: str | None, target: Target) -> Verdict:
         target: Secrets are compared in time that tells nothing about them.
     """
     if url is None:
-        return Verdict.UNTOLD
+        return WebhookState.UNTOLD
     if not url.strip():
-        return Verdict.MISSING
+        return WebhookState.MISSING
     try:
         given = urlsplit(url.strip())
         same = _place(url.strip()) == _place(target.url)
     except ValueError:
-        return Verdict.ELSEWHERE
+        return WebhookState.ELSEWHERE
     if not same:
-        return Verdict.ELSEWHERE
+        return WebhookState.ELSEWHERE
     # Of several keys the function reads the last.
     key = dict(parse_qsl(given.query, keep_blank_values=True)).get("key")
     if knows_secret(key, target.secrets[:1]):
-        return Verdict.GOOD
-    return Verdict.OLD_KEY if knows_secret(key, target.secrets[1:]) else Verdict.WRONG_KEY
+        return WebhookState.GOOD
+    return WebhookState.OLD_KEY if knows_secret(key, target.secrets[1:]) else WebhookState.WRONG_KEY
 
 
-def wrong_kinds(registration: Registration, target: Target) -> dict[Kind, Verdict]:
+def wrong_kinds(registration: Registration, target: Target) -> dict[WebhookKind, WebhookState]:
     """The webhooks of a line that have to be set; what the answer does not tell is not known to be wrong."""
-    verdicts = {kind: judge(registration.urls.get(kind), target) for kind in Kind}
+    states = {kind: judge_url(registration.urls.get(kind), target) for kind in WebhookKind}
     return {
-        kind: verdict
-        for kind, verdict in verdicts.items()
-        if verdict in (Verdict.WRONG_KEY, Verdict.OLD_KEY)
-        or (verdict in (Verdict.MISSING, Verdict.ELSEWHERE) and kind.is_needed)
+        kind: state
+        for kind, state in states.items()
+        if state in (WebhookState.WRONG_KEY, WebhookState.OLD_KEY)
+        or (state in (WebhookState.MISSING, WebhookState.ELSEWHERE) and kind.is_needed)
     }
 
 
