@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from dev.stack import Stack
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def environment(stack: Stack, **changed: str) -> dict[str, str]:

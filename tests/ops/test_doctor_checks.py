@@ -35,7 +35,7 @@ from shared.providers.wapi.webhooks import (
     wrong_kinds,
 )
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 TARGET = Target("https://hook.example", (SecretStr("new secret/with+signs&"), SecretStr("the-old-secret-0001")))
 

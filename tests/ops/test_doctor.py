@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from doctoring import Doctor, healthy, swept
+from support.doctoring import Doctor, healthy, swept
 from world import OLD_SECRET, SECRET, World
 
 from dev.facts import role_key
@@ -20,7 +20,7 @@ from ops.doctor.cli import main
 if TYPE_CHECKING:
     from uuid import UUID
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -10,7 +10,21 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from report_history import MONTH, NOW, SWEEP, ago, company, event, history, line, made_up_month, outage, run, runs, uuid
+from support.report_history import (
+    MONTH,
+    NOW,
+    SWEEP,
+    ago,
+    company,
+    event,
+    history,
+    line,
+    made_up_month,
+    outage,
+    run,
+    runs,
+    uuid,
+)
 
 from ops.report.bars import shapes
 from ops.report.figures import Condition, Figures, LineFigures, condition_of, figure
