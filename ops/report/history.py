@@ -12,7 +12,7 @@ import httpx
 
 from ops.common.rest import Rest
 from ops.common.rows import Company
-from ops.report.rows import EVENT_KINDS, KEPT, Line, LineEvent, Outage, Run, Told
+from ops.report.rows import EVENT_KINDS, KEPT, Line, LineEvent, Notice, Outage, Run
 from shared.core.notices import NoticeKind, NoticeState
 from shared.errors import StoreRefused, StoreUnavailable
 
@@ -111,7 +111,7 @@ async def _open_outages(
     for first in range(0, len(occasions), _OUTAGES_AT_ONCE):
         some = ",".join(occasions[first : first + _OUTAGES_AT_ONCE])
         notices = await rest.rows(
-            Told,
+            Notice,
             ("occasion", f"in.({some})"),
             ("kind", f"eq.{NoticeKind.DOWN}"),
             ("state", f"eq.{NoticeState.SENT}"),

@@ -95,7 +95,7 @@ EVENT_KINDS: Final = (
 """Of the audit: restarts and how they ended, who was told, and what proves that somebody looked again."""
 
 
-class Told(Row):
+class Notice(Row):
     """A user who was told; the occasion names the outage."""
 
     table = "notices"

@@ -107,7 +107,7 @@ def check_other_providers(others: Collection[LineRow]) -> list[Finding]:
         ),
         check="line.other_provider",
         severity=Severity.NOTE,
-        what="providers of other lines: these lines are not looked at, and nothing else is said of them here",
+        what="other providers have lines here, which are not watched and of which nothing else is said",
         do="nothing, if that is meant; else correct wapi_instances.provider",
     )
 
