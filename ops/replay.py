@@ -1,6 +1,7 @@
 """``python -m ops.replay FILE``: delivers the events of ``event.undelivered`` log lines again.
 
-Reads the same environment as wapi_webhook (without its secrets) and ``EVENT_LOG_KEY``. Delivering twice is no harm.
+Reads the same environment as wapi_webhook (without its secrets) and ``EVENT_LOG_KEY``.
+Idempotent: an event is kept once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from ops.common.shown import one_line
 from shared.clients import Clients
 from shared.errors import LineRecoveryError, StoreError
 from shared.providers.wapi.events import parse_event
@@ -27,24 +29,24 @@ async def replay(log: str, settings: IntakeSettings) -> int:
     """
     if settings.event_log_key is None:
         raise LineRecoveryError("settings: EVENT_LOG_KEY is missing")
-    service = Clients(settings)
+    clients = Clients(settings)
     delivered = failed = 0
     for undelivered in read_undelivered(log, settings.event_log_key, parse=parse_event):
-        short = undelivered.event_key[:12]
+        short = one_line(undelivered.event_key[:12])  # of a file that anybody may have written
         if undelivered.event is None:
             failed += 1
             print(f"{short}  not delivered: {undelivered.problem}")
             continue
         try:
             intake = await deliver(
-                undelivered.event, service.store, lambda: service.provider, settings=settings, relay=service.relay
+                undelivered.event, clients.store, lambda: clients.provider, settings=settings, relay=clients.relay
             )
         except StoreError as error:
             failed += 1
             print(f"{short}  not delivered: {error}")
         else:
-            if service.relay is not None and intake.relay is not None:
-                await service.relay.forward(intake.relay, service.store, within=IN_REQUEST)
+            if clients.relay is not None and intake.relay is not None:
+                await clients.relay.forward(intake.relay, clients.store, within=IN_REQUEST)
             delivered += 1
             print(f"{short}  {intake.outcome}")
     print(f"{delivered} delivered, {failed} not")

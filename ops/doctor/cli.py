@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 from rich.progress import Progress
 
-from ops.doctor.checks.webhooks import Target
 from ops.doctor.examine import Wishes, examine
 from ops.doctor.findings import Exit, Finding, Report, Severity
 from ops.doctor.render import as_json, print_report
 from ops.doctor.settings import DoctorSettings, TargetSettings
 from shared.errors import LineRecoveryError, SettingsError, StoreRefused, StoreUnavailable
+from shared.providers.wapi.webhooks import Target
 from shared.settings import load_settings
 
 if TYPE_CHECKING:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import httpx
 
+from ops.common.rest import KeyRefused, Rest
+from ops.common.shown import counted, shown
 from ops.doctor.catalog import read_catalog
 from ops.doctor.checks import rivals, schema
 from ops.doctor.checks.all import judge
@@ -18,21 +20,21 @@ from ops.doctor.function import FunctionView, check_function, probe
 from ops.doctor.gathering import Gathering, Tables, read_tables
 from ops.doctor.provider import AT_ONCE, Registry
 from ops.doctor.repair import plan, planned, repair
-from ops.doctor.rest import KeyRefused, Rest, missing_of, role_of
-from ops.doctor.shown import counted, shown
+from ops.doctor.settings import role_of
 from shared.core.model import Observation
 from shared.errors import LineRecoveryError
 from shared.providers.exchange import pooled_http
 from shared.providers.limiter import Limiter
+from shared.providers.wapi.client import WapiClient
 from shared.providers.wapi.send import WapiSendClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
-    from ops.doctor.checks.webhooks import Target
     from ops.doctor.facts import LineRow
     from ops.doctor.settings import DoctorSettings
+    from shared.providers.wapi.webhooks import Target
 
 MIGRATIONS: Final = Path(__file__).resolve().parents[2] / "supabase" / "migrations"
 _SERVICE_ROLE: Final = "service_role"
@@ -157,12 +159,11 @@ class _Examination:
         self.findings += rivals.check_cron_jobs(catalog.cron_jobs or ())
 
     async def _is_migrated(self, rest: Rest) -> bool:
-        tables: dict[str, tuple[str, ...]] = (
-            dict.fromkeys((*schema.PLATFORM_TABLES, *schema.OUR_TABLES), ()) | schema.ADDED_COLUMNS
-        )
+        none: tuple[str, ...] = ()
+        tables = dict.fromkeys((*schema.PLATFORM_TABLES, *schema.OUR_TABLES), none) | schema.COLUMNS
         interface = await rest.interface()
         if interface is not None:
-            missing = missing_of(interface, tables, schema.CALLED_FUNCTIONS)
+            missing = schema.missing_of(interface, tables, schema.CALLED_FUNCTIONS)
         else:
             missing = {name for name, columns in tables.items() if await rest.lacks(name, columns)}
             self.unchecked.append(
@@ -205,9 +206,12 @@ class _Examination:
     async def _ask_provider(
         self, http: httpx.AsyncClient, chosen: Sequence[LineRow], view: FunctionView | None
     ) -> Fleet:
-        registry = Registry(http, self.settings.wapi_base_url, Limiter(AT_ONCE), self.settings.look_timeout)
-        with self.bar("asking the provider", sum(line.can_be_asked for line in chosen)) as step:
-            fleet = Fleet(tuple(chosen), await registry.ask_all(chosen, asked=step))
+        client = WapiClient(http, self.settings.wapi_base_url)
+        registry = Registry(client, Limiter(AT_ONCE), self.settings.look_timeout)
+        ours = tuple(line for line in chosen if line.is_ours)
+        others = tuple(line for line in chosen if not line.is_ours)
+        with self.bar("asking the provider", sum(line.can_be_asked for line in ours)) as step:
+            fleet = Fleet(ours, await registry.ask_all(ours, asked=step), others)
         silent = sum(asked.look is None for asked in fleet.asked.values())
         if silent:
             why = "the provider answers nobody"

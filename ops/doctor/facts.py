@@ -6,48 +6,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, SecretStr
+from pydantic import AwareDatetime, SecretStr
 
+from ops.common.rows import Line, Row
+from ops.common.shown import shown, shown_external_id
 from ops.doctor.findings import Subject
-from ops.doctor.shown import shown, shown_external_id
+from shared.core.model import AuditKind, OutageOpener
+from shared.providers.wapi.webhooks import Registration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ops.doctor.registration import Registration
     from shared.core.look import Look
+    from shared.providers.wapi.webhooks import Unanswered
 
 
-class Row(BaseModel):
-    """A row as PostgREST answers it."""
+class LineRow(Line):
+    """A line with its token, to ask the provider about it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class LineRow(Row):
-    """A row of ``wapi_instances``; ``instance_id`` is the provider's id."""
-
-    id: UUID
-    company_id: UUID | None
-    unit: str | None
-    instance_id: str | None
     instance_token: SecretStr | None
-    status: str | None
-    status_reason: str | None
-    is_active: bool | None
-    last_health_check: AwareDatetime | None
-    last_event_at: AwareDatetime | None
-    created_at: AwareDatetime | None
-
-    @property
-    def is_paused(self) -> bool:
-        """Null counts as active."""
-        return self.is_active is False
-
-    @property
-    def external_id(self) -> str:
-        """The provider's id, empty if it is missing."""
-        return self.instance_id or ""
 
     @property
     def token(self) -> SecretStr | None:
@@ -58,40 +35,39 @@ class LineRow(Row):
     @property
     def can_be_asked(self) -> bool:
         """Whether a sweep looks at it."""
-        return not self.is_paused and bool(self.external_id) and self.token is not None
+        return self.is_ours and not self.is_paused and bool(self.external_id) and self.token is not None
 
     def subject(self, detail: str = "") -> Subject:
         """The line as a finding names it."""
         name = shown(self.unit) if self.unit and self.unit.strip() else "(no unit)"
-        return Subject(name, shown_external_id(self.instance_id), str(self.id), detail)
-
-
-class CompanyRow(Row):
-    """A row of ``companies``."""
-
-    id: UUID
-    name: str | None
+        return Subject(name, shown_external_id(self.external_id), str(self.id), detail)
 
 
 class MembershipRow(Row):
-    """A row of ``user_companies``."""
+    """Who has users."""
+
+    table = "user_companies"
 
     id: UUID
     company_id: UUID
 
 
 class OutageRow(Row):
-    """An open row of ``instance_outages``."""
+    """An open outage."""
+
+    table = "instance_outages"
 
     id: UUID
     instance_id: UUID
     started_at: AwareDatetime
     told_at: AwareDatetime | None
-    opened_by: str
+    opened_by: OutageOpener
 
 
 class RunRow(Row):
-    """A row of ``health_check_runs``."""
+    """A sweep."""
+
+    table = "health_check_runs"
 
     id: UUID
     started_at: AwareDatetime
@@ -101,18 +77,22 @@ class RunRow(Row):
 
 
 class AuditRow(Row):
-    """A row of ``instance_events``: a change of status, or a restart that was requested."""
+    """A line of the audit: a change of status, or a restart that was requested."""
+
+    table = "instance_events"
 
     id: int
     at: AwareDatetime
     instance_id: UUID
-    kind: str
+    kind: AuditKind
     from_status: str | None
     to_status: str | None
 
 
 class InboxRow(Row):
-    """A row of ``wapi_webhook_events``, without its body."""
+    """An event, without its body."""
+
+    table = "wapi_webhook_events"
 
     id: int
     received_at: AwareDatetime
@@ -125,7 +105,9 @@ class InboxRow(Row):
 
 
 class NoticeRow(Row):
-    """A row of ``notifications`` of our types that is about no outage of ours."""
+    """A bell of our types that is about no outage of ours."""
+
+    table = "notifications"
 
     id: UUID
     created_at: AwareDatetime
@@ -145,30 +127,33 @@ class Asked:
     registration: Registration | None = None
     cause: str | None = None
 
+    def registered(self, found: Registration | Unanswered) -> Asked:
+        """The same, with the registration that was read, or why it could not be."""
+        if isinstance(found, Registration):
+            return Asked(self.look, found)
+        return Asked(self.look, cause=found.cause)
+
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """The lines that are looked at now, and what was asked about them.
 
     Attributes:
-        lines: As chosen by the operator, or all.
+        lines: Of our provider, as chosen by the operator, or all.
         asked: By our id; lines that cannot be asked are missing.
+        others: The same of other providers: they are counted, and nothing else is said of them.
     """
 
     lines: tuple[LineRow, ...]
     asked: Mapping[UUID, Asked]
+    others: tuple[LineRow, ...] = ()
 
     @property
     def active(self) -> list[LineRow]:
         """Those that are not paused."""
         return [line for line in self.lines if not line.is_paused]
 
-    def registered(self, found: Mapping[UUID, Registration | str]) -> Fleet:
-        """The same, with registrations that were read again: each, or why it could not be read."""
-        asked = dict(self.asked)
-        for line, registration in found.items():
-            look = asked[line].look
-            asked[line] = (
-                Asked(look, cause=registration) if isinstance(registration, str) else Asked(look, registration)
-            )
-        return Fleet(self.lines, asked)
+    def registered(self, found: Mapping[UUID, Registration | Unanswered]) -> Fleet:
+        """The same, with registrations that were read again."""
+        again = {line: self.asked[line].registered(registration) for line, registration in found.items()}
+        return Fleet(self.lines, {**self.asked, **again}, self.others)

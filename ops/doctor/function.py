@@ -7,14 +7,14 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from ops.common.shown import counted
 from ops.doctor.findings import Finding, Severity
-from ops.doctor.shown import counted
 from shared.providers.exchange import ExchangeFailedError, exchange
 
 if TYPE_CHECKING:
     import httpx
 
-    from ops.doctor.checks.webhooks import Target
+    from shared.providers.wapi.webhooks import Target
 
 _WITHIN: Final = timedelta(seconds=15)  # a cold start
 

@@ -6,28 +6,24 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from ops.common.rows import Company
 from ops.doctor.checks.events import Inbox
-from ops.doctor.facts import (
-    AuditRow,
-    CompanyRow,
-    InboxRow,
-    LineRow,
-    MembershipRow,
-    NoticeRow,
-    OutageRow,
-    RunRow,
-)
+from ops.doctor.facts import AuditRow, InboxRow, LineRow, MembershipRow, NoticeRow, OutageRow, RunRow
 from ops.doctor.findings import Unchecked
+from shared.core.event import CONNECTION_KINDS, EventOutcome
+from shared.core.model import AuditKind
+from shared.core.notices import NoticeType
 from shared.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Iterable, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
-    from ops.doctor.rest import Rest
+    from ops.common.rest import Rest
 
 A_DAY: Final = timedelta(hours=24)
+AUDIT_KINDS: Final = (AuditKind.STATUS_CHANGED, AuditKind.RESTART_REQUESTED)
 _MOST_EVENTS: Final = 5000
 _MOST_CONNECTION_EVENTS: Final = 50_000
 _UNFINISHED_AFTER: Final = timedelta(minutes=10)
@@ -42,7 +38,7 @@ class Tables:
 
     read_at: datetime
     lines: Sequence[LineRow]
-    companies: Mapping[UUID, CompanyRow]
+    companies: Mapping[UUID, Company]
     with_users: frozenset[UUID] | None
     outages: Mapping[UUID, OutageRow] | None
     runs: Sequence[RunRow] | None
@@ -77,10 +73,22 @@ async def read_tables(rest: Rest) -> Tables:
     gathering = Gathering()
     read_at = rest.now()
     day = f"gt.{(read_at - A_DAY).isoformat()}"
-    lines = await rest.rows(LineRow, "wapi_instances")
-    companies = await gathering.attempt("the companies' names", rest.rows(CompanyRow, "companies"))
-    members = await gathering.attempt("who has users", rest.rows(MembershipRow, "user_companies"))
-    outages = await gathering.attempt("open outages", rest.rows(OutageRow, "instance_outages", closed_at="is.null"))
+    lines = await rest.rows(LineRow)
+    companies = await gathering.attempt("the companies' names", rest.rows(Company))
+    members = await gathering.attempt("who has users", rest.rows(MembershipRow))
+    outages = await gathering.attempt("open outages", rest.rows(OutageRow, ("closed_at", "is.null")))
+    audit = rest.rows(AuditRow, ("at", day), ("kind", _any_of(AUDIT_KINDS)), newest=True, most=_MOST_CONNECTION_EVENTS)
+    connections = rest.rows(
+        InboxRow, ("received_at", day), ("kind", _any_of(CONNECTION_KINDS)), newest=True, most=_MOST_CONNECTION_EVENTS
+    )
+    # Bells of ours name their outage.
+    notices = rest.rows(
+        NoticeRow,
+        ("type", _any_of(NoticeType)),
+        ("data->>outage_id", "is.null"),
+        ("created_at", day),
+        most=_MOST_EVENTS,
+    )
     return Tables(
         read_at=read_at,
         lines=lines,
@@ -88,64 +96,47 @@ async def read_tables(rest: Rest) -> Tables:
         with_users=None if members is None else frozenset(member.company_id for member in members),
         outages=None if outages is None else {outage.instance_id: outage for outage in outages},
         runs=await gathering.attempt("sweeps", _runs(rest, day)),
-        audit=await gathering.attempt(
-            "changes by others",
-            rest.rows(
-                AuditRow, "instance_events", newest=True, most=_MOST_CONNECTION_EVENTS, at=day,
-                kind="in.(status_changed,restart_requested)",
-            ),
-        ),
-        connections=await gathering.attempt(
-            "restarts by others",
-            rest.rows(
-                InboxRow, "wapi_webhook_events", newest=True, most=_MOST_CONNECTION_EVENTS, received_at=day,
-                kind="in.(disconnection,connection)",
-            ),
-        ),
-        notices=await gathering.attempt(
-            "bells of others",
-            rest.rows(
-                NoticeRow, "notifications", most=_MOST_EVENTS, type="eq.instance_disconnected", outage_id="is.null",
-                created_at=day,
-            ),
-        ),
+        audit=await gathering.attempt("changes by others", audit),
+        connections=await gathering.attempt("restarts by others", connections),
+        notices=await gathering.attempt("bells of others", notices),
         inbox=await gathering.attempt("events", _inbox(rest, read_at)),
         unchecked=tuple(gathering.unchecked),
-    )  # fmt: skip
+    )
+
+
+def _any_of(words: Iterable[str]) -> str:
+    return f"in.({','.join(words)})"
 
 
 async def _runs(rest: Rest, day: str) -> list[RunRow]:
-    runs = await rest.rows(RunRow, "health_check_runs", started_at=day)
-    return runs or await rest.latest(RunRow, "health_check_runs", by="started_at")
+    return await rest.rows(RunRow, ("started_at", day)) or await rest.latest(RunRow, by="started_at")
 
 
 async def _inbox(rest: Rest, now: datetime) -> Inbox:
     # One walk through a day, and no more of a table that has no index for it.
     odd = await rest.rows(
         InboxRow,
-        "wapi_webhook_events",
+        ("received_at", f"gt.{(now - A_DAY).isoformat()}"),
+        ("or", f"(processed_at.is.null,outcome.eq.{EventOutcome.UNKNOWN_INSTANCE},relay.eq.refused)"),
         newest=True,
         most=_MOST_EVENTS,
-        received_at=f"gt.{(now - A_DAY).isoformat()}",
-        or_="(processed_at.is.null,outcome.eq.unknown_instance,relay.eq.refused)",
     )
     waiting = await rest.rows(
         InboxRow,
-        "wapi_webhook_events",
+        ("relay", "eq.pending"),
+        ("received_at", f"lt.{(now - _WAITING_AFTER).isoformat()}"),
         most=_MOST_EVENTS,
-        relay="eq.pending",
-        received_at=f"lt.{(now - _WAITING_AFTER).isoformat()}",
     )
     return Inbox(
-        failed=[event for event in odd if event.outcome == "failed"],
+        failed=[event for event in odd if event.outcome == EventOutcome.FAILED],
         unfinished=[
             event
             for event in odd
             if event.processed_at is None
-            and event.outcome in (None, "look")
+            and event.outcome in (None, EventOutcome.LOOK)
             and now - event.received_at > _UNFINISHED_AFTER
         ],
-        unknown=[event for event in odd if event.outcome == "unknown_instance"],
+        unknown=[event for event in odd if event.outcome == EventOutcome.UNKNOWN_INSTANCE],
         waiting=waiting,
         refused=[event for event in odd if event.relay == "refused"],
         is_cut=len(odd) == _MOST_EVENTS,

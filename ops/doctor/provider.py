@@ -1,34 +1,32 @@
-"""W-API: what it says of each line, and setting a webhook's URL. No body is kept or shown: they echo tokens."""
+"""What the provider says of each line, and setting its webhooks: few at once, and patient where it asks to wait."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ops.doctor.facts import Asked
-from ops.doctor.registration import Kind, Registration, read_registration
 from shared.core.look import Look, unknown
 from shared.core.model import Observation
-from shared.providers.exchange import ExchangeFailedError, bearer, exchange
-from shared.providers.wapi.answers import read_status
+from shared.providers.wapi.webhooks import Registration, SettingWebhooks, Unanswered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from datetime import timedelta
     from uuid import UUID
 
-    import httpx
-
     from ops.doctor.facts import LineRow
-    from shared.providers.answer import HttpAnswer
     from shared.providers.limiter import Limiter
+    from shared.providers.wapi.client import WapiClient
+    from shared.providers.wapi.webhooks import WebhookKind
 
 AT_ONCE: Final = 8
 _SILENT: Final = 2 * AT_ONCE
 """So many lines in vain and none that was answered: the provider is away, and asking the rest would take hours."""
 _CONDEMNING: Final = (Observation.REFUSED, Observation.NOT_FOUND)
+
+_Said = TypeVar("_Said", Look, Registration | Unanswered)
 
 
 @dataclass(slots=True)
@@ -45,15 +43,13 @@ class Registry:
     """The provider's view of lines.
 
     Args:
-        http: Follows no redirects.
-        base_url: Such as ``https://api.w-api.app/v1``.
+        client: Asked for one thing at a time of a line.
         limiter: How many lines at once; it also waits where the provider asks to.
         within: For one request.
     """
 
-    def __init__(self, http: httpx.AsyncClient, base_url: str, limiter: Limiter, within: timedelta) -> None:
-        self._http = http
-        self._base_url = base_url
+    def __init__(self, client: WapiClient, limiter: Limiter, within: timedelta) -> None:
+        self._client = client.paced_by(limiter)
         self._limiter = limiter
         self._within = within
 
@@ -86,60 +82,36 @@ class Registry:
         answers = await asyncio.gather(*(one(line) for line in chosen))
         return {line.id: answer for line, answer in zip(chosen, answers, strict=True)}
 
-    async def register(self, line: LineRow) -> Registration | str:
-        """Ask where a line's webhooks point to; a short word when that cannot be read."""
-        try:
-            return read_registration(await self._exchange(line, "GET", "instance/fetch-instance"))
-        except ExchangeFailedError as error:
-            return error.cause
+    async def registration(self, line: LineRow) -> Registration | Unanswered:
+        """Ask where a line's webhooks point to."""
+        return await self._patiently(line, lambda: self._client.registration(line, within=self._within))
 
-    async def set_webhook(self, line: LineRow, kind: Kind, url: str) -> str | None:
-        """Set one webhook's URL, which may be repeated.
-
-        Returns:
-            A short word when it was not set, or nobody knows.
-        """
-        try:
-            answer = await self._exchange(line, "PUT", f"webhook/update-webhook-{kind}", {"value": url})
-        except ExchangeFailedError as error:
-            return error.cause
-        found = answer.json_object()
-        if answer.status != HTTPStatus.OK:
-            return f"http_{answer.status}"
-        return None if found is not None and found.get("error") is not True else "refused"
+    async def set_webhooks(self, line: LineRow, kinds: Sequence[WebhookKind], url: str) -> SettingWebhooks:
+        """Set webhooks, one after another; where the provider asks to wait, go on after that."""
+        was_set: list[WebhookKind] = []
+        while True:
+            done = await self._client.set_webhooks(line, kinds[len(was_set) :], url, within=self._within)
+            was_set += done.kinds
+            waits = done.failed is not None and done.failed.asked_to_wait
+            if not waits or not await self._limiter.may_ask_again(line.id):
+                break
+        found = done.found if done.found is not None else await self.registration(line)
+        return SettingWebhooks(was_set, done.failed, found)
 
     async def _ask(self, line: LineRow) -> Asked:
-        look = await self._look(line)
+        look = await self._status(line)
         if look.observation in _CONDEMNING:
-            look = await self._look(line)  # one word condemns nobody
+            look = await self._status(line)  # one word condemns nobody
         if look.observation in (*_CONDEMNING, Observation.UNKNOWN):
             return Asked(look)
-        found = await self.register(line)
-        return Asked(look, found) if isinstance(found, Registration) else Asked(look, cause=found)
+        return Asked(look).registered(await self.registration(line))
 
-    async def _look(self, line: LineRow) -> Look:
-        try:
-            return read_status(await self._exchange(line, "GET", "instance/status-instance"))
-        except ExchangeFailedError as error:
-            return unknown(error.cause)
+    async def _status(self, line: LineRow) -> Look:
+        return await self._patiently(line, lambda: self._client.status(line, within=self._within))
 
-    async def _exchange(self, line: LineRow, method: str, path: str, body: dict[str, str] | None = None) -> HttpAnswer:
-        token = line.token.get_secret_value() if line.token else ""
-        if not token.isascii() or not token.isprintable():
-            raise ExchangeFailedError("unusable_token")
+    async def _patiently(self, line: LineRow, ask: Callable[[], Awaitable[_Said]]) -> _Said:
         while True:
-            await self._limiter.ready()
-            request = self._http.build_request(
-                method,
-                f"{self._base_url}/{path}",
-                params={"instanceId": line.external_id},
-                headers=bearer(token),
-                json=body,
-            )
-            began_in = self._limiter.round
-            answer = await exchange(self._http, request, within=self._within)
-            if not answer.asks_to_wait:
-                return answer
-            self._limiter.refused(line.id, answer.retry_after, began_in=began_in)
-            if not await self._limiter.may_ask_again(line.id):
-                return answer
+            said = await ask()
+            waits = not isinstance(said, Registration) and said.asked_to_wait
+            if not waits or not await self._limiter.may_ask_again(line.id):
+                return said

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
+from ops.common.shown import counted
 from ops.doctor.findings import Severity
-from ops.doctor.shown import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,21 +1,20 @@
-"""``--fix-webhooks``: sets the URLs that are wrong, one after another, since parallel ones met 429."""
+"""``--fix-webhooks``: sets the URLs that are wrong, one line after another."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ops.doctor.checks.webhooks import wrong_kinds
 from ops.doctor.findings import Change
+from shared.providers.wapi.webhooks import wrong_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
-    from ops.doctor.checks.webhooks import Target
     from ops.doctor.facts import Fleet, LineRow
     from ops.doctor.provider import Registry
-    from ops.doctor.registration import Kind, Registration
+    from shared.providers.wapi.webhooks import Registration, Target, Unanswered, WebhookKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class Order:
     """A line and its webhooks that have to be set."""
 
     line: LineRow
-    kinds: tuple[Kind, ...]
+    kinds: tuple[WebhookKind, ...]
 
 
 def plan(fleet: Fleet, target: Target) -> list[Order]:
@@ -40,8 +39,8 @@ def plan(fleet: Fleet, target: Target) -> list[Order]:
 
 async def repair(
     orders: Sequence[Order], target: Target, registry: Registry, *, done: Callable[[], object]
-) -> tuple[list[Change], Mapping[UUID, Registration | str]]:
-    """Set them, and ask the provider what it has now.
+) -> tuple[list[Change], Mapping[UUID, Registration | Unanswered]]:
+    """Set them, and hear what the provider has now.
 
     Args:
         orders: In the order in which they are carried out.
@@ -50,20 +49,16 @@ async def repair(
         done: Called after each line.
 
     Returns:
-        What was set, and what ``Registry.register`` says afterwards, by our id.
+        What was set, and what was read back, by our id.
     """
     changes = []
-    after: dict[UUID, Registration | str] = {}
+    after: dict[UUID, Registration | Unanswered] = {}
     for order in orders:
-        was_set: list[Kind] = []
-        failed = None
-        for kind in order.kinds:
-            failed = await registry.set_webhook(order.line, kind, target.url_to_set)
-            if failed is not None:
-                break
-            was_set.append(kind)
-        changes.append(Change(order.line.subject(), tuple(was_set), failed))
-        after[order.line.id] = await registry.register(order.line)
+        setting = await registry.set_webhooks(order.line, order.kinds, target.url_to_set)
+        failed = setting.failed.cause if setting.failed else None
+        changes.append(Change(order.line.subject(), tuple(setting.kinds), failed))
+        if setting.found is not None:
+            after[order.line.id] = setting.found
         done()
     return changes, after
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Annotated
 
 from pydantic import AfterValidator, SecretStr
@@ -34,3 +36,16 @@ class TargetSettings(WebhookSettings):
     """
 
     webhook_url: Url
+
+
+def role_of(key: SecretStr) -> str | None:
+    """The role that a legacy key names; None for an ``sb_secret_`` key, which is the service role's by its name."""
+    parts = key.get_secret_value().split(".")
+    if len(parts) != 3:  # noqa: PLR2004 - a JWT
+        return None
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return None
+    role = claims.get("role") if isinstance(claims, dict) else None
+    return role if isinstance(role, str) else None

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ops.common.rest import KeyRefused
+from ops.common.shown import counted
 from ops.report.figures import Figures, figure
 from ops.report.history import History, read_history
 from ops.report.page import render
@@ -28,8 +30,7 @@ if TYPE_CHECKING:
 
 WRITTEN, FAILED, MISUSED = 0, 1, 2
 _ZONE: Final = "America/Sao_Paulo"
-_NO_RIGHTS: Final = ("HTTP 401", "HTTP 403")
-_NO_TABLES: Final = ("42P01", "42703", "PGRST204", "PGRST205")
+_NO_TABLES: Final = ("42P01", "42703", "PGRST200", "PGRST204", "PGRST205")
 
 
 class ReportError(LineRecoveryError):
@@ -63,19 +64,15 @@ def read(settings: Settings, now: datetime, company: UUID | None) -> History:
         history = asyncio.run(read_history(settings, now, company=company))
     except StoreUnavailable as error:
         raise ReportError(f"the database does not answer ({error}): look at SUPABASE_URL, or try again later") from None
+    except KeyRefused as error:
+        why = "SUPABASE_SERVICE_ROLE_KEY is not this project's service-role key"
+        raise ReportError(f"the database refuses ({error.operation}: HTTP {error.status}): {why}") from None
     except StoreRefused as error:
-        raise ReportError(f"the database refuses ({error}){_advice(error.code)}") from None
+        advice = ": migrations are missing" if error.code in _NO_TABLES else ""
+        raise ReportError(f"the database refuses ({error}){advice}") from None
     if company and company not in history.companies:
         raise ReportError(f"there is no company {company}")
     return history
-
-
-def _advice(code: str) -> str:
-    if code in _NO_RIGHTS:
-        return ": SUPABASE_SERVICE_ROLE_KEY is not this project's service-role key"
-    if code in _NO_TABLES:
-        return ": migrations are missing"
-    return ""
 
 
 def report(out: Path, company: UUID | None) -> str:
@@ -101,8 +98,7 @@ def report(out: Path, company: UUID | None) -> str:
 
 def summary(figures: Figures) -> str:
     """What the page holds, in numbers."""
-    lines, still = figures.conditions.total(), len(figures.open_outages)
-    return f"{lines} {'line' if lines == 1 else 'lines'}, {still} open {'outage' if still == 1 else 'outages'}"
+    return f"{counted(figures.conditions.total(), 'line')}, {counted(len(figures.open_outages), 'open outage')}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -258,7 +258,7 @@ def _companies(history: History, lines: Sequence[LineFigures]) -> tuple[CompanyF
 
 def _open_outages(history: History, restarts: Sequence[Restart], now: datetime) -> tuple[OpenOutage, ...]:
     rows = {line.id: line for line in history.lines}
-    told = people_told(history.events)
+    told = people_told(history.events) | history.told
     tried: defaultdict[UUID | None, list[Restart]] = defaultdict(list)
     for restart in restarts:
         tried[restart.outage_id].append(restart)

@@ -1,37 +1,30 @@
-"""What the report needs of the database, read through the Supabase client and nothing changed.
-
-Every table is paged by key until a page is empty: PostgREST answers at most 1,000 rows, on some projects fewer.
-"""
+"""What the report needs of the database, read and nothing changed."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 import httpx
-from pydantic import ValidationError
-from supabase import AsyncClient, AsyncClientOptions, PostgrestAPIError
 
-from ops.report.rows import EVENT_KINDS, KEPT, Company, Line, LineEvent, Outage, Row, Run
+from ops.common.rest import Rest
+from ops.common.rows import Company
+from ops.report.rows import EVENT_KINDS, KEPT, Line, LineEvent, Notice, Outage, Run
+from shared.core.notices import NoticeKind, NoticeState
 from shared.errors import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
     from datetime import datetime
-    from uuid import UUID
-
-    from postgrest import AsyncSelectRequestBuilder
 
     from shared.settings import Settings
 
-    Narrowed = Callable[[AsyncSelectRequestBuilder], AsyncSelectRequestBuilder]
-
-PAGE: Final = 1000
-_TIMEOUT: Final = httpx.Timeout(60, connect=10)
-_REFUSED: Final = (401, 403)
-_AWAY: Final = (429, 502, 503, 504)
-_Row = TypeVar("_Row", bound=Row)
+_OUTAGES_AT_ONCE: Final = 50
+"""So many fit into an address."""
+_OCCASION: Final = "outage:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +44,7 @@ class History:
 
     Attributes:
         companies: By id.
-        lines: In no order.
+        lines: Of our provider, in no order.
         outages: Open ones and those closed in the last 30 days.
         events: Oldest first.
         runs: Oldest first.
@@ -59,6 +52,7 @@ class History:
         events_since: The same for events.
         runs_since: The same for runs.
         lines_left: Whether there are more lines than are read.
+        told: How many people have a notice of an open outage, by its id; one that nobody has is missing.
     """
 
     companies: dict[UUID, Company]
@@ -70,161 +64,80 @@ class History:
     events_since: datetime
     runs_since: datetime
     lines_left: bool = False
+    told: dict[UUID, int] = field(default_factory=dict)
 
 
-class Reader:
-    """Reads tables page by page.
-
-    Args:
-        client: Its key must be the service role's.
-        company: Only its lines, outages and events; the sweeps are everybody's.
-        bounds: How much at most.
-
-    Raises:
-        StoreUnavailable: From every method, when the database cannot be reached or is not ready.
-        StoreRefused: From every method, when it answers with an error, or with rows that we do not know.
-    """
-
-    def __init__(self, client: AsyncClient, *, company: UUID | None = None, bounds: Bounds | None = None) -> None:
-        self._client = client
-        self._company = company
-        self._bounds = bounds or Bounds()
-
-    async def read(self, now: datetime) -> History:
-        """Read the last 30 days; the tables at once, each page after page."""
-        since = now - KEPT
-        bounds = self._bounds
-        async with asyncio.TaskGroup() as tasks:
-            companies = tasks.create_task(self._read(Company, "id", bounds.lines, own="id"))
-            lines = tasks.create_task(self._read(Line, "id", bounds.lines))
-            still_open = tasks.create_task(
-                self._read(Outage, "id", bounds.lines, lambda query: query.is_("closed_at", "null"))
-            )
-            closed = tasks.create_task(
-                self._read(
-                    Outage,
-                    "closed_at",
-                    bounds.closed_outages,
-                    lambda query: query.gte("closed_at", since.isoformat()),
-                    newest_first=True,
-                )
-            )
-            events = tasks.create_task(
-                self._read(
-                    LineEvent,
-                    "at",
-                    bounds.events,
-                    lambda query: query.gte("at", since.isoformat()).in_("kind", EVENT_KINDS),
-                    newest_first=True,
-                )
-            )
-            runs = tasks.create_task(
-                self._read(
-                    Run,
-                    "started_at",
-                    bounds.runs,
-                    lambda query: query.gte("started_at", since.isoformat()),
-                    newest_first=True,
-                    own=None,
-                )
-            )
-        (closed_rows, closed_cut), (event_rows, events_cut), (run_rows, runs_cut) = (
-            closed.result(),
-            events.result(),
-            runs.result(),
+async def _read(rest: Rest, now: datetime, company: UUID | None, bounds: Bounds) -> History:
+    """Read the last 30 days; the tables at once, each page after page."""
+    since = f"gte.{(now - KEPT).isoformat()}"
+    own = [("company_id", f"eq.{company}")] if company else []
+    one = [("id", f"eq.{company}")] if company else []
+    kinds = f"in.({','.join(EVENT_KINDS)})"
+    async with asyncio.TaskGroup() as tasks:
+        companies = tasks.create_task(rest.rows(Company, *one, most=bounds.lines))
+        lines = tasks.create_task(rest.rows(Line, *own, most=bounds.lines))
+        still_open = tasks.create_task(_open_outages(rest, own, bounds))
+        closed = tasks.create_task(
+            rest.rows(Outage, ("closed_at", since), *own, by="closed_at", newest=True, most=bounds.closed_outages)
         )
-        line_rows, lines_left = lines.result()
-        return History(
-            companies={each.id: each for each in companies.result()[0]},
-            lines=line_rows,
-            # Closed while we read: once, as closed.
-            outages=[*{each.id: each for each in [*still_open.result()[0], *closed_rows]}.values()],
-            events=event_rows[::-1],
-            runs=run_rows[::-1],
-            outages_since=(closed_rows[-1].closed_at or since) if closed_cut else since,
-            events_since=event_rows[-1].at if events_cut else since,
-            runs_since=run_rows[-1].started_at if runs_cut else since,
-            lines_left=lines_left,
+        events = tasks.create_task(
+            rest.rows(LineEvent, ("at", since), ("kind", kinds), *own, by="at", newest=True, most=bounds.events)
         )
-
-    async def _read(
-        self,
-        shape: type[_Row],
-        key: str,
-        at_most: int,
-        narrowed: Narrowed | None = None,
-        *,
-        newest_first: bool = False,
-        own: str | None = "company_id",
-    ) -> tuple[list[_Row], bool]:
-        """Read pages in the order of (key, id).
-
-        Returns:
-            The rows, and whether there may be more of them than ``at_most``.
-        """
-        rows: list[_Row] = []
-        while len(rows) < at_most:
-            query = self._client.table(shape.table).select(shape.columns())
-            if narrowed:
-                query = narrowed(query)
-            if self._company and own:
-                query = query.eq(own, str(self._company))
-            if rows:
-                query = query.or_(_after(rows[-1], key, newest_first=newest_first))
-            query = query.order(key, desc=newest_first)
-            if key != "id":
-                query = query.order("id", desc=newest_first)
-            page = await self._fetch(shape, query.limit(min(PAGE, at_most - len(rows))))
-            if not page:
-                return rows, False
-            rows += page
-        return rows, True
-
-    async def _fetch(self, shape: type[_Row], query: AsyncSelectRequestBuilder) -> list[_Row]:
-        try:
-            answer = (await query.execute()).data
-        except PostgrestAPIError as error:
-            raise StoreRefused(shape.table, str(error.code or "no code")) from None  # its words quote rows
-        except httpx.HTTPStatusError as error:
-            status = error.response.status_code
-            kind = StoreRefused if status in _REFUSED else StoreUnavailable
-            raise kind(shape.table, f"HTTP {status}") from None
-        except (httpx.HTTPError, OSError) as error:
-            raise StoreUnavailable(shape.table, type(error).__name__) from error
-        if not isinstance(answer, list):
-            raise StoreUnavailable(shape.table, "not an answer")
-        try:
-            return [shape.model_validate(row, by_name=True) for row in answer]
-        except ValidationError as error:
-            wrong = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
-            raise StoreRefused(shape.table, f"unexpected value in {wrong or 'a row'}") from None
+        runs = tasks.create_task(rest.rows(Run, ("started_at", since), by="started_at", newest=True, most=bounds.runs))
+    (open_rows, told), closed_rows = still_open.result(), closed.result()
+    event_rows, run_rows = events.result(), runs.result()
+    begin = now - KEPT
+    return History(
+        companies={row.id: row for row in companies.result()},
+        lines=[line for line in lines.result() if line.is_ours],
+        # Closed while we read: once, as closed.
+        outages=[*{row.id: row for row in [*open_rows, *closed_rows]}.values()],
+        events=event_rows[::-1],
+        runs=run_rows[::-1],
+        outages_since=(closed_rows[-1].closed_at or begin) if len(closed_rows) >= bounds.closed_outages else begin,
+        events_since=event_rows[-1].at if len(event_rows) >= bounds.events else begin,
+        runs_since=run_rows[-1].started_at if len(run_rows) >= bounds.runs else begin,
+        lines_left=len(lines.result()) >= bounds.lines,
+        told=told,
+    )
 
 
-def _after(row: Row, key: str, *, newest_first: bool) -> str:
-    """A filter for what comes after a row."""
-    beyond = "lt" if newest_first else "gt"
-    wire = row.model_dump(mode="json")
-    by_id = f'id.{beyond}."{wire["id"]}"'
-    if key == "id":
-        return by_id
-    return f'{key}.{beyond}."{wire[key]}",and({key}.eq."{wire[key]}",{by_id})'
-
-
-async def _stop_at_the_gateway(response: httpx.Response) -> None:
-    """Raise for a wrong key or a database that is away: the Supabase client forgets the status of a JSON error."""
-    if response.status_code in _REFUSED + _AWAY:
-        response.raise_for_status()
+async def _open_outages(
+    rest: Rest, own: Iterable[tuple[str, str]], bounds: Bounds
+) -> tuple[list[Outage], dict[UUID, int]]:
+    outages = await rest.rows(Outage, ("closed_at", "is.null"), *own, most=bounds.lines)
+    told: Counter[UUID] = Counter()
+    occasions = [f'"{_OCCASION}{outage.id}"' for outage in outages if outage.told_at]
+    for first in range(0, len(occasions), _OUTAGES_AT_ONCE):
+        some = ",".join(occasions[first : first + _OUTAGES_AT_ONCE])
+        notices = await rest.rows(
+            Notice,
+            ("occasion", f"in.({some})"),
+            ("kind", f"eq.{NoticeKind.DOWN}"),
+            ("state", f"eq.{NoticeState.SENT}"),
+        )
+        told.update(UUID(notice.occasion.removeprefix(_OCCASION)) for notice in notices)
+    return outages, dict(told)
 
 
 async def read_history(
     settings: Settings, now: datetime, *, company: UUID | None = None, bounds: Bounds | None = None
 ) -> History:
-    """Read everything that the report needs; raises as ``Reader`` says."""
-    hooks = {"response": [_stop_at_the_gateway]}
-    async with httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False, event_hooks=hooks) as http:
-        options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
-        client = AsyncClient(settings.supabase_url, settings.supabase_service_role_key.get_secret_value(), options)
+    """Read everything that the report needs.
+
+    Args:
+        settings: Which project.
+        now: The end of the 30 days.
+        company: Only its lines, outages and events; the sweeps are everybody's.
+        bounds: How much at most.
+
+    Raises:
+        StoreUnavailable: As ``Rest`` says.
+        StoreRefused: The same.
+    """
+    async with httpx.AsyncClient(timeout=None, trust_env=False) as http:  # noqa: S113 - bounded by Rest
+        rest = Rest(http, settings.supabase_url, settings.supabase_service_role_key)
         try:
-            return await Reader(client, company=company, bounds=bounds).read(now)
+            return await _read(rest, now, company, bounds or Bounds())
         except* (StoreUnavailable, StoreRefused) as group:
             raise group.exceptions[0] from None

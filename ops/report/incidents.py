@@ -9,8 +9,8 @@ from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from ops.report.rows import RESTART_REQUESTED
 from ops.report.sweeps import is_blind, looking
+from shared.core.model import AuditKind, OutageClosing, OutageOpener, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 class RestartResult(Enum):
     """How a restart ended; the value is the audit's word."""
 
-    RECOVERED = "restart_recovered"
-    FAILED = "restart_failed"
-    UNVERIFIED = "restart_unverified"
+    RECOVERED = AuditKind.RESTART_RECOVERED
+    FAILED = AuditKind.RESTART_FAILED
+    UNVERIFIED = AuditKind.RESTART_UNVERIFIED
     UNTOLD = None
     """The audit holds no end: it is under way, or its sweep was cut off."""
 
 
 _RESULTS: Final = {result.value: result for result in RestartResult}
-_BACK_TO_LIFE: Final = ("recovered", "alive", "event")
+_BACK_TO_LIFE: Final = (OutageClosing.RECOVERED, OutageClosing.ALIVE, OutageClosing.EVENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def restarts_in(events: Sequence[LineEvent]) -> list[Restart]:
     results: dict[int, RestartResult] = {}
     waiting: dict[UUID, int] = {}
     for event in events:
-        if event.kind == RESTART_REQUESTED:
+        if event.kind is AuditKind.RESTART_REQUESTED:
             waiting[event.instance_id] = event.id
             requests.append(event)
         elif (result := _RESULTS.get(event.kind)) and event.instance_id in waiting:
@@ -90,10 +90,10 @@ def restarts_in(events: Sequence[LineEvent]) -> list[Restart]:
 
 
 def people_told(events: Iterable[LineEvent]) -> dict[UUID, int]:
-    """How many were told of the beginning of each outage."""
+    """How many were told of the beginning of each outage, by the audit."""
     told: dict[UUID, int] = {}
     for event in events:
-        if event.outage_id and event.told is not None and event.to_status != "connected":
+        if event.outage_id and event.told is not None and event.to_status != Status.CONNECTED:
             told[event.outage_id] = told.get(event.outage_id, 0) + event.told
     return told
 
@@ -110,7 +110,7 @@ def times_to_detect(outages: Iterable[Outage], runs: Sequence[Run], window: Span
     for each in outages:
         if each.is_adopted or not window.start <= each.opened_at <= window.end:
             continue
-        if each.opened_by == "webhook":
+        if each.opened_by is OutageOpener.WEBHOOK:
             times.append(max(each.opened_at - each.started_at, timedelta(0)))
         elif before := bisect_left(ends, each.started_at):
             times.append(each.opened_at - seen[before - 1][1])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ops.report import words
 from ops.report.sweeps import is_cut_off
 from shared.core.model import Observation
+from shared.sweep.report import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,7 @@ Told = Callable[[datetime], str]
 
 FIRST_DAYS: Final = 7
 
-_SEEN: Final = {
+_SEEN: Final[Mapping[str, tuple[str, str]]] = {
     Observation.ALIVE: ("viva", "vivas"),
     Observation.DISCONNECTED: ("desconectada", "desconectadas"),
     Observation.GHOST: ("fantasma", "fantasmas"),
@@ -30,17 +31,17 @@ _SEEN: Final = {
     Observation.REFUSED: ("com token recusado", "com token recusado"),
     Observation.UNKNOWN: ("sem resposta", "sem resposta"),
 }
-_DONE: Final = {
-    "restarted": ("reinício", "reinícios"),
-    "recovered": ("resolveu", "resolveram"),
-    "failed": ("não resolveu", "não resolveram"),
-    "unverified": ("inconclusivo", "inconclusivos"),
-    "skipped": ("reinício adiado", "reinícios adiados"),
-    "restored": ("voltou sozinha", "voltaram sozinhas"),
-    "disconnected": ("marcada fora do ar", "marcadas fora do ar"),
-    "held": ("retida pelo freio", "retidas pelo freio"),
-    "notified": ("notificação", "notificações"),
-    "errors": ("erro", "erros"),
+_DONE: Final[Mapping[str, tuple[str, str]]] = {
+    Outcome.RESTARTED: ("reinício", "reinícios"),
+    Outcome.RECOVERED: ("resolveu", "resolveram"),
+    Outcome.FAILED: ("não resolveu", "não resolveram"),
+    Outcome.UNVERIFIED: ("inconclusivo", "inconclusivos"),
+    Outcome.SKIPPED: ("reinício adiado", "reinícios adiados"),
+    Outcome.RESTORED: ("voltou sozinha", "voltaram sozinhas"),
+    Outcome.DISCONNECTED: ("marcada fora do ar", "marcadas fora do ar"),
+    Outcome.HELD: ("retida pelo freio", "retidas pelo freio"),
+    Outcome.NOTIFIED: ("notificação", "notificações"),
+    Outcome.ERRORS: ("erro", "erros"),
 }
 
 
@@ -107,7 +108,7 @@ def _day(day: Day) -> RunRow:
 
 
 def _seen(observations: Mapping[str, int]) -> str:
-    return _sentence(observations, {each.value: text for each, text in _SEEN.items()})
+    return _sentence(observations, _SEEN)
 
 
 def _done(outcomes: Mapping[str, int]) -> str:

@@ -7,71 +7,27 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 
-from shared.core.model import Status
+from ops.common.rows import Line as AnyLine
+from ops.common.rows import Row
+from shared.core.model import AuditKind, Observation, OutageClosing, OutageOpener
 
 KEPT: Final = timedelta(days=30)
 """How far back the report looks: runs are kept no longer."""
-
-
-class Row(BaseModel):
-    """A row of ``table``."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-    table: ClassVar[str]
-
-    @classmethod
-    def columns(cls) -> str:
-        """PostgREST's ``select``: a token cannot come along by accident."""
-        return ",".join(
-            name if field.alias is None else f"{name}:{field.alias}" for name, field in cls.model_fields.items()
-        )
 
 
 def _last_four(phone: Any) -> str | None:  # noqa: ANN401 - JSON
     return re.sub(r"\D", "", str(phone), flags=re.ASCII)[-4:] or None if phone else None
 
 
-class Company(Row):
-    """A customer."""
+class Line(AnyLine):
+    """A WhatsApp line with its last signs of life. Of its number only the last four digits get past this class."""
 
-    table = "companies"
+    beside: ClassVar = {"instance_health": ("last_alive_at", "last_event_at")}
 
-    id: UUID
-    name: str | None
-
-
-class Line(Row):
-    """A WhatsApp line. Of its number only the last four digits get past this class."""
-
-    table = "wapi_instances"
-
-    id: UUID
-    company_id: UUID | None
-    external_id: str | None = Field(alias="instance_id")
-    unit: str | None
-    status: str | None
-    status_reason: str | None
     phone_number: Annotated[str | None, BeforeValidator(_last_four)]
-    is_active: bool | None
-    created_at: AwareDatetime | None
-    last_health_check: AwareDatetime | None
     last_alive_at: AwareDatetime | None
-    last_event_at: AwareDatetime | None
-
-    @property
-    def is_paused(self) -> bool:
-        """Nobody looks at it."""
-        return self.is_active is False
-
-    @property
-    def standing(self) -> Status:
-        """The status as the sweep reads it."""
-        try:
-            return Status(self.status or "")
-        except ValueError:
-            return Status.DISCONNECTED
 
     @property
     def proven_until(self) -> datetime | None:
@@ -91,17 +47,22 @@ class Outage(Row):
     unit: str | None
     started_at: AwareDatetime
     opened_at: AwareDatetime
-    opened_by: str
+    opened_by: OutageOpener
     reason: str
     restarts: int
     told_at: AwareDatetime | None
     closed_at: AwareDatetime | None
-    closed_as: str | None
+    closed_as: OutageClosing | None
 
     @property
     def is_adopted(self) -> bool:
         """The line was down when it was first looked at: nobody knows since when."""
-        return self.opened_by == "adoption"
+        return self.opened_by is OutageOpener.ADOPTION
+
+    @property
+    def is_refusal(self) -> bool:
+        """The token was refused: no restart helps."""
+        return self.reason == Observation.REFUSED.lower()
 
 
 class LineEvent(Row):
@@ -115,24 +76,32 @@ class LineEvent(Row):
     company_id: UUID | None
     external_id: str | None
     unit: str | None
-    kind: str
+    kind: AuditKind
     reason: str | None
     to_status: str | None
     outage_id: UUID | None
     told: int | None = Field(alias="details->told")
 
 
-RESTART_REQUESTED: Final = "restart_requested"
 EVENT_KINDS: Final = (
-    RESTART_REQUESTED,
-    "restart_recovered",
-    "restart_failed",
-    "restart_unverified",
-    "status_changed",
-    "users_told",
-    "outage_closed",
+    AuditKind.RESTART_REQUESTED,
+    AuditKind.RESTART_RECOVERED,
+    AuditKind.RESTART_FAILED,
+    AuditKind.RESTART_UNVERIFIED,
+    AuditKind.STATUS_CHANGED,
+    AuditKind.USERS_TOLD,
+    AuditKind.OUTAGE_CLOSED,
 )
 """Of the audit: restarts and how they ended, who was told, and what proves that somebody looked again."""
+
+
+class Notice(Row):
+    """A user who was told; the occasion names the outage."""
+
+    table = "notices"
+
+    id: int
+    occasion: str
 
 
 class Run(Row):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ops.report.spans import Span
 from ops.report.timeline import LOOK_GAP
 from shared.core.model import Observation
+from shared.sweep.report import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +118,7 @@ def brakes(runs: Sequence[Run]) -> list[Brake]:
         Brake(
             Span(group[0].started_at, group[-1].started_at),
             len(group),
-            max(run.outcomes.get("held", 0) for run in group),
+            max(run.outcomes.get(Outcome.HELD, 0) for run in group),
             is_on=group[-1] is finished[-1],
         )
         for group in reversed(found)

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from ops.report.spans import Span, minus, total, union
+from shared.core.model import OutageClosing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,7 +158,7 @@ def _pauses(outages: Sequence[Outage], next_trace: NextTrace, now: datetime) -> 
     starts = sorted(each.started_at for each in outages)
     pauses = []
     for each in outages:
-        if each.closed_at and each.closed_as == "paused":
+        if each.closed_at and each.closed_as is OutageClosing.PAUSED:
             heard = [at for at in starts if at > each.closed_at][:1]
             if trace := next_trace(each.closed_at):
                 heard.append(trace)

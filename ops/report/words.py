@@ -7,9 +7,11 @@ import unicodedata
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from ops.common.shown import one_line, shortened
 from ops.report.figures import Condition
 from ops.report.incidents import RestartResult
 from ops.report.timeline import Window
+from shared.core.model import Observation, OutageClosing
 
 if TYPE_CHECKING:
     from datetime import date, datetime, tzinfo
@@ -20,6 +22,8 @@ NBSP: Final = "\u00a0"
 """A number and its unit stay on one line."""
 NOTHING_KNOWN: Final = "sem dados"
 _LONGEST_NAME: Final = 120
+_JOINERS: Final = "\u200c\u200d"
+"""Inside emoji and some scripts."""
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
@@ -45,20 +49,20 @@ RESULTS: Final = {
 }
 
 _REASONS: Final = {
-    "disconnected": "o provedor diz que a linha está desconectada",
-    "ghost": "o provedor diz que está conectada, mas não há celular pareado",
-    "not_found": "o provedor não conhece a instância",
-    "refused": "o provedor recusou o token da instância",
-    "unknown": "não houve resposta do provedor",
+    Observation.DISCONNECTED.lower(): "o provedor diz que a linha está desconectada",
+    Observation.GHOST.lower(): "o provedor diz que está conectada, mas não há celular pareado",
+    Observation.NOT_FOUND.lower(): "o provedor não conhece a instância",
+    Observation.REFUSED.lower(): "o provedor recusou o token da instância",
+    Observation.UNKNOWN.lower(): "não houve resposta do provedor",
     "disconnect_event": "o provedor avisou que a linha desconectou",
 }
 
 _ENDS: Final = {
-    "recovered": "o reinício resolveu",
-    "alive": "vista viva numa verificação",
-    "event": "voltou a dar sinal (evento do provedor)",
-    "paused": "linha pausada",
-    "deleted": "linha excluída",
+    OutageClosing.RECOVERED: "o reinício resolveu",
+    OutageClosing.ALIVE: "vista viva numa verificação",
+    OutageClosing.EVENT: "voltou a dar sinal (evento do provedor)",
+    OutageClosing.PAUSED: "linha pausada",
+    OutageClosing.DELETED: "linha excluída",
 }
 
 
@@ -67,9 +71,9 @@ def reason(word: str) -> str:
     return _REASONS.get(word, "outro motivo")
 
 
-def end(word: str | None) -> str:
+def end(word: OutageClosing) -> str:
     """How an outage closed."""
-    return _ENDS.get(word or "", "encerrada")
+    return _ENDS[word]
 
 
 def name(*candidates: str | None, otherwise: str = "(sem nome)", longest: int = _LONGEST_NAME) -> str:
@@ -79,16 +83,10 @@ def name(*candidates: str | None, otherwise: str = "(sem nome)", longest: int = 
     of text and reaches no further than itself.
     """
     for candidate in candidates:
-        plain = " ".join("".join(map(_shown, candidate or "")).split())
+        plain = one_line(candidate or "", instead=" ", keep=_JOINERS)
         if any(unicodedata.category(character)[0] in "LNPS" for character in plain):
-            return plain if len(plain) <= longest else plain[: longest - 1] + "…"
+            return shortened(plain, longest)
     return otherwise
-
-
-def _shown(character: str) -> str:
-    if character in "\u200c\u200d":  # inside emoji and some scripts
-        return character
-    return " " if unicodedata.category(character)[0] in "CZ" else character
 
 
 def duration(length: timedelta) -> str:

@@ -11,10 +11,10 @@ from ops.doctor.checks.sweeps import check_sweeps
 from ops.doctor.checks.webhooks import check_subscriptions, check_webhooks
 
 if TYPE_CHECKING:
-    from ops.doctor.checks.webhooks import Target
     from ops.doctor.facts import Fleet
     from ops.doctor.findings import Finding
     from ops.doctor.gathering import Tables
+    from shared.providers.wapi.webhooks import Target
 
 
 def judge(tables: Tables, fleet: Fleet, target: Target | None) -> list[Finding]:

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ops.common.shown import counted, shown_external_id
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
-from ops.doctor.shown import counted, shown_external_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

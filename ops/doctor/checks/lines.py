@@ -6,21 +6,23 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from ops.common.shown import counted, shown, shown_age
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
-from ops.doctor.shown import counted, shown, shown_age
-from shared.core.model import Observation
+from shared.core.model import Observation, Status
+from shared.providers.wapi.names import has_form
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
     from uuid import UUID
 
-    from ops.doctor.facts import CompanyRow, Fleet, LineRow, OutageRow
+    from ops.common.rows import Company
+    from ops.doctor.facts import Fleet, LineRow, OutageRow
 
 LOOKED_AT_WITHIN: Final = timedelta(minutes=30)
 LONG_OUTAGE: Final = timedelta(hours=24)
 DUPLICATE: Final = "duplicate_external_id"
-STATUSES: Final = ("connected", "degraded", "disconnected")
+STATUSES: Final = tuple(Status)
 
 
 def check_rows(fleet: Fleet, *, now: datetime) -> list[Finding]:
@@ -67,6 +69,13 @@ def check_rows(fleet: Fleet, *, now: datetime) -> list[Finding]:
             do="follow_up_check does not reach them: see what is said of the sweeps, and its log",
         ),
         *unless_empty(
+            (line.subject() for line in active if line.external_id and not has_form(line.external_id)),
+            check="line.odd_external_id",
+            severity=Severity.NOTE,
+            what="lines have an external id that does not look like one of W-API's",
+            do="compare instance_id with W-API's panel; a row of another provider needs its name in provider",
+        ),
+        *unless_empty(
             (line.subject() for line in fleet.lines if line.is_paused and line.status_reason == DUPLICATE),
             check="line.paused_duplicate",
             severity=Severity.NOTE,
@@ -81,10 +90,26 @@ def check_rows(fleet: Fleet, *, now: datetime) -> list[Finding]:
             do="nothing, if that is meant; else set is_active = true",
         ),
     ]
+    findings += check_other_providers(fleet.others)
     words = Counter(line.status if line.status in STATUSES else "other" for line in active)
     told = ", ".join(f"{number} {word}" for word, number in sorted(words.items()))
     findings.append(Finding("line.statuses", Severity.OK, f"{counted(len(active), 'active line')}: {told or 'none'}"))
     return findings
+
+
+def check_other_providers(others: Collection[LineRow]) -> list[Finding]:
+    """How many lines are none of ours."""
+    numbers = Counter(line.provider or "" for line in others)
+    return unless_empty(
+        (
+            Subject(shown(provider) or "(no name)", detail=counted(number, "line"))
+            for provider, number in numbers.most_common()
+        ),
+        check="line.other_provider",
+        severity=Severity.NOTE,
+        what="other providers have lines here, which are not watched and of which nothing else is said",
+        do="nothing, if that is meant; else correct wapi_instances.provider",
+    )
 
 
 def check_outages(
@@ -128,7 +153,7 @@ def check_outages(
     ]
 
 
-def check_companies(fleet: Fleet, companies: Mapping[UUID, CompanyRow], with_users: Collection[UUID]) -> list[Finding]:
+def check_companies(fleet: Fleet, companies: Mapping[UUID, Company], with_users: Collection[UUID]) -> list[Finding]:
     """Who would not hear a bell."""
     silent: Counter[UUID] = Counter()
     for line in fleet.active:
@@ -161,7 +186,7 @@ def check_tokens(fleet: Fleet) -> list[Finding]:
     def found(*observations: Observation) -> list[LineRow]:
         return [line for line, look in seen if look.observation in observations]
 
-    down = [line for line in found(Observation.DISCONNECTED) if line.status == "connected"]
+    down = [line for line in found(Observation.DISCONNECTED) if line.status == Status.CONNECTED]
     findings = [
         *unless_empty(
             (line.subject() for line in found(Observation.REFUSED)),

@@ -8,9 +8,11 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from ops.common.shown import counted, shown
 from ops.doctor.checks.lines import STATUSES
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
-from ops.doctor.shown import counted, shown
+from shared.core.event import EventKind
+from shared.core.model import AuditKind, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -59,11 +61,11 @@ def check_statuses(fleet: Fleet, audit: Sequence[AuditRow], *, read_at: datetime
     raw = [line for line in fleet.active if line.status not in STATUSES]
     changes: dict[UUID, list[AuditRow]] = defaultdict(list)
     for event in sorted(audit, key=lambda event: event.id):
-        if event.kind == "status_changed":
+        if event.kind is AuditKind.STATUS_CHANGED:
             changes[event.instance_id].append(event)
     writes = {line.id: _foreign_writes(changes[line.id], line.status, read_at) for line in fleet.active}
     written = [(line, words) for line in fleet.active if (words := writes[line.id]) and line not in raw]
-    marked = sum(word != "connected" for words in writes.values() for word in words)
+    marked = sum(word != Status.CONNECTED for words in writes.values() for word in words)
     findings = unless_empty(
         (line.subject(f"status {shown(line.status, longest=30)}") for line in raw),
         check="rival.status_words",
@@ -93,7 +95,7 @@ def check_restarts(fleet: Fleet, inbox: Sequence[InboxRow], audit: Sequence[Audi
     """
     ours: dict[UUID, list[datetime]] = defaultdict(list)
     for event in audit:
-        if event.kind == "restart_requested":
+        if event.kind is AuditKind.RESTART_REQUESTED:
             ours[event.instance_id].append(event.at)
     times = _blinks(inbox, ours)
     return unless_empty(
@@ -124,8 +126,8 @@ def _blinks(inbox: Iterable[InboxRow], ours: Mapping[UUID, Sequence[datetime]]) 
             events[event.instance_id].append(event)
     return {
         instance: sum(
-            gone.kind == "disconnection"
-            and back.kind == "connection"
+            gone.kind == EventKind.DISCONNECTION
+            and back.kind == EventKind.CONNECTION
             and back.received_at - gone.received_at <= _A_RESTART
             and not any(abs(gone.received_at - restart) <= _NEAR_OURS for restart in ours.get(instance, ()))
             for gone, back in pairwise(its)

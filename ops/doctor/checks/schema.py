@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from ops.common.shown import shown
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
-from ops.doctor.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from ops.doctor.checks.rivals import CronJob
 
 OUR_TABLES: Final = (
+    "instance_health",
+    "restart_claims",
+    "provider_state",
     "instance_outages",
     "instance_events",
+    "notices",
     "health_check_runs",
     "wapi_webhook_events",
     "relay_turns",
@@ -29,29 +33,39 @@ PLATFORM_TABLES: Final = (
     "wapi_conversations",
     "wapi_messages",
 )
-ADDED_COLUMNS: Final = {
+COLUMNS: Final = {
     "wapi_instances": (
         "last_health_check",
         "auto_recovery_attempts",
-        "last_restart_at",
-        "last_alive_at",
         "is_active",
         "status_reason",
+        "provider",
+    ),
+    "instance_health": (
+        "instance_id",
+        "last_alive_at",
+        "last_event_at",
         "degraded_since",
         "bad_since",
+        "unknown_since",
         "unknown_looks",
         "health_lease_until",
-        "last_event_at",
+        "last_restart_at",
     ),
-    "notifications": ("outage_id",),
+    "restart_claims": ("provider", "external_id", "last_restart_at"),
+    "provider_state": ("provider", "server", "braked_since"),
+    "notices": ("occasion", "kind", "user_id", "state", "told_at", "notification_id", "event_id"),
+    "instance_events": ("run_id", "details"),
     "wapi_webhook_events": ("relay", "relayed_at", "relay_attempts"),
 }
+"""Of ours; a platform's table is asked for nothing that the migrations do not add."""
 CALLED_FUNCTIONS: Final = (
     "begin_sweep",
     "claim_instances",
     "record_looks",
     "claim_restart",
     "apply_verdict",
+    "enter_brake",
     "finish_sweep",
     "purge_history",
     "receive_events",
@@ -63,10 +77,25 @@ CALLED_FUNCTIONS: Final = (
 UNIQUE_INDEXES: Final = (
     "one_active_instance_per_external_id",
     "one_open_outage_per_instance",
-    "one_notice_per_outage_user_type",
+    "one_notice_per_occasion_user_kind",
     "one_row_per_event",
 )
 _PUSH: Final = 'apply them: supabase db push --remote="$DATABASE_URL" --dry-run, then without --dry-run'
+
+
+def missing_of(
+    interface: Mapping[str, Any], tables: Mapping[str, tuple[str, ...]], functions: tuple[str, ...]
+) -> set[str]:
+    """What PostgREST's description does not show of tables with their columns, and of functions."""
+    definitions, paths = interface.get("definitions") or {}, interface.get("paths") or {}
+    missing = {f"{name}()" for name in functions if f"/rpc/{name}" not in paths}
+    for table, columns in tables.items():
+        if table not in definitions:
+            missing.add(table)
+            continue
+        there = definitions[table].get("properties") or {}
+        missing |= {f"{table}.{column}" for column in columns if column not in there}
+    return missing
 
 
 def check_interface(missing: Collection[str]) -> list[Finding]:

@@ -6,8 +6,8 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from ops.common.shown import counted, shown_age
 from ops.doctor.findings import Finding, Severity
-from ops.doctor.shown import counted, shown_age
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

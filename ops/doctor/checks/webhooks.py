@@ -2,111 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qsl, quote, urlsplit
 
+from ops.common.shown import counted, shown, shown_host
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
-from ops.doctor.registration import Kind
-from ops.doctor.shown import counted, shown, shown_host
-from shared.web import knows_secret
+from shared.providers.wapi.webhooks import Payment, WebhookKind, WebhookState, wrong_kinds
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from pydantic import SecretStr
-
     from ops.doctor.facts import Fleet, LineRow
-    from ops.doctor.registration import Registration
+    from shared.providers.wapi.webhooks import Registration, Target
 
 EXPIRES_SOON: Final = timedelta(days=7)
 
-# The provider's words are unconfirmed: these are the ones that people use for it.
-_PAID = re.compile(r"active|paid|ok|trial|approved|current|ativ[oa]|pag[oa]|em dia", re.IGNORECASE)
-_LAPSED = re.compile(
-    r"unpaid|overdue|past.?due|expired|cancel|suspend|inactive|blocked|refused|failed|vencid|inativ|atrasad|bloquead",
-    re.IGNORECASE,
-)
-_PORTS = {"https": 443, "http": 80}
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where webhooks must point to.
-
-    Attributes:
-        url: Of wapi_webhook, without a query.
-        secrets: The function's; the first is the one to set, the others are on their way out.
-    """
-
-    url: str
-    secrets: tuple[SecretStr, ...] = field(repr=False)
-
-    @property
-    def url_to_set(self) -> str:
-        """With the key: for the provider and nobody else."""
-        return f"{self.url}/?key={quote(self.secrets[0].get_secret_value(), safe='')}"
-
-
-class Verdict(StrEnum):
-    """Where one webhook points to."""
-
-    GOOD = "good"
-    MISSING = "missing"
-    ELSEWHERE = "elsewhere"
-    WRONG_KEY = "wrong_key"
-    OLD_KEY = "old_key"
-    UNTOLD = "untold"
-
-
-def judge(url: str | None, target: Target) -> Verdict:
-    """Say where a URL points to.
-
-    Args:
-        url: As the provider tells it; None when it does not.
-        target: Secrets are compared in time that tells nothing about them.
-    """
-    if url is None:
-        return Verdict.UNTOLD
-    if not url.strip():
-        return Verdict.MISSING
-    try:
-        given = urlsplit(url.strip())
-        same = _place(url.strip()) == _place(target.url)
-    except ValueError:
-        return Verdict.ELSEWHERE
-    if not same:
-        return Verdict.ELSEWHERE
-    # Of several keys the function reads the last.
-    key = dict(parse_qsl(given.query, keep_blank_values=True)).get("key")
-    if knows_secret(key, target.secrets[:1]):
-        return Verdict.GOOD
-    return Verdict.OLD_KEY if knows_secret(key, target.secrets[1:]) else Verdict.WRONG_KEY
-
-
-def wrong_kinds(registration: Registration, target: Target) -> dict[Kind, Verdict]:
-    """The webhooks of a line that have to be set; what the answer does not tell is not known to be wrong."""
-    verdicts = {kind: judge(registration.urls.get(kind), target) for kind in Kind}
-    return {
-        kind: verdict
-        for kind, verdict in verdicts.items()
-        if verdict in (Verdict.WRONG_KEY, Verdict.OLD_KEY)
-        or (verdict in (Verdict.MISSING, Verdict.ELSEWHERE) and kind.is_needed)
-    }
-
-
 _FINDINGS: Final = {
-    Verdict.MISSING: (Severity.PROBLEM, "lines have webhooks that are not set: their events are lost"),
-    Verdict.ELSEWHERE: (Severity.PROBLEM, "lines have webhooks that point elsewhere"),
-    Verdict.WRONG_KEY: (
+    WebhookState.MISSING: (Severity.PROBLEM, "lines have webhooks that are not set: their events are lost"),
+    WebhookState.ELSEWHERE: (Severity.PROBLEM, "lines have webhooks that point elsewhere"),
+    WebhookState.WRONG_KEY: (
         Severity.PROBLEM,
         "lines have webhooks at our function with a key that it does not know: their events are refused and lost",
     ),
-    Verdict.OLD_KEY: (
+    WebhookState.OLD_KEY: (
         Severity.WARNING,
         "lines have webhooks with an old key: dropping that key would lose their events",
     ),
@@ -119,29 +38,29 @@ _DO_ELSEWHERE: Final = (
 
 def check_webhooks(fleet: Fleet, target: Target) -> list[Finding]:
     """What the provider's registrations say of all kinds of webhooks."""
-    concerns: dict[Verdict, list[Subject]] = defaultdict(list)
+    concerns: dict[WebhookState, list[Subject]] = defaultdict(list)
     good = 0
     for line, registration in _registered(fleet):
         wrong = wrong_kinds(registration, target)
         good += not wrong
-        for verdict in _FINDINGS:
-            if kinds := [kind for kind, found in wrong.items() if found is verdict]:
-                concerns[verdict].append(line.subject(_detail(verdict, kinds, registration)))
-        if untold := [kind for kind in Kind if kind.is_needed and kind not in registration.urls]:
-            concerns[Verdict.UNTOLD].append(line.subject(", ".join(untold)))
+        for state in _FINDINGS:
+            if kinds := [kind for kind, found in wrong.items() if found is state]:
+                concerns[state].append(line.subject(_detail(state, kinds, registration)))
+        if untold := [kind for kind in WebhookKind if kind.is_needed and kind not in registration.urls]:
+            concerns[WebhookState.UNTOLD].append(line.subject(", ".join(untold)))
     findings = [
         Finding(
-            f"webhook.{verdict}",
+            f"webhook.{state}",
             severity,
             what,
-            _DO_ELSEWHERE if verdict is Verdict.ELSEWHERE else _DO,
-            tuple(concerns[verdict]),
+            _DO_ELSEWHERE if state is WebhookState.ELSEWHERE else _DO,
+            tuple(concerns[state]),
         )
-        for verdict, (severity, what) in _FINDINGS.items()
-        if concerns[verdict]
+        for state, (severity, what) in _FINDINGS.items()
+        if concerns[state]
     ]
     findings += unless_empty(
-        concerns[Verdict.UNTOLD],
+        concerns[WebhookState.UNTOLD],
         check="webhook.untold",
         severity=Severity.NOTE,
         what="the provider does not tell where some webhooks of lines point to",
@@ -168,13 +87,13 @@ def check_subscriptions(fleet: Fleet, *, now: datetime) -> list[Finding]:
     lapsed, soon, odd = [], [], []
     for line, registration in _registered(fleet):
         status, ends = registration.payment_status, registration.expires_at
-        if status and _LAPSED.search(status):
+        if registration.payment is Payment.LAPSED:
             lapsed.append(line.subject(f"paymentStatus {shown(status, longest=30)}"))
         elif ends is not None and ends <= now:
             lapsed.append(line.subject(f"expired on {ends:%Y-%m-%d}"))
         elif ends is not None and ends <= now + EXPIRES_SOON:
             soon.append(line.subject(f"expires on {ends:%Y-%m-%d}"))
-        elif status and not _PAID.fullmatch(status):
+        elif registration.payment is Payment.UNCLEAR:
             odd.append(line.subject(f"paymentStatus {shown(status, longest=30)}"))
         elif registration.expires and ends is None:
             odd.append(line.subject(f"expires {shown(registration.expires, longest=30)}"))
@@ -212,14 +131,9 @@ def _registered(fleet: Fleet) -> list[tuple[LineRow, Registration]]:
     ]
 
 
-def _detail(verdict: Verdict, kinds: list[Kind], registration: Registration) -> str:
+def _detail(state: WebhookState, kinds: list[WebhookKind], registration: Registration) -> str:
     told = ", ".join(kinds)
-    if verdict is not Verdict.ELSEWHERE:
+    if state is not WebhookState.ELSEWHERE:
         return told
     hosts = sorted({shown_host(registration.urls[kind]) for kind in kinds})
     return f"{told} → {', '.join(hosts)}"
-
-
-def _place(url: str) -> tuple[str, str, int | None, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme), parts.path.rstrip("/")

@@ -1,11 +1,11 @@
-"""W-API over HTTP: look at a line, restart a line. Everything is translated here; no error leaves."""
+"""W-API over HTTP: look at a line, restart it, read and set its webhooks. No error leaves: each is translated here."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 import httpx
@@ -15,12 +15,23 @@ from shared.core.model import Observation
 from shared.providers.exchange import ExchangeFailedError, bearer, exchange
 from shared.providers.port import Unpaced
 from shared.providers.wapi.answers import join_device, read_restart, read_status
+from shared.providers.wapi.webhooks import (
+    Registration,
+    SettingWebhooks,
+    Unanswered,
+    WebhookKind,
+    read_registration,
+    read_update,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Self
 
     from shared.providers.answer import HttpAnswer
     from shared.providers.port import Line, Pacer
+
+_NOT_ASKED: Final = Unanswered(NOT_ASKED.cause, asked_to_wait=True)
 
 
 class WapiClient:
@@ -52,10 +63,7 @@ class WapiClient:
             return NOT_ASKED
         clock = asyncio.get_running_loop().time
         started = clock()
-        try:
-            status = read_status(await self._get("status-instance", line, within))
-        except ExchangeFailedError as error:
-            return unknown(error.cause)
+        status = await self._status(line, within)
         if status.observation is not Observation.ALIVE:
             return status
         remaining = within - timedelta(seconds=clock() - started)
@@ -75,13 +83,74 @@ class WapiClient:
         except ExchangeFailedError:
             return RestartAnswer.UNCLEAR
 
+    async def status(self, line: Line, *, within: timedelta) -> Look:
+        """Ask ``status-instance`` alone: whether the token is good. ALIVE here means "says connected" and no more."""
+        if not await self._pacer.ready():
+            return NOT_ASKED
+        return await self._status(line, within)
+
+    async def registration(self, line: Line, *, within: timedelta) -> Registration | Unanswered:
+        """Ask ``fetch-instance`` where a line's webhooks point to."""
+        if not await self._pacer.ready():
+            return _NOT_ASKED
+        try:
+            return read_registration(await self._get("fetch-instance", line, within))
+        except ExchangeFailedError as error:
+            return Unanswered(error.cause)
+
+    async def set_webhooks(
+        self, line: Line, kinds: Sequence[WebhookKind], url: str, *, within: timedelta
+    ) -> SettingWebhooks:
+        """Point webhooks of a line to ``url``, one after another, and read back what the provider has then.
+
+        Never two at once: parallel ones met 429 at an operator's. Each may be repeated. The first that fails ends it,
+        and one that was asked to wait is not followed by another call.
+
+        Args:
+            line: Whose.
+            kinds: Which, in this order.
+            url: With the key.
+            within: For each call.
+        """
+        was_set: list[WebhookKind] = []
+        failed = None
+        for kind in kinds:
+            failed = await self._set_webhook(line, kind, url, within)
+            if failed is not None:
+                break
+            was_set.append(kind)
+        found = None if failed and failed.asked_to_wait else await self.registration(line, within=within)
+        return SettingWebhooks(was_set, failed, found)
+
+    async def _set_webhook(self, line: Line, kind: WebhookKind, url: str, within: timedelta) -> Unanswered | None:
+        if not await self._pacer.ready():
+            return _NOT_ASKED
+        try:
+            return read_update(
+                await self._ask("PUT", f"webhook/update-webhook-{kind}", line, within, body={"value": url})
+            )
+        except ExchangeFailedError as error:
+            return Unanswered(error.cause)
+
+    async def _status(self, line: Line, within: timedelta) -> Look:
+        try:
+            return read_status(await self._get("status-instance", line, within))
+        except ExchangeFailedError as error:
+            return unknown(error.cause)
+
     async def _get(self, call: str, line: Line, within: timedelta) -> HttpAnswer:
+        return await self._ask("GET", f"instance/{call}", line, within)
+
+    async def _ask(
+        self, method: str, path: str, line: Line, within: timedelta, *, body: dict[str, str] | None = None
+    ) -> HttpAnswer:
         token = line.token.get_secret_value().strip() if line.token else ""
         if not token.isascii() or not token.isprintable():
             raise ExchangeFailedError("unusable_token")
         # Not the client's build_request: it merges addresses, parameters and headers for a sixth of a sweep's time.
         query = urlencode({"instanceId": line.external_id})
-        request = httpx.Request("GET", f"{self._base_url}/instance/{call}?{query}", headers=bearer(token))
+        url = f"{self._base_url}/{path}?{query}"
+        request = httpx.Request(method, url, headers=bearer(token), json=body)
         began_in = self._pacer.round
         answer = await exchange(self._http, request, within=within)
         if answer.asks_to_wait:

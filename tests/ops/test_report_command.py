@@ -16,6 +16,8 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import SecretStr
 
+from ops.common.rows import Company
+from ops.report import rows
 from ops.report.__main__ import FAILED, MISUSED, WRITTEN, main
 from ops.report.history import Bounds, History, read_history
 from ops.report.rows import Line, Row
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from dev.stack import Stack
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def environment(stack: Stack, **changed: str) -> dict[str, str]:
@@ -122,14 +124,21 @@ def test_no_token_no_key_and_no_whole_phone_is_in_the_page_or_was_asked_for(
     everything = (tmp_path / "p.html").read_text("utf-8") + ran.stdout + ran.stderr
     for secret in (dead.token, "token-of-line", dead.phone, dead.phone[-8:], world.stack.service_role_key):
         assert secret not in everything
-    for shape in Row.__subclasses__():
+    shapes = [shape for shape in vars(rows).values() if isinstance(shape, type) and issubclass(shape, Row)]
+    assert {Line, Company} < {*shapes, Company}
+    for shape in (*shapes, Company):
+        if shape is Row:
+            continue
         assert "token" not in shape.columns()
         assert "*" not in shape.columns()
 
 
 def test_the_report_changes_nothing(world: World, run_report: Callable[..., Ran], tmp_path: Path) -> None:
     lived(world)
-    tables = ("wapi_instances", "instance_outages", "instance_events", "health_check_runs", "notifications")
+    tables = (
+        "wapi_instances", "instance_health", "instance_outages", "instance_events", "notices", "health_check_runs",
+        "notifications",
+    )  # fmt: skip
     everything = " union all ".join(
         f"select '{table}' as name, to_jsonb(t) as row from public.{table} t" for table in tables
     )
@@ -281,6 +290,46 @@ async def test_only_what_the_page_shows_is_read(world: World) -> None:
     assert [each.closed_at for each in known.outages] == [None]
     assert (await read(world, company=uuid4())).outages == []
     assert len((await read(world, company=company)).outages) == 1
+
+
+async def test_the_last_signs_of_life_are_those_of_our_own_table(world: World) -> None:
+    company = world.company()
+    seen, unknown = world.lines(company, 2, at_provider=False)
+    alive, heard = datetime(2026, 11, 26, 12, tzinfo=UTC), datetime(2026, 11, 26, 12, 5, tzinfo=UTC)
+    world.sql(
+        "insert into public.instance_health (instance_id, last_alive_at, last_event_at) values (%s, %s, %s)",
+        seen.id, alive, heard,
+    )  # fmt: skip
+    known = {each.id: (each.last_alive_at, each.last_event_at) for each in (await read(world, company=company)).lines}
+    assert known == {seen.id: (alive, heard), unknown.id: (None, None)}
+
+
+async def test_lines_of_other_providers_are_no_lines_of_the_report(world: World) -> None:
+    company = world.company()
+    lines = {
+        provider: world.line(company, at_provider=False, provider=provider)
+        for provider in ("wapi", None, "W-API", "", "zapi", "evolution")
+    }
+    known = {each.id for each in (await read(world)).lines}
+    assert known == {lines[provider].id for provider in ("wapi", None, "W-API")}
+
+
+async def test_who_was_told_is_what_the_notices_say(world: World) -> None:
+    company = world.company()
+    ids = {name: uuid4() for name in ("told", "silent", *(f"more {number}" for number in range(60)))}
+    for name, outage in ids.items():
+        world.sql(
+            "insert into public.instance_outages (id, instance_id, company_id, started_at, life_counts_from, opened_by, reason, told_at)"
+            " values (%s, gen_random_uuid(), %s, now(), now(), 'sweep', 'ghost', case when %s then now() end)",
+            outage, company, name != "silent",
+        )  # fmt: skip
+        for kind, state in (("down", "sent"), ("down", "sent"), ("down", "refused"), ("back", "sent")):
+            world.sql(
+                "insert into public.notices (occasion, kind, state, user_id, instance_id, told_at)"
+                " values (%s, %s, %s, gen_random_uuid(), gen_random_uuid(), now())",
+                f"outage:{outage}", kind, state,
+            )  # fmt: skip
+    assert (await read(world)).told == {outage: 2 for name, outage in ids.items() if name != "silent"}
 
 
 async def test_dirty_rows_of_a_living_platform_are_read(world: World) -> None:

@@ -8,8 +8,9 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
+from ops.common.rows import Company
 from ops.report.history import History
-from ops.report.rows import Company, Line, LineEvent, Outage, Run
+from ops.report.rows import Line, LineEvent, Outage, Run
 
 NOW = datetime(2026, 11, 26, 17, 42, 10, tzinfo=UTC)
 MONTH = timedelta(days=30)
@@ -25,7 +26,7 @@ def ago(**length: float) -> datetime:
 
 
 def company(number: int = 1, name: str | None = "Buffet Alegria") -> Company:
-    return Company.model_validate({"id": uuid(number), "name": name}, by_name=True)
+    return Company.model_validate({"id": uuid(number), "name": name})
 
 
 def line(number: int = 1, **columns: Any) -> Line:
@@ -38,12 +39,13 @@ def line(number: int = 1, **columns: Any) -> Line:
         "status_reason": None,
         "phone_number": f"55119{number:08d}",
         "is_active": True,
+        "provider": "wapi",
         "created_at": ago(days=200),
         "last_health_check": ago(minutes=2),
         "last_alive_at": ago(minutes=2),
         "last_event_at": None,
     }
-    return Line.model_validate(row | columns, by_name=True)
+    return Line.model_validate(row | columns)
 
 
 def outage(start: datetime, end: datetime | None = None, *, number: int = 1, id: int = 100, **columns: Any) -> Outage:  # noqa: A002
@@ -62,7 +64,7 @@ def outage(start: datetime, end: datetime | None = None, *, number: int = 1, id:
         "closed_at": end,
         "closed_as": "alive" if end else None,
     }
-    return Outage.model_validate(row | columns, by_name=True)
+    return Outage.model_validate(row | columns)
 
 
 def event(at: datetime, kind: str, *, id: int, number: int = 1, **columns: Any) -> LineEvent:  # noqa: A002
@@ -79,7 +81,7 @@ def event(at: datetime, kind: str, *, id: int, number: int = 1, **columns: Any) 
         "outage_id": None,
         "told": None,
     }
-    return LineEvent.model_validate(row | columns, by_name=True)
+    return LineEvent.model_validate(row | columns)
 
 
 def run(at: datetime, **columns: Any) -> Run:
@@ -94,7 +96,7 @@ def run(at: datetime, **columns: Any) -> Run:
         "left_due": 0,
         "took_ms": 3000,
     }
-    return Run.model_validate(row | columns, by_name=True)
+    return Run.model_validate(row | columns)
 
 
 def runs(

@@ -7,17 +7,17 @@ from typing import Any
 
 import httpx
 import pytest
-from doctoring import Doctor, healthy
 from pydantic import SecretStr
+from support.doctoring import Doctor, healthy
 from world import OLD_SECRET, SECRET, World
 
-from ops.doctor.checks.webhooks import Target
 from ops.doctor.facts import LineRow
 from ops.doctor.provider import AT_ONCE, Registry
-from ops.doctor.registration import Kind
 from ops.doctor.repair import Order, repair
 from shared.providers.exchange import pooled_http
 from shared.providers.limiter import Limiter
+from shared.providers.wapi.client import WapiClient
+from shared.providers.wapi.webhooks import Target, WebhookKind
 
 KINDS = ["disconnected", "connected", "received", "delivery", "message-status"]
 
@@ -41,7 +41,7 @@ def puts(world: World, line: Any | None = None) -> dict[str, int]:
 
 def row(line: Any) -> LineRow:
     told = dict.fromkeys(LineRow.model_fields)
-    return LineRow.model_validate(told | {"id": line.id, "instance_id": line.external_id, "instance_token": line.token})
+    return LineRow.model_validate(told | {"id": line.id, "external_id": line.external_id, "instance_token": line.token})
 
 
 def test_only_what_is_wrong_is_set_one_after_another_and_a_second_run_sets_nothing(
@@ -101,10 +101,10 @@ def test_puts_of_one_line_never_meet(doctor: Doctor, world: World) -> None:
 async def test_puts_of_many_lines_never_meet_either(world: World) -> None:
     lines = world.lines(world.company(), 6)
     world.simulator.set_provider(latency_ms=5)
-    orders = [Order(row(line), (Kind.RECEIVED, Kind.DELIVERY)) for line in lines]
+    orders = [Order(row(line), (WebhookKind.RECEIVED, WebhookKind.DELIVERY)) for line in lines]
     done: list[None] = []
     async with pooled_http(httpx.Timeout(None)) as http:
-        registry = Registry(http, world.simulator.wapi_url, Limiter(AT_ONCE), timedelta(seconds=10))
+        registry = Registry(WapiClient(http, world.simulator.wapi_url), Limiter(AT_ONCE), timedelta(seconds=10))
         target = Target("https://hook.example", (SecretStr(SECRET),))
         changes, after = await repair(orders, target, registry, done=lambda: done.append(None))
     assert [change.kinds for change in changes] == [("received", "delivery")] * 6

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from doctoring import Doctor, healthy, swept
+from support.doctoring import Doctor, healthy, swept
 from world import OLD_SECRET, SECRET, World
 
 from dev.facts import role_key
@@ -20,7 +20,7 @@ from ops.doctor.cli import main
 if TYPE_CHECKING:
     from uuid import UUID
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ def test_paused_duplicates_raw_words_and_lines_nobody_looks_at_are_told(doctor: 
     paused = world.line(company, is_active=False)
     twin = world.line(company, is_active=False, status_reason="duplicate_external_id")
     spaced = world.line(company)
-    world.set(spaced, "instance_id = %s", f"{old.external_id} ")
+    world.set(spaced, "instance_id = %s", f"{old.external_id}\t")  # a blank that SQL's btrim leaves
     raw = world.line(company, status="instance_not_found")
 
     examined = doctor.examine()
@@ -269,6 +269,45 @@ def test_paused_duplicates_raw_words_and_lines_nobody_looks_at_are_told(doctor: 
     assert examined.ids("line.paused_duplicate") == {str(twin.id)}
     assert examined.ids("line.shared_external_id") == {str(old.id), str(spaced.id)}
     assert examined.ids("rival.status_words") == {str(raw.id)}
+
+
+def test_lines_of_other_providers_are_left_out_of_everything_and_counted(doctor: Doctor, world: World) -> None:
+    line = healthy(world, 1)[0]
+    alone = world.company("Sem Usuários")
+    others = [
+        world.line(alone, provider=provider, seen_before=False, created_at="2026-01-01T00:00:00Z", **columns)
+        for provider, columns in (
+            ("zapi", {}),
+            ("zapi", {"status": "instance_not_found"}),
+            ("evolution", {"instance_token": None, "is_active": False}),
+            ("evolution", {"instance_id": line.external_id}),
+        )
+    ]
+    ours = [world.line(world.company(users=1), provider=provider) for provider in (None, "W-API")]
+    world.simulator.forget_calls()
+
+    examined = doctor.examine("--fix-webhooks")
+
+    assert examined.code == 0, examined.text
+    assert {each["name"]: each["detail"] for each in examined.finding("line.other_provider")["concerns"]} == {
+        "zapi": "2 lines",
+        "evolution": "2 lines",
+    }
+    assert examined.finding("line.statuses")["what"].startswith("3 active lines")
+    assert not [other for other in others if str(other.id) in examined.text]
+    assert [world.simulator.calls(other.external_id) for other in others] == [{}] * len(others)
+    for each in (line, *ours):
+        assert world.simulator.calls(each.external_id)["status-instance"] == 1
+
+
+def test_a_row_whose_external_id_is_not_w_apis_is_noted_and_asked_like_any(doctor: Doctor, world: World) -> None:
+    line = healthy(world, 2)[0]
+    odd = world.line(world.company(users=1), instance_id="a-token-in-the-wrong-column", at_provider=False)
+    examined = doctor.examine()
+    assert examined.ids("line.odd_external_id") == examined.ids("token.not_found") == {str(odd.id)}
+    assert examined.finding("line.odd_external_id")["severity"] == "note"
+    assert "a-token" not in examined.text
+    assert str(line.id) not in examined.text
 
 
 def test_long_outages_and_companies_without_users_are_told(doctor: Doctor, world: World) -> None:
@@ -382,16 +421,24 @@ def test_statuses_and_bells_of_somebody_else_look_like_a_second_checker(doctor: 
     world.set(rewritten, "status = 'disconnected'")
     audit(world, quiet, "status_changed", "degraded", "connected", ago=timedelta(hours=2))
     (user,) = [row["user_id"] for row in world.sql("select user_id from public.user_companies")]
-    world.sql(
-        "insert into public.notifications (user_id, type, title) values (%s, 'instance_disconnected', 'caiu'), (%s, 'lead', 'x')",
-        user, user,
-    )  # fmt: skip
+    for kind, data in (
+        ("instance_disconnected", "{}"),
+        ("instance_disconnected", None),
+        ("instance_disconnected", json.dumps({"outage_id": str(uuid4())})),  # ours
+        ("lead", None),
+    ):
+        world.sql(
+            "insert into public.notifications (user_id, type, title, data) values (%s, %s, 'caiu', %s)",
+            user,
+            kind,
+            data,
+        )
 
     examined = doctor.examine()
 
     assert examined.ids("rival.status_writes") == {str(rewritten.id)}
     assert examined.finding("rival.status_writes")["severity"] == "warning"
-    assert examined.finding("rival.bells")["what"].startswith("1 notice ")
+    assert examined.finding("rival.bells")["what"].startswith("2 notices ")
 
 
 def test_the_platforms_own_screen_alone_is_only_noted(doctor: Doctor, world: World) -> None:
@@ -465,7 +512,7 @@ def test_all_of_many_lines_are_read_and_the_first_few_are_shown(doctor: Doctor, 
     swept(world)
     world.sql(
         "insert into public.wapi_instances (company_id, user_id, unit, instance_id)"
-        " select %s, gen_random_uuid(), 'Unidade ' || n, 'LITE-MANY-' || n from generate_series(1, 2345) n",
+        " select %s, gen_random_uuid(), 'Unidade ' || n, 'LITE-MANY00-' || lpad(n::text, 6, '0') from generate_series(1, 2345) n",
         company,
     )  # fmt: skip
     code, out, _ = doctor.run("--json")
@@ -473,7 +520,7 @@ def test_all_of_many_lines_are_read_and_the_first_few_are_shown(doctor: Doctor, 
     assert (code, finding["count"], len({each["id"] for each in finding["concerns"]})) == (1, 2345, 2345)
 
     code, human, err = doctor.run()
-    assert (code, human.count("LITE-MANY-")) == (1, 10)
+    assert (code, human.count("LITE-MANY00-")) == (1, 10)
     assert "… and 2335 more" in human
     assert err == "", "no bar where there is no terminal"
 

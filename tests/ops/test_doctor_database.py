@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 import httpx
 import psycopg
 import pytest
-from doctoring import VARIABLES
 from pydantic import SecretStr
+from support.doctoring import VARIABLES
 
 from dev.migrations import migrations_in
 from dev.stack import MIGRATIONS, Stack
+from ops.common.rest import KeyRefused, Rest
 from ops.doctor.catalog import read_catalog
 from ops.doctor.checks import rivals, schema
 from ops.doctor.cli import main
-from ops.doctor.rest import Rest
-from shared.errors import StoreUnavailable
+from ops.doctor.facts import NoticeRow
+from shared.errors import StoreError, StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,14 +216,14 @@ def hooks(own_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_the_functions_need_and_the_database_lacks_is_named_and_the_rest_waits(
     own_stack: Stack, own: Database, hooks: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own.execute("alter table public.wapi_instances rename column bad_since to bad_from")
+    own.execute("alter table public.instance_health rename column bad_since to bad_from")
     own.execute("alter function public.list_relay_backlog(integer, timestamptz) rename to list_something")
     own.execute("alter table public.relay_turns rename to turns")
     own_stack.reload_schema()
     try:
         code = main(["--json"])
     finally:
-        own.execute("alter table public.wapi_instances rename column bad_from to bad_since")
+        own.execute("alter table public.instance_health rename column bad_from to bad_since")
         own.execute("alter function public.list_something(integer, timestamptz) rename to list_relay_backlog")
         own.execute("alter table public.turns rename to relay_turns")
         own_stack.reload_schema()
@@ -230,19 +231,46 @@ def test_what_the_functions_need_and_the_database_lacks_is_named_and_the_rest_wa
     (finding,) = [each for each in said["findings"] if each["check"] == "migrations.missing"]
     assert code == 1
     assert [each["name"] for each in finding["concerns"]] == [
+        "instance_health.bad_since",
         "list_relay_backlog()",
         "relay_turns",
-        "wapi_instances.bad_since",
     ]
     assert "lines, sweeps and events" in [each["what"] for each in said["unchecked"]]
+
+
+def test_a_check_whose_column_a_platform_lacks_says_so_and_the_others_go_on(
+    own_stack: Stack, own: Database, hooks: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own.execute("alter table public.user_companies rename column id to membership_id")
+    own.execute("alter table public.notifications rename column data to payload")
+    own.execute("alter table public.companies rename column name to label")
+    own_stack.reload_schema()
+    try:
+        code = main(["--json"])
+    finally:
+        own.execute("alter table public.user_companies rename column membership_id to id")
+        own.execute("alter table public.notifications rename column payload to data")
+        own.execute("alter table public.companies rename column label to name")
+        own_stack.reload_schema()
+    said = json.loads(capsys.readouterr().out)
+    failed = {each["what"]: each["why"] for each in said["unchecked"] if each["failed"]}
+    assert failed == {
+        "the companies' names": "could not be read: companies: 42703",
+        "who has users": "could not be read: user_companies: 42703",
+        "bells of others": "could not be read: notifications: 42703",
+    }
+    assert code == 1
+    assert {"migrations.there", "line.statuses", "sweep.never", "event.all_settled"} <= {
+        each["check"] for each in said["findings"]
+    }
 
 
 async def test_tables_are_asked_one_by_one_where_the_project_hides_its_description(own_stack: Stack) -> None:
     async with httpx.AsyncClient(trust_env=False) as http:
         rest = Rest(http, own_stack.supabase_url, SecretStr(own_stack.service_role_key))
         assert not await rest.lacks("relay_turns", ())
-        assert not await rest.lacks("notifications", ("outage_id",))
-        assert await rest.lacks("notifications", ("no_such_column",))
+        assert not await rest.lacks("instance_health", ("last_event_at",))
+        assert await rest.lacks("notifications", ("outage_id",))
         assert await rest.lacks("no_such_table", ())
 
 
@@ -250,6 +278,31 @@ async def test_a_hidden_description_is_none(httpx_mock: HTTPXMock) -> None:
     httpx_mock.add_response(status_code=404, json={"code": "PGRST126", "message": "Root endpoint metadata is disabled"})
     async with httpx.AsyncClient() as http:
         assert await Rest(http, "https://x.example", SecretStr("sb_secret_0123456789")).interface() is None
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "code"),
+    [
+        pytest.param(400, {"code": "42703"}, StoreRefused, "42703", id="the database's own word"),
+        pytest.param(404, {"code": "PGRST205"}, StoreRefused, "PGRST205", id="PostgREST's own word"),
+        pytest.param(400, {"code": ""}, StoreUnavailable, "HTTP 400", id="no word of the database"),
+        pytest.param(404, {"message": "no Route matched"}, StoreUnavailable, "HTTP 404", id="a gateway"),
+        pytest.param(503, {"code": "PGRST002"}, StoreUnavailable, "PGRST002", id="not ready"),
+        pytest.param(429, {"code": "x"}, StoreUnavailable, "x", id="too many"),
+        pytest.param(401, {"message": "Invalid API key"}, KeyRefused, "HTTP 401", id="a wrong key"),
+        pytest.param(403, {"code": "42501"}, KeyRefused, "42501", id="a key of another role"),
+        pytest.param(200, {"a": "page"}, StoreUnavailable, "not an answer", id="no rows"),
+        pytest.param(200, [{"id": "x"}], StoreRefused, "unexpected value in id", id="other rows"),
+    ],
+)
+async def test_an_answer_that_is_no_table_is_sorted_by_what_to_do_next(
+    httpx_mock: HTTPXMock, status: int, body: object, kind: type[StoreError], code: str
+) -> None:
+    httpx_mock.add_response(status_code=status, json=body)
+    async with httpx.AsyncClient() as http:
+        with pytest.raises(kind) as raised:
+            await Rest(http, "https://x.example", SecretStr("sb_secret_0123456789")).rows(NoticeRow)
+    assert (type(raised.value), raised.value.code) == (kind, code)
 
 
 async def test_the_time_is_supabases_and_not_the_operators(httpx_mock: HTTPXMock) -> None:

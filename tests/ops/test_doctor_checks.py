@@ -1,4 +1,4 @@
-"""The doctor's pure parts: where a URL points, what a subscription says, how foreign words are shown."""
+"""The doctor's pure parts: what rows and a subscription say, how foreign words are shown."""
 
 from __future__ import annotations
 
@@ -14,123 +14,25 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
-from ops.doctor.checks.schema import CALLED_FUNCTIONS, check_interface
+from ops.common.shown import LONGEST, counted, shown, shown_age, shown_external_id, shown_host
+from ops.doctor.checks.lines import check_other_providers, check_rows
+from ops.doctor.checks.schema import CALLED_FUNCTIONS, check_interface, missing_of
 from ops.doctor.checks.sweeps import check_sweeps
-from ops.doctor.checks.webhooks import Target, Verdict, check_subscriptions, judge, wrong_kinds
+from ops.doctor.checks.webhooks import check_subscriptions
 from ops.doctor.cloud import check_exclusions, read_exclusions
 from ops.doctor.facts import Asked, Fleet, LineRow, RunRow
 from ops.doctor.findings import Exit, Finding, Report, Severity, Unchecked
-from ops.doctor.registration import Kind, Registration, read_registration
-from ops.doctor.rest import missing_of
-from ops.doctor.shown import LONGEST, counted, shown, shown_age, shown_external_id, shown_host
-from shared.providers.answer import HttpAnswer
+from shared.providers.wapi.webhooks import Registration
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
-TARGET = Target("https://hook.example", (SecretStr("new secret/with+signs&"), SecretStr("the-old-secret-0001")))
-
-
-@pytest.mark.parametrize(
-    ("url", "verdict"),
-    [
-        pytest.param(TARGET.url_to_set, Verdict.GOOD, id="what it sets itself"),
-        pytest.param("https://HOOK.example:443?key=new+secret%2Fwith%2Bsigns%26", Verdict.GOOD, id="spelt otherwise"),
-        pytest.param("  https://hook.example/?a=b&key=new%20secret/with%2Bsigns%26 ", Verdict.GOOD, id="with more"),
-        pytest.param("https://hook.example/?key=the-old-secret-0001", Verdict.OLD_KEY, id="an older key"),
-        pytest.param(
-            "https://hook.example/?key=the-old-secret-0001&key=x", Verdict.WRONG_KEY, id="the last one counts"
-        ),
-        pytest.param("https://hook.example/", Verdict.WRONG_KEY, id="no key"),
-        pytest.param("https://hook.example/?Key=the-old-secret-0001", Verdict.WRONG_KEY, id="another name"),
-        pytest.param("http://hook.example/?key=the-old-secret-0001", Verdict.ELSEWHERE, id="not encrypted"),
-        pytest.param("https://hook.example:8443/?key=the-old-secret-0001", Verdict.ELSEWHERE, id="another port"),
-        pytest.param("https://hook.example/other?key=the-old-secret-0001", Verdict.ELSEWHERE, id="another path"),
-        pytest.param(
-            "https://hook.example.evil.example/?key=the-old-secret-0001", Verdict.ELSEWHERE, id="another host"
-        ),
-        pytest.param("https://hook.example@evil.example/", Verdict.ELSEWHERE, id="a host as user"),
-        pytest.param("https://[broken", Verdict.ELSEWHERE, id="no URL"),
-        pytest.param("https://hook.example:notaport/", Verdict.ELSEWHERE, id="no port"),
-        pytest.param("", Verdict.MISSING, id="empty"),
-        pytest.param(" ", Verdict.MISSING, id="blank"),
-        pytest.param(None, Verdict.UNTOLD, id="not told"),
-    ],
-)
-def test_where_a_url_points_to(url: str | None, verdict: Verdict) -> None:
-    assert judge(url, TARGET) is verdict
-
-
-def test_typing_may_go_anywhere_but_not_here_with_a_wrong_key() -> None:
-    good = dict.fromkeys(Kind, TARGET.url_to_set)
-    for url in ("", "https://other.example"):
-        assert wrong_kinds(Registration(good | {Kind.CHAT_PRESENCE: url}, None, None), TARGET) == {}
-    here = Registration(good | {Kind.CHAT_PRESENCE: "https://hook.example/?key=x"}, None, None)
-    assert wrong_kinds(here, TARGET) == {Kind.CHAT_PRESENCE: Verdict.WRONG_KEY}
-
-
-def test_what_the_answer_does_not_tell_is_not_known_to_be_wrong() -> None:
-    assert wrong_kinds(Registration({Kind.CONNECTED: TARGET.url_to_set}, None, None), TARGET) == {}
-
-
-def answer(body: Any, status: int = 200) -> HttpAnswer:
-    return HttpAnswer(status, "application/json", body if isinstance(body, bytes) else json.dumps(body).encode())
-
-
-@pytest.mark.parametrize(
-    ("told", "cause"),
-    [
-        pytest.param(answer({"error": True, "webhookConnectedUrl": ""}), "error_true", id="an error with 200"),
-        pytest.param(answer([]), "unreadable", id="no object"),
-        pytest.param(answer(b"<html>"), "unreadable", id="a page"),
-        pytest.param(answer({"instanceId": "x", "token": "t"}), "tells_no_webhooks", id="another shape"),
-        pytest.param(answer({}, 403), "http_403", id="forbidden"),
-    ],
-)
-def test_a_registration_that_cannot_be_read_says_why(told: HttpAnswer, cause: str) -> None:
-    assert read_registration(told) == cause
-
-
-def test_a_registration_is_read_tolerantly_and_keeps_no_token() -> None:
-    told = {
-        "token": "a-token",
-        "webhookConnectedUrl": None,
-        "webhookStatusUrl": 5,
-        "paymentStatus": {},
-        "expires": True,
-    }
-    found = read_registration(answer(told))
-    assert isinstance(found, Registration)
-    assert found.urls == {Kind.CONNECTED: "", Kind.MESSAGE_STATUS: "5"}
-    assert (found.payment_status, found.expires) == (None, None)
-    assert "a-token" not in repr(found)
-
-
-@pytest.mark.parametrize(
-    ("expires", "day"),
-    [
-        pytest.param("1790000000", "2026-09-21", id="seconds"),
-        pytest.param("1790000000000", "2026-09-21", id="milliseconds"),
-        pytest.param("1790000000.0", "2026-09-21", id="a float of seconds"),
-        pytest.param("2026-09-21T10:00:00.000Z", "2026-09-21", id="ISO with milliseconds"),
-        pytest.param("2026-09-21", "2026-09-21", id="a date"),
-        pytest.param("21/09/2026", "2026-09-21", id="a Brazilian date"),
-        pytest.param("30", None, id="days, perhaps"),
-        pytest.param("99/99/2026", None, id="no date"),
-        pytest.param("9999999999999999", None, id="a number beyond all dates"),
-        pytest.param("soon", None, id="a word"),
-    ],
-)
-def test_an_expiry_is_read_where_it_can_be(expires: str, day: str | None) -> None:
-    found = Registration({}, None, expires).expires_at
-    assert (found and f"{found:%Y-%m-%d}") == day
 
 
 def line(**columns: Any) -> LineRow:
     row = dict.fromkeys(LineRow.model_fields) | {
         "id": uuid4(),
-        "instance_id": "LITE-AB12CD-000001",
+        "external_id": "LITE-AB12CD-000001",
         "instance_token": "t",
     }
     return LineRow.model_validate(row | columns)
@@ -181,6 +83,65 @@ def test_a_sweep_that_runs_just_now_is_not_cut_off() -> None:
 
 def test_only_sweeps_that_never_ended_are_silence() -> None:
     assert "sweep.silent" in [each.check for each in check_sweeps([run(timedelta(hours=1), None)], now=NOW)]
+
+
+# Rows
+
+
+def checks(*lines: LineRow, others: tuple[LineRow, ...] = ()) -> dict[str, list[tuple[str, str]]]:
+    """What is said of rows: name (or id) and detail of each concern, by finding."""
+    found = check_rows(Fleet(lines, {}, others), now=NOW)
+    return {finding.check: [(each.name, each.detail) for each in finding.concerns] for finding in found}
+
+
+@pytest.mark.parametrize(
+    ("external_id", "is_odd"),
+    [
+        pytest.param("LITE-AB12CD-EF34GH", False, id="of the plan LITE"),
+        pytest.param("AB12CD-EF34GH-IJ56KL", False, id="of the plan PRO"),
+        pytest.param("  AB12CD-EF34GH-IJ56KL ", False, id="blanks around it are nothing"),
+        pytest.param("\tLITE-AB12CD-EF34GH", True, id="a tab is one: SQL does not trim it"),
+        pytest.param("LITE-AB12CD-EF34G", True, id="too short"),
+        pytest.param("LITE-AB12CD-EF34GH-IJ56KL", True, id="both at once"),
+        pytest.param("lite-ab12cd-ef34gh", True, id="small letters"),
+        pytest.param("3EB0C767D082C9FD4A", True, id="of another provider, by its looks"),
+        pytest.param("ÄB12CD-EF34GH-IJ56KL", True, id="no ASCII"),
+        pytest.param("  ", False, id="none at all is another finding"),
+        pytest.param(None, False, id="null is, too"),
+    ],
+)
+def test_an_external_id_without_w_apis_form_is_noted(external_id: str | None, is_odd: bool) -> None:
+    one = line(external_id=external_id, unit="Moema", last_health_check=NOW)
+    assert checks(one).get("line.odd_external_id") == ([("Moema", "")] if is_odd else None)
+
+
+def test_a_paused_line_may_have_any_external_id() -> None:
+    assert "line.odd_external_id" not in checks(line(external_id="x", is_active=False))
+
+
+def test_lines_of_other_providers_are_counted_by_provider_and_make_one_note() -> None:
+    others = [line(provider=provider) for provider in ("zapi", "evolution", "zapi", "\x1b[31m", "")]
+    (finding,) = check_other_providers(others)
+    assert (finding.check, finding.severity) == ("line.other_provider", Severity.NOTE)
+    assert [(each.name, each.detail) for each in finding.concerns] == [
+        ("zapi", "2 lines"),
+        ("evolution", "1 line"),
+        ("\N{REPLACEMENT CHARACTER}[31m", "1 line"),
+        ("(no name)", "1 line"),
+    ]
+    assert check_other_providers([]) == []
+
+
+@pytest.mark.parametrize("provider", ["wapi", "W-API", "WAPI", "w-a-p-i", None])
+def test_the_same_providers_are_ours_as_in_sql(provider: str | None) -> None:
+    assert line(provider=provider).is_ours
+
+
+@pytest.mark.parametrize("provider", ["", "zapi", "evolution", "w api", "wapi2", " wapi"])
+def test_all_others_are_not_and_nobody_asks_about_them(provider: str) -> None:
+    other = line(provider=provider)
+    assert not other.is_ours
+    assert not other.can_be_asked
 
 
 # What is shown
@@ -236,7 +197,7 @@ def test_findings_come_before_what_could_not_be_checked_and_notes_are_fine() -> 
 
 
 def test_the_functions_that_it_looks_for_are_those_that_the_store_calls() -> None:
-    called = re.findall(r'_call\("(\w+)"', (ROOT / "shared" / "store.py").read_text("utf-8"))
+    called = re.findall(r'_call\("(\w+)"', (ROOT / "shared" / "database" / "store.py").read_text("utf-8"))
     assert set(CALLED_FUNCTIONS) == set(called)
 
 

@@ -1,4 +1,4 @@
-"""How foreign words are shown: units, statuses and ids may hold anything, and go to a terminal. Pure."""
+"""How foreign words, numbers and ages are shown: units, statuses and ids may hold anything. Pure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,25 @@ _LONG_NUMBER = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){7,}")
 _LAST_DIGITS = 4
 
 
+def one_line(text: str, *, instead: str = "\N{REPLACEMENT CHARACTER}", keep: str = "") -> str:
+    """Foreign text on one line, with no character that controls a terminal or turns the direction of what follows.
+
+    Args:
+        text: Whatever somebody wrote.
+        instead: Stands where such a character was.
+        keep: Those that stay.
+    """
+    return " ".join("".join(_harmless(character, instead, keep) for character in text).split())
+
+
+def shortened(text: str, longest: int) -> str:
+    """No more than ``longest`` characters, the last of them … where something is missing."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def shown(text: object, *, longest: int = LONGEST) -> str:
     """A foreign word on one line: no control or direction characters, no long number, no more than ``longest``."""
-    plain = " ".join("".join(_harmless(character) for character in str(text)).split())
-    plain = _LONG_NUMBER.sub(_last_digits, plain)
-    return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
+    return shortened(_LONG_NUMBER.sub(_last_digits, one_line(str(text))), longest)
 
 
 def shown_external_id(external_id: str | None) -> str:
@@ -60,11 +74,10 @@ def shown_age(age: timedelta) -> str:
     return f"{hours // 24} days"
 
 
-def _harmless(character: str) -> str:
+def _harmless(character: str, instead: str, keep: str) -> str:
     if character.isspace():
         return " "
-    category = unicodedata.category(character)
-    return "\N{REPLACEMENT CHARACTER}" if category[0] == "C" else character
+    return instead if unicodedata.category(character)[0] == "C" and character not in keep else character
 
 
 def _last_digits(number: re.Match[str]) -> str:

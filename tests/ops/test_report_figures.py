@@ -10,7 +10,21 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from report_history import MONTH, NOW, SWEEP, ago, company, event, history, line, made_up_month, outage, run, runs, uuid
+from support.report_history import (
+    MONTH,
+    NOW,
+    SWEEP,
+    ago,
+    company,
+    event,
+    history,
+    line,
+    made_up_month,
+    outage,
+    run,
+    runs,
+    uuid,
+)
 
 from ops.report.bars import shapes
 from ops.report.figures import Condition, Figures, LineFigures, condition_of, figure
@@ -330,6 +344,16 @@ def test_an_open_outage_shows_its_own_restarts_and_who_was_told() -> None:
     [shown] = figures_of(history(outages=[still], events=told)).open_outages
     assert [each.result for each in shown.tried] == [RestartResult.FAILED]
     assert (shown.told, shown.lasted, shown.company) == (4, 2 * HOUR, "Buffet Alegria")
+
+
+def test_the_notices_say_who_was_told_and_the_audit_that_it_was_nobody() -> None:
+    outages = [outage(ago(hours=2), told_at=ago(hours=1), number=each, id=99 + each) for each in (1, 2)]
+    audit = [
+        event(ago(hours=1), "status_changed", id=1, outage_id=uuid(100), to_status="disconnected", told=2),
+        event(ago(hours=1), "status_changed", id=2, outage_id=uuid(101), to_status="disconnected", told=0),
+    ]
+    known = history(outages=outages, events=audit, told={uuid(100): 3})  # one joined the company later
+    assert {each.outage.id.int: each.told for each in figures_of(known).open_outages} == {100: 3, 101: 0}
 
 
 def test_how_many_were_told_is_not_made_up_when_the_audit_is_too_old() -> None:

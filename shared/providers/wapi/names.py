@@ -1,0 +1,25 @@
+"""Which rows are W-API's, and what its ids look like. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+PROVIDER: Final = "wapi"
+"""The column ``wapi_instances.provider``, as we write it."""
+
+_EXTERNAL_ID: Final = re.compile(r"(?:LITE|[A-Z0-9]{6})-[A-Z0-9]{6}-[A-Z0-9]{6}", re.ASCII)
+
+
+def is_served(provider: str | None) -> bool:
+    """Whether a row's provider is W-API: the same expression as in SQL, where null counts as W-API."""
+    return (PROVIDER if provider is None else provider).replace("-", "").lower() == PROVIDER
+
+
+def has_form(external_id: str) -> bool:
+    """Whether a trimmed external id looks like those that are known.
+
+    ``LITE-AB12CD-EF34GH`` for a line of the plan LITE, ``AB12CD-EF34GH-IJ56KL`` for one of PRO: so in W-API's public
+    Postman collection and with every integrator that shows one. Nobody promises it, so an odd id is asked like any.
+    """
+    return _EXTERNAL_ID.fullmatch(external_id) is not None

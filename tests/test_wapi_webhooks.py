@@ -1,0 +1,287 @@
+"""Where W-API posts a line's events: what its answers say of it, and setting it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from shared.core.model import Observation, SuspectLine
+from shared.providers.answer import HttpAnswer
+from shared.providers.wapi.client import WapiClient
+from shared.providers.wapi.names import has_form, is_served
+from shared.providers.wapi.webhooks import (
+    Payment,
+    Registration,
+    Target,
+    Unanswered,
+    WebhookKind,
+    WebhookState,
+    judge_url,
+    read_registration,
+    read_update,
+    wrong_kinds,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from pytest_httpx import HTTPXMock
+
+TARGET = Target("https://hook.example", (SecretStr("new secret/with+signs&"), SecretStr("the-old-secret-0001")))
+
+
+@pytest.mark.parametrize(
+    ("url", "state"),
+    [
+        pytest.param(TARGET.url_to_set, WebhookState.GOOD, id="what it sets itself"),
+        pytest.param(
+            "https://HOOK.example:443?key=new+secret%2Fwith%2Bsigns%26", WebhookState.GOOD, id="spelt otherwise"
+        ),
+        pytest.param(
+            "  https://hook.example/?a=b&key=new%20secret/with%2Bsigns%26 ", WebhookState.GOOD, id="with more"
+        ),
+        pytest.param("https://hook.example/?key=the-old-secret-0001", WebhookState.OLD_KEY, id="an older key"),
+        pytest.param(
+            "https://hook.example/?key=the-old-secret-0001&key=x", WebhookState.WRONG_KEY, id="the last one counts"
+        ),
+        pytest.param("https://hook.example/", WebhookState.WRONG_KEY, id="no key"),
+        pytest.param("https://hook.example/?Key=the-old-secret-0001", WebhookState.WRONG_KEY, id="another name"),
+        pytest.param("http://hook.example/?key=the-old-secret-0001", WebhookState.ELSEWHERE, id="not encrypted"),
+        pytest.param("https://hook.example:8443/?key=the-old-secret-0001", WebhookState.ELSEWHERE, id="another port"),
+        pytest.param("https://hook.example/other?key=the-old-secret-0001", WebhookState.ELSEWHERE, id="another path"),
+        pytest.param(
+            "https://hook.example.evil.example/?key=the-old-secret-0001", WebhookState.ELSEWHERE, id="another host"
+        ),
+        pytest.param("https://hook.example@evil.example/", WebhookState.ELSEWHERE, id="a host as user"),
+        pytest.param("https://[broken", WebhookState.ELSEWHERE, id="no URL"),
+        pytest.param("https://hook.example:notaport/", WebhookState.ELSEWHERE, id="no port"),
+        pytest.param("", WebhookState.MISSING, id="empty"),
+        pytest.param(" ", WebhookState.MISSING, id="blank"),
+        pytest.param(None, WebhookState.UNTOLD, id="not told"),
+    ],
+)
+def test_where_a_url_points_to(url: str | None, state: WebhookState) -> None:
+    assert judge_url(url, TARGET) is state
+
+
+def test_typing_may_go_anywhere_but_not_here_with_a_wrong_key() -> None:
+    good = dict.fromkeys(WebhookKind, TARGET.url_to_set)
+    for url in ("", "https://other.example"):
+        assert wrong_kinds(Registration(good | {WebhookKind.CHAT_PRESENCE: url}, None, None), TARGET) == {}
+    here = Registration(good | {WebhookKind.CHAT_PRESENCE: "https://hook.example/?key=x"}, None, None)
+    assert wrong_kinds(here, TARGET) == {WebhookKind.CHAT_PRESENCE: WebhookState.WRONG_KEY}
+
+
+def test_what_the_answer_does_not_tell_is_not_known_to_be_wrong() -> None:
+    assert wrong_kinds(Registration({WebhookKind.CONNECTED: TARGET.url_to_set}, None, None), TARGET) == {}
+
+
+def answer(body: Any, status: int = 200) -> HttpAnswer:
+    return HttpAnswer(status, "application/json", body if isinstance(body, bytes) else json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("told", "cause"),
+    [
+        pytest.param(answer({"error": True, "webhookConnectedUrl": ""}), "error_true", id="an error with 200"),
+        pytest.param(answer([]), "unreadable", id="no object"),
+        pytest.param(answer(b"<html>"), "unreadable", id="a page"),
+        pytest.param(answer({"instanceId": "x", "token": "t"}), "tells_no_webhooks", id="another shape"),
+        pytest.param(answer({}, 403), "http_403", id="forbidden"),
+    ],
+)
+def test_a_registration_that_cannot_be_read_says_why(told: HttpAnswer, cause: str) -> None:
+    assert read_registration(told) == Unanswered(cause)
+
+
+def test_a_registration_is_read_tolerantly_and_keeps_no_token() -> None:
+    told = {
+        "token": "a-token",
+        "webhookConnectedUrl": None,
+        "webhookStatusUrl": 5,
+        "paymentStatus": {},
+        "expires": True,
+    }
+    found = read_registration(answer(told))
+    assert isinstance(found, Registration)
+    assert found.urls == {WebhookKind.CONNECTED: "", WebhookKind.MESSAGE_STATUS: "5"}
+    assert (found.payment_status, found.expires) == (None, None)
+    assert "a-token" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("expires", "day"),
+    [
+        pytest.param("1790000000", "2026-09-21", id="seconds"),
+        pytest.param("1790000000000", "2026-09-21", id="milliseconds"),
+        pytest.param("1790000000.0", "2026-09-21", id="a float of seconds"),
+        pytest.param("2026-09-21T10:00:00.000Z", "2026-09-21", id="ISO with milliseconds"),
+        pytest.param("2026-09-21", "2026-09-21", id="a date"),
+        pytest.param("21/09/2026", "2026-09-21", id="a Brazilian date"),
+        pytest.param("30", None, id="days, perhaps"),
+        pytest.param("99/99/2026", None, id="no date"),
+        pytest.param("9999999999999999", None, id="a number beyond all dates"),
+        pytest.param("soon", None, id="a word"),
+    ],
+)
+def test_an_expiry_is_read_where_it_can_be(expires: str, day: str | None) -> None:
+    found = Registration({}, None, expires).expires_at
+    assert (found and f"{found:%Y-%m-%d}") == day
+
+
+@pytest.mark.parametrize(
+    ("status", "payment"),
+    [
+        ("active", Payment.PAID),
+        ("Em dia", Payment.PAID),
+        ("unpaid", Payment.LAPSED),
+        ("inactive", Payment.LAPSED),
+        ("VENCIDO", Payment.LAPSED),
+        ("grace", Payment.UNCLEAR),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_word_about_payment_that_nobody_knows_is_not_interpreted(status: str | None, payment: Payment | None) -> None:
+    assert Registration({}, status, None).payment is payment
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        pytest.param(answer({"error": False}), None, id="a yes"),
+        pytest.param(answer({}), None, id="an object that says nothing"),
+        pytest.param(answer({"error": True, "message": {"x": 1}}), Unanswered("refused"), id="an error with 200"),
+        pytest.param(answer(b"<html>"), Unanswered("refused"), id="a page"),
+        pytest.param(answer({}, 403), Unanswered("http_403"), id="forbidden"),
+        pytest.param(answer({}, 429), Unanswered("http_429", asked_to_wait=True), id="throttled"),
+        pytest.param(answer({}, 503), Unanswered("http_503"), id="away"),
+    ],
+)
+def test_only_a_yes_is_one(told: HttpAnswer, found: Unanswered | None) -> None:
+    assert read_update(told) == found
+
+
+@pytest.mark.parametrize("provider", ["wapi", "W-API", None])
+def test_a_row_is_w_apis_by_the_same_expression_as_in_sql(provider: str | None) -> None:
+    assert is_served(provider)
+    assert not is_served("zapi")
+    assert has_form("LITE-AB12CD-EF34GH")
+    assert not has_form("LITE-AB12CD-EF34GH\n")
+
+
+# Asking and setting.
+
+BASE = "https://provider.test/v1"
+TOKEN = "made-up-token-of-the-line"
+LINE = SuspectLine(id=UUID(int=1), external_id="LITE-AB12CD-EF34GH", token=SecretStr(TOKEN), last_event_at=None)
+LONG = timedelta(seconds=30)
+URL = "https://hook.example/?key=k"
+FETCHED = f"{BASE}/instance/fetch-instance?instanceId=LITE-AB12CD-EF34GH"
+GOOD = {"token": TOKEN, "webhookReceivedUrl": URL}
+
+
+def put(kind: WebhookKind) -> str:
+    return f"{BASE}/webhook/update-webhook-{kind}?instanceId=LITE-AB12CD-EF34GH"
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[WapiClient]:
+    async with httpx.AsyncClient() as http:
+        yield WapiClient(http, BASE)
+
+
+def asked(httpx_mock: HTTPXMock) -> list[str]:
+    return [str(request.url.path).rpartition("/")[2] for request in httpx_mock.get_requests()]
+
+
+async def test_webhooks_are_set_one_after_another_and_read_back(client: WapiClient, httpx_mock: HTTPXMock) -> None:
+    running = most = 0
+
+    async def one_at_a_time(request: httpx.Request) -> httpx.Response:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        assert request.headers["authorization"] == f"Bearer {TOKEN}"
+        if request.method == "PUT":
+            assert json.loads(request.content) == {"value": URL}
+            return httpx.Response(200, json={"error": False})
+        return httpx.Response(200, json=GOOD)
+
+    httpx_mock.add_callback(one_at_a_time, is_reusable=True)
+    done = await client.set_webhooks(LINE, [*WebhookKind], URL, within=LONG)
+    assert asked(httpx_mock) == [*(f"update-webhook-{kind}" for kind in WebhookKind), "fetch-instance"]
+    assert (most, done.kinds, done.failed) == (1, [*WebhookKind], None)
+    assert done.found == Registration({WebhookKind.RECEIVED: URL}, None, None)
+    assert TOKEN not in repr(done)
+    assert URL not in repr(done)
+
+
+async def test_the_first_that_is_refused_ends_it_and_what_there_is_is_read(
+    client: WapiClient, httpx_mock: HTTPXMock
+) -> None:
+    httpx_mock.add_response(method="PUT", url=put(WebhookKind.CONNECTED), json={"error": False})
+    httpx_mock.add_response(method="PUT", url=put(WebhookKind.RECEIVED), json={"error": True})
+    httpx_mock.add_response(url=FETCHED, json={"error": True, "token": TOKEN})
+    kinds = (WebhookKind.CONNECTED, WebhookKind.RECEIVED, WebhookKind.DELIVERY)
+    done = await client.set_webhooks(LINE, kinds, URL, within=LONG)
+    assert (done.kinds, done.failed) == ([WebhookKind.CONNECTED], Unanswered("refused"))
+    assert done.found == Unanswered("error_true")
+
+
+async def test_who_is_asked_to_wait_asks_nothing_more(client: WapiClient, httpx_mock: HTTPXMock) -> None:
+    httpx_mock.add_response(status_code=429)
+    done = await client.set_webhooks(LINE, [*WebhookKind], URL, within=LONG)
+    assert (done.kinds, done.failed, done.found) == ([], Unanswered("http_429", asked_to_wait=True), None)
+    assert len(httpx_mock.get_requests()) == 1
+
+
+async def test_no_error_leaves_the_client(client: WapiClient, httpx_mock: HTTPXMock) -> None:
+    httpx_mock.add_exception(httpx.ConnectError("x"), is_reusable=True)
+    done = await client.set_webhooks(LINE, [WebhookKind.RECEIVED], URL, within=LONG)
+    assert (done.failed, done.found) == (Unanswered("ConnectError"), Unanswered("ConnectError"))
+    assert (await client.status(LINE, within=LONG)).cause == "ConnectError"
+
+
+async def test_a_token_that_no_header_can_hold_is_not_sent(client: WapiClient, httpx_mock: HTTPXMock) -> None:
+    line = LINE.model_copy(update={"token": SecretStr("tökén")})
+    assert await client.registration(line, within=LONG) == Unanswered("unusable_token")
+    assert httpx_mock.get_requests() == []
+
+
+async def test_the_status_alone_is_one_call(client: WapiClient, httpx_mock: HTTPXMock) -> None:
+    httpx_mock.add_response(json={"instanceId": LINE.external_id, "connected": True})
+    assert (await client.status(LINE, within=LONG)).observation is Observation.ALIVE
+    assert asked(httpx_mock) == ["status-instance"]
+
+
+class Closed:
+    """A pacer that lets nothing through."""
+
+    round = 0
+
+    async def ready(self) -> bool:
+        return False
+
+    def refused(self, line: UUID, wait: timedelta | None, *, began_in: int) -> None: ...
+
+
+async def test_nothing_is_asked_while_the_provider_wants_to_be_left_alone(
+    client: WapiClient, httpx_mock: HTTPXMock
+) -> None:
+    paced = client.paced_by(Closed())
+    not_asked = Unanswered("not_asked", asked_to_wait=True)
+    assert (await paced.status(LINE, within=LONG)).asked_to_wait
+    assert await paced.registration(LINE, within=LONG) == not_asked
+    done = await paced.set_webhooks(LINE, [*WebhookKind], URL, within=LONG)
+    assert (done.kinds, done.failed, done.found) == ([], not_asked, None)
+    assert httpx_mock.get_requests() == []
