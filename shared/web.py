@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,8 @@ from shared import logs
 from shared.errors import EventRejected, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
-    from pydantic import SecretStr
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -73,15 +71,6 @@ async def guarded(doing: str, call: Callable[[], Awaitable[Response]]) -> Respon
     except Exception as error:  # noqa: BLE001 - the last guard: a 500 never goes without a logged reason
         logs.error(f"{doing}.failed", cause=error)
         return answer(500, error="it failed; see the log")
-
-
-def knows_secret(given: str | None, secrets: Iterable[SecretStr]) -> bool:
-    """Whether ``given`` is one of the secrets, in time that tells nothing about any of them."""
-    candidate = (given or "").encode()
-    known = False
-    for secret in secrets:
-        known |= hmac.compare_digest(candidate, secret.get_secret_value().encode())
-    return known
 
 
 class WrongKeys:

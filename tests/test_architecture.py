@@ -22,6 +22,8 @@ PURE = (
     "shared.providers.wapi.contents",
     "shared.providers.wapi.events",
     "shared.providers.wapi.messages",
+    "shared.providers.wapi.names",
+    "shared.providers.wapi.webhooks",
     "shared.sweep.report",
 )
 """They know no clock, no environment, no logging, no network: values in, values out."""

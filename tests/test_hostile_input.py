@@ -24,7 +24,8 @@ from pydantic import SecretStr
 from world import SECRET
 
 from shared import logs
-from shared.web import WRONG_KEYS_SECONDS, WrongKeys, knows_secret
+from shared.core.secrets import knows_secret
+from shared.web import WRONG_KEYS_SECONDS, WrongKeys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

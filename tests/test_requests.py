@@ -9,12 +9,12 @@ from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import Response
 
+from shared.core.secrets import knows_secret
 from shared.errors import EventRejected
 from shared.web import (
     RETRY_AFTER_SECONDS,
     answer,
     health,
-    knows_secret,
     method_not_allowed,
     read_body,
     unavailable,

@@ -9,10 +9,11 @@ from functions_framework import aio
 
 from shared import logs
 from shared.clients import Clients
+from shared.core.secrets import knows_secret
 from shared.errors import SettingsError
 from shared.providers.wapi.events import MAX_BODY_BYTES, parse_event
 from shared.settings import load_webhook_settings
-from shared.web import WrongKeys, answer, guarded, health, knows_secret, method_not_allowed, read_body
+from shared.web import WrongKeys, answer, guarded, health, method_not_allowed, read_body
 from shared.webhook.intake import take_event
 
 if TYPE_CHECKING:

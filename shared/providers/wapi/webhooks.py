@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from shared.web import knows_secret
+from shared.core.secrets import knows_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
