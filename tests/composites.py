@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
 
+from shared.core.notices import TEXTS
 from shared.core.policy import Policy
 from shared.database.store import _policy_row
+
+if TYPE_CHECKING:
+    from world import Line, World
 
 POLICY_ROW = Jsonb(_policy_row(Policy()))
 POLICY = "jsonb_populate_record(null::public.recovery_policy, %(policy)s)"
@@ -36,3 +41,13 @@ def arguments(claimed: dict[str, Any], observation: str, *, looked_at: str = "no
         "evidence": evidence(observation),
         "policy": POLICY_ROW,
     }
+
+
+def mark_down(world: World, line: Line, *, since: timedelta = timedelta(0)) -> None:
+    """A line that a sweep has marked, and whose users were told."""
+    world.database.execute(
+        "select public.take_instance_down(i, public.lock_health(i.id), 'disconnected', now() - %(since)s, now() - %(since)s,"
+        f" 'sweep', 'disconnected', %(texts)s, {EVIDENCE}, {POLICY}) from public.wapi_instances i where id = %(line)s",
+        {"since": since, "texts": Jsonb(TEXTS), "line": line.id}
+        | {"evidence": evidence("DISCONNECTED"), "policy": POLICY_ROW},
+    )

@@ -24,14 +24,13 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 import psutil
 import pytest
+from composites import mark_down
 from history import History, Posted
 from invariants import check_invariants
-from psycopg.types.json import Jsonb
 from world import SECRET, World, check_environment, empty, webhook_environment
 
 from dev.chaos import Chaos, Mishap
 from dev.functions import FunctionServer
-from shared.core.notices import TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -282,11 +281,7 @@ def a_fleet(world: World) -> Fleet:
         )
     lost = [line.external_id for name, line in lines.items() if name in ("lost", "waiting", "unseen")]
     world.simulator.set_lines(lost, restart="refused")
-    world.sql(
-        "select public.take_instance_down(i, 'disconnected', now(), now(), 'disconnected', 'sweep', 'disconnected', %s)"
-        " from public.wapi_instances i where id = %s",
-        Jsonb(TEXTS), lines["back"].id,
-    )  # fmt: skip
+    mark_down(world, lines["back"])
     for number in range(2 if HARD else 1):
         world.sql(
             "insert into public.wapi_webhook_events (event_key, external_id, kind, body, relay, processed_at, outcome)"
@@ -386,11 +381,7 @@ def disconnection(world: World) -> tuple[Line, dict[str, Any]]:
 
 def connection(world: World) -> tuple[Line, dict[str, Any]]:
     line = world.line(world.company(users=2))
-    world.sql(
-        "select public.take_instance_down(i, 'disconnected', now() - interval '9 minutes', now() - interval '9 minutes', 'disconnected', 'sweep', 'disconnected', %s)"
-        " from public.wapi_instances i where id = %s",
-        Jsonb(TEXTS), line.id,
-    )  # fmt: skip
+    mark_down(world, line, since=timedelta(minutes=9))
     return line, world.connection(line)
 
 

@@ -20,6 +20,7 @@ from world import SECRET, check_environment, webhook_environment
 
 from dev.chaos import Chaos, Mishap
 from dev.functions import FunctionServer
+from shared.core.policy import Policy
 from shared.database.store import connect
 from shared.errors import StoreUnavailable
 
@@ -325,7 +326,7 @@ async def test_only_what_the_database_rolled_back_is_tried_again(code: str, time
         return httpx.Response(200, json=3)
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        store = connect("https://project.example", SecretStr("sb_secret_0123456789"), http)
+        store = connect("https://project.example", SecretStr("sb_secret_0123456789"), http, Policy())
         if times < 4:
             assert await store.record_looks([]) == 3
         else:

@@ -13,7 +13,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from shared.core.brake import brake_engages, can_brake, count, leaves_brake, witnesses_brake
+from shared.core.brake import (
+    Held,
+    brake_engages,
+    can_brake,
+    count,
+    hold_back,
+    leaves_brake,
+    may_be_canary,
+    witnesses_brake,
+)
 from shared.core.decisions import (
     Decision,
     Disconnect,
@@ -24,9 +33,11 @@ from shared.core.decisions import (
     Skip,
     conclude,
     decide,
-    decide_braked,
+    is_bad_news,
+    is_only_recorded,
+    would_act,
 )
-from shared.core.model import Census, Instance, Observation, Outage, Status
+from shared.core.model import Census, Instance, Observation, Outage, Sighting, Status
 from shared.core.policy import Policy
 
 NOW: Final = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -52,6 +63,7 @@ A_LINE: Final = Instance(
     id=UUID(int=1),
     external_id="LITE-AB12CD-EF34GH",
     token=SecretStr("made-up-token"),
+    token_hash="made-up-hash",
     raw_status="connected",
     unit="Moema",
     company_id=UUID(int=3),
@@ -69,6 +81,15 @@ A_LINE: Final = Instance(
 
 def a_line(**facts: Any) -> Instance:
     return A_LINE.model_copy(update=facts)
+
+
+def a_sighting(line: Instance, found: Observation) -> Sighting:
+    return Sighting(line, found, found, "told", NOW)
+
+
+def decide_braked(line: Instance, found: Observation, *, policy: Policy, now: datetime) -> Decision | Held:
+    """What becomes of the decision under the brake; it is made once, without it."""
+    return hold_back(decide(line, found, policy=policy, now=now), a_sighting(line, found), policy=policy, now=now)
 
 
 # The table. Every circumstance takes every value of interest; a row says which it is about, and holds for all others.
@@ -487,15 +508,15 @@ policies = st.just(POLICY) | st.builds(
 )
 
 
-def restarts(decision: Decision) -> bool:
+def restarts(decision: Decision | Held) -> bool:
     return isinstance(decision, Restart) or (isinstance(decision, Disconnect) and decision.then_restart)
 
 
-def tells(decision: Decision) -> bool:
+def tells(decision: Decision | Held) -> bool:
     return isinstance(decision, Disconnect) and decision.tell
 
 
-def both(line: Instance, seen: Observation, policy: Policy = POLICY) -> list[Decision]:
+def both(line: Instance, seen: Observation, policy: Policy = POLICY) -> list[Decision | Held]:
     """What is decided without the brake and with it. Either answers, whatever the line and the look."""
     return [
         decide(line, seen, policy=policy, now=NOW),
@@ -507,7 +528,7 @@ def both(line: Instance, seen: Observation, policy: Policy = POLICY) -> list[Dec
 @given(lines, observations, policies)
 def test_every_line_every_look_and_every_time_has_a_decision(line: Instance, seen: Observation, policy: Policy) -> None:
     for decision in both(line, seen, policy):
-        assert isinstance(decision, Healthy | Restore | NoChange | Skip | Restart | Disconnect)
+        assert isinstance(decision, Healthy | Restore | NoChange | Skip | Restart | Disconnect | Held)
 
 
 @at_any_speed
@@ -560,7 +581,7 @@ def test_the_brake_holds_whatever_has_not_been_bad_for_30_minutes(line: Instance
     if line.bad_since is None or NOW - line.bad_since < 30 * MINUTE:
         decision = decide_braked(line, seen, policy=POLICY, now=NOW)
         silent = Disconnect(tell=False, then_restart=False)  # a first look at what was down before us
-        assert isinstance(decision, Healthy | Restore | NoChange) or decision == silent
+        assert isinstance(decision, Healthy | Restore | NoChange | Held) or decision == silent
 
 
 @at_any_speed
@@ -574,20 +595,25 @@ def test_the_brake_never_adds_a_restart(line: Instance, seen: Observation) -> No
 
 
 def test_a_look_is_counted_once_and_by_what_its_row_said() -> None:
-    assert count(a_line(raw_status="connected"), Observation.ALIVE) == Census(looked=1, connected=1)
-    assert count(a_line(raw_status="connected"), Observation.GHOST) == Census(
+    assert count([a_sighting(a_line(raw_status="connected"), Observation.ALIVE)]) == Census(looked=1, connected=1)
+    assert count([a_sighting(a_line(raw_status="connected"), Observation.GHOST)]) == Census(
         looked=1, connected=1, connected_not_alive=1
     )
-    assert count(a_line(raw_status="connected"), Observation.UNKNOWN) == Census(
+    assert count([a_sighting(a_line(raw_status="connected"), Observation.UNKNOWN)]) == Census(
         looked=1, unknown=1, connected=1, connected_not_alive=1
     )
-    assert count(a_line(raw_status="degraded"), Observation.GHOST) == Census(looked=1)
-    assert count(a_line(raw_status="disconnected"), Observation.UNKNOWN) == Census(looked=1, unknown=1)
+    assert count([a_sighting(a_line(raw_status="degraded"), Observation.GHOST)]) == Census(looked=1)
+    assert count([a_sighting(a_line(raw_status="disconnected"), Observation.UNKNOWN)]) == Census(looked=1, unknown=1)
 
 
 def census_of(*groups: tuple[int, Status, Observation]) -> Census:
     return sum(
-        (count(a_line(raw_status=status.value), seen) for lines, status, seen in groups for _ in range(lines)), Census()
+        (
+            count([a_sighting(a_line(raw_status=status.value), seen)])
+            for lines, status, seen in groups
+            for _ in range(lines)
+        ),
+        Census(),
     )
 
 
@@ -651,7 +677,7 @@ def test_five_minutes_after_launch_a_route_that_does_not_exist_marks_no_line() -
     census = census_of((len(lines), Status.CONNECTED, Observation.NOT_FOUND))
     assert brake_engages(census, policy=POLICY)
     for line in lines:
-        assert decide_braked(line, Observation.NOT_FOUND, policy=POLICY, now=NOW) == NoChange()
+        assert decide_braked(line, Observation.NOT_FOUND, policy=POLICY, now=NOW) == Held(Restart())
 
 
 def test_a_census_adds_up_over_batches() -> None:
@@ -676,12 +702,12 @@ def test_a_census_adds_up_over_batches() -> None:
 def test_a_line_leaves_the_brake_after_30_minutes_by_its_own_clock(
     seen: Observation, bad_since: datetime | None, *, leaves: bool
 ) -> None:
-    assert leaves_brake(a_line(bad_since=bad_since), seen, policy=POLICY, now=NOW) is leaves
+    assert leaves_brake(a_sighting(a_line(bad_since=bad_since), seen), policy=POLICY, now=NOW) is leaves
 
 
 @pytest.mark.parametrize("seen", [Observation.ALIVE, Observation.UNKNOWN])
 def test_only_a_conclusive_look_leaves_the_brake(seen: Observation) -> None:
-    assert not leaves_brake(a_line(bad_since=NOW - timedelta(days=1)), seen, policy=POLICY, now=NOW)
+    assert not leaves_brake(a_sighting(a_line(bad_since=NOW - timedelta(days=1)), seen), policy=POLICY, now=NOW)
 
 
 LONG_BAD: Final = {"bad_since": NOW - 30 * MINUTE}
@@ -694,11 +720,18 @@ MARKED_LINE: Final = {"raw_status": "disconnected", "outage": an_outage(1)}
         pytest.param({}, Observation.ALIVE, Healthy(), id="a healthy line is recorded as such"),
         pytest.param(MARKED_LINE, Observation.ALIVE, Restore(), id="a line that came back is restored"),
         pytest.param({}, Observation.UNKNOWN, NoChange(), id="doubt stays doubt"),
-        pytest.param({}, Observation.GHOST, NoChange(), id="a restart waits"),
-        pytest.param({"last_restart_at": NOW}, Observation.GHOST, NoChange(), id="a line is not even degraded"),
-        pytest.param({}, Observation.REFUSED, NoChange(), id="a refused token waits"),
-        pytest.param(MARKED_LINE, Observation.GHOST, NoChange(), id="a marked line's next restart waits"),
-        pytest.param({"raw_status": None}, Observation.GHOST, NoChange(), id="a line that the screen marked waits"),
+        pytest.param({}, Observation.GHOST, Held(Restart()), id="a restart waits"),
+        pytest.param({"last_restart_at": NOW}, Observation.GHOST, Held(Skip()), id="a line is not even degraded"),
+        pytest.param(
+            {}, Observation.REFUSED, Held(Disconnect(tell=True, then_restart=False)), id="a refused token waits"
+        ),
+        pytest.param(MARKED_LINE, Observation.GHOST, Held(Restart()), id="a marked line's next restart waits"),
+        pytest.param(
+            {"raw_status": None},
+            Observation.GHOST,
+            Held(Disconnect(tell=True, then_restart=True)),
+            id="a line that the screen marked waits",
+        ),
         pytest.param(
             LONG_BAD,
             Observation.GHOST,
@@ -757,7 +790,7 @@ MARKED_LINE: Final = {"raw_status": "disconnected", "outage": an_outage(1)}
     ],
 )
 def test_under_the_brake_good_news_counts_and_bad_news_waits(
-    facts: dict[str, Any], seen: Observation, decision: Decision
+    facts: dict[str, Any], seen: Observation, decision: Decision | Held
 ) -> None:
     assert decide_braked(a_line(**facts), seen, policy=POLICY, now=NOW) == decision
 
@@ -836,7 +869,7 @@ def test_a_line_that_an_event_has_just_degraded_still_counts_for_the_brake(
         degraded_since=NOW - timedelta(minutes=degraded_for),
         last_health_check=NOW - timedelta(minutes=looked_ago),
     )
-    assert count(line, Observation.GHOST).connected_not_alive == counts
+    assert count([a_sighting(line, Observation.GHOST)]).connected_not_alive == counts
 
 
 def test_an_open_outage_of_which_nobody_heard_is_told_when_the_platform_writes_the_status() -> None:
@@ -889,3 +922,34 @@ def test_a_line_that_the_platform_wrote_disconnected_has_all_its_restarts_before
     patient = replace(POLICY, outage_restart_waits=(timedelta(0), timedelta(hours=9)))
     line = a_line(raw_status="disconnected", outage=None, last_restart_at=NOW - 31 * MINUTE)
     assert decide(line, Observation.DISCONNECTED, policy=patient, now=NOW) == Disconnect(tell=True, then_restart=True)
+
+
+# What carries decisions out asks of them.
+
+
+@pytest.mark.parametrize(
+    ("decision", "only_recorded", "bad_news", "acts", "canary"),
+    [
+        (Healthy(), True, False, False, False),
+        (NoChange(), True, False, False, False),
+        (Restore(), False, False, False, False),
+        (Skip(), False, True, False, False),
+        (Restart(), False, True, True, True),
+        (Disconnect(tell=True, then_restart=False), False, True, True, False),
+        (Disconnect(tell=True, then_restart=True), False, True, True, True),
+        (Disconnect(tell=False, then_restart=True), False, True, True, True),
+    ],
+    ids=str,
+)
+def test_what_a_decision_is(
+    decision: Decision, *, only_recorded: bool, bad_news: bool, acts: bool, canary: bool
+) -> None:
+    assert is_only_recorded(decision) is only_recorded
+    assert is_bad_news(decision) is bad_news
+    assert would_act(decision) is acts
+    assert may_be_canary(Held(decision)) is canary
+
+
+def test_lines_without_a_finding_are_not_counted() -> None:
+    unseen = Sighting(A_LINE, None, Observation.UNKNOWN, "budget_over", NOW)
+    assert count([unseen, a_sighting(A_LINE, Observation.ALIVE)]) == Census(looked=1, connected=1)
