@@ -12,6 +12,7 @@ from bench import sweeps
 from bench.charts import draw
 from bench.platform import PROJECT, Platform
 from bench.result import table_of, write
+from bench.shape import shape
 from bench.starts import starts
 from bench.webhook import webhook
 
@@ -26,6 +27,7 @@ MEASUREMENTS = {
     "dead": sweeps.dead_lines,
     "webhook": webhook,
     "starts": starts,
+    "shape": shape,
 }
 
 

@@ -10,7 +10,7 @@ set local lock_timeout = '5s';
 
 -- Nothing that a healthy sweep writes is indexed, and every page keeps room: its updates are HOT.
 create table if not exists public.instance_health (
-  instance_id uuid primary key references public.wapi_instances (id) on delete cascade,
+  instance_id uuid not null references public.wapi_instances (id) on delete cascade,
   last_alive_at timestamptz,
   last_event_at timestamptz,
   degraded_since timestamptz,
@@ -18,8 +18,10 @@ create table if not exists public.instance_health (
   unknown_since timestamptz,
   unknown_looks integer not null default 0,
   health_lease_until timestamptz,
-  last_restart_at timestamptz
-) with (fillfactor = 40);
+  last_restart_at timestamptz,
+  -- Entries of one row stay in the order of its versions: claim_instances begins at the newest.
+  primary key (instance_id) with (deduplicate_items = off)
+) with (fillfactor = 20);
 comment on table public.instance_health is 'Our bookkeeping of a line. A missing row means defaults; whoever writes makes it.';
 comment on column public.instance_health.last_alive_at is 'Start of the last look that said ALIVE.';
 comment on column public.instance_health.last_event_at is 'Moment of the last webhook sign of life (kept to the minute).';
@@ -289,6 +291,7 @@ begin
       token_hash text,                -- as claimed
       raw_status text,                -- as claimed
       lease timestamptz,              -- as claimed: its end is the holder's token
+      last_health_check timestamptz,  -- as claimed: the row is found by it
       looked_at timestamptz,          -- when the look began
       observation text,               -- null: not found out for a reason of our own
       cause text,                     -- why the look says so

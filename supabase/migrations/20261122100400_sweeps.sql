@@ -16,6 +16,12 @@ comment on function public.begin_sweep is 'Writes the heartbeat row of a sweep; 
 -- Pages by (last look, id): with p_after_* from the last batch a sweep meets each line once, also one whose last look
 -- stays as it was because its restart did not fit the budget. Last looks in the future (somebody else's clock wrote them)
 -- are due at once and come with a sweep's first batches.
+--
+-- While somebody's snapshot is open (a backup, a report) no dead version of a row can go, and whatever looks a row up by its
+-- key walks over all of them. So rows are found once and then taken by their place (ctid), which a lock keeps; and a row of
+-- instance_health is found from the newest version on: by a range of one key, because a scan for equality has no order.
+-- Several statements, because only one that begins after the locks sees what they protect; arrays side by side between
+-- them, because a join of two lists of unknown length is planned for short ones.
 create or replace function public.claim_instances(
   p_due_before timestamptz,
   p_lease interval,
@@ -25,45 +31,82 @@ create or replace function public.claim_instances(
   p_now timestamptz default null  -- tests bring a clock; null = the clock, later than any look that is stored
 )
 returns jsonb
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = '' set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_now constant timestamptz := coalesce(p_now, clock_timestamp());
+  v_after_check constant timestamptz := coalesce(p_after_check, timestamptz '-infinity');
+  v_after_id constant uuid := coalesce(p_after_id, '00000000-0000-0000-0000-000000000000');
+  v_ids uuid[] := '{}';
+  v_lines tid[] := '{}';
+  v_checks timestamptz[] := '{}';
+  v_new uuid[];
+  v_ahead integer := 0;
+  v_healths tid[];
   v_batch jsonb;
 begin
-  with ahead as (
-    select i.id, timestamptz '-infinity' as last_check
+  if p_after_check is null then
+    select coalesce(array_agg(a.id), '{}'), coalesce(array_agg(a.line), '{}'), coalesce(array_agg(a.last_check), '{}'),
+      array_agg(a.id) filter (where a.is_new)
+    into v_ids, v_lines, v_checks, v_new
+    from (
+      select i.id, i.ctid as line, timestamptz '-infinity' as last_check, h.instance_id is null as is_new
+      from public.wapi_instances i
+      left join lateral (
+        select h.instance_id, h.health_lease_until from public.instance_health h
+        where h.instance_id >= i.id and h.instance_id <= i.id
+        order by h.instance_id desc limit 1
+      ) h on true
+      where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
+        and coalesce(i.last_health_check, timestamptz '-infinity') > v_now
+        and btrim(i.instance_id) <> '' and i.instance_token <> ''
+        and (h.health_lease_until is null or h.health_lease_until <= v_now)
+      limit p_limit
+      for no key update of i skip locked
+    ) a;
+    v_ahead := cardinality(v_ids);
+  end if;
+  select v_ids || array_agg(d.id), v_lines || array_agg(d.line), v_checks || array_agg(d.last_check),
+    v_new || array_agg(d.id) filter (where d.is_new)
+  into v_ids, v_lines, v_checks, v_new
+  from (
+    select i.id, i.ctid as line, coalesce(i.last_health_check, timestamptz '-infinity') as last_check,
+      h.instance_id is null as is_new
     from public.wapi_instances i
-    left join public.instance_health h on h.instance_id = i.id
-    where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
-      and coalesce(i.last_health_check, timestamptz '-infinity') > v_now
-      and p_after_check is null
-      and btrim(i.instance_id) <> '' and i.instance_token <> ''
-      and (h.health_lease_until is null or h.health_lease_until <= v_now)
-    limit p_limit
-    for no key update of i skip locked
-  ),
-  due as (
-    select i.id, coalesce(i.last_health_check, timestamptz '-infinity') as last_check
-    from public.wapi_instances i
-    left join public.instance_health h on h.instance_id = i.id
+    left join lateral (
+      select h.instance_id, h.health_lease_until from public.instance_health h
+      where h.instance_id >= i.id and h.instance_id <= i.id
+      order by h.instance_id desc limit 1
+    ) h on true
     where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
       and coalesce(i.last_health_check, timestamptz '-infinity') <= p_due_before
-      and (p_after_check is null or (coalesce(i.last_health_check, timestamptz '-infinity'), i.id) > (p_after_check, p_after_id))
+      and (coalesce(i.last_health_check, timestamptz '-infinity'), i.id) > (v_after_check, v_after_id)
       and btrim(i.instance_id) <> '' and i.instance_token <> ''
       and (h.health_lease_until is null or h.health_lease_until <= v_now)
     order by coalesce(i.last_health_check, timestamptz '-infinity'), i.id
-    limit p_limit - (select count(*) from ahead)
+    limit p_limit - v_ahead
     for no key update of i skip locked
-  ),
-  taken as (
-    select * from ahead union all select * from due
-  ),
-  leased as (
-    insert into public.instance_health as h (instance_id, health_lease_until)
-    select id, v_now + p_lease from taken
-    on conflict (instance_id) do update set health_lease_until = excluded.health_lease_until
-    returning h.*
+  ) d;
+
+  if v_new is not null then
+    insert into public.instance_health (instance_id) select unnest(v_new) on conflict (instance_id) do nothing;
+  end if;
+  -- The line's lock keeps others from claiming it now; who claimed it since our snapshot of above has left a lease.
+  select array_agg(h.place order by t.nr)
+  into v_healths
+  from unnest(v_ids) with ordinality t (id, nr)
+  cross join lateral (
+    select h.ctid as place from public.instance_health h
+    where h.instance_id >= t.id and h.instance_id <= t.id
+    order by h.instance_id desc limit 1
+    for no key update of h
+  ) h;
+  with leased as (
+    update public.instance_health h
+    set health_lease_until = v_now + p_lease
+    from unnest(v_healths, v_lines, v_checks) t (place, line, last_check)
+    where h.ctid = t.place and (h.health_lease_until is null or h.health_lease_until <= v_now)
+    returning h.*, t.line, t.last_check
   )
   select jsonb_build_object(
     'now', v_now,
@@ -82,15 +125,14 @@ begin
         'outage', case when o.id is not null then jsonb_build_object(
           'id', o.id, 'started_at', o.started_at, 'restarts', o.restarts, 'told_at', o.told_at,
           'opened_by', o.opened_by) end
-      ) order by t.last_check, i.id), '[]'),
-    'after_check', (select last_check from due order by last_check desc, id desc limit 1),
-    'after_id', (select id from due order by last_check desc, id desc limit 1)
+      ) order by h.last_check, i.id), '[]'),
+    'after_check', case when cardinality(v_ids) > v_ahead then v_checks[cardinality(v_checks)] end,
+    'after_id', case when cardinality(v_ids) > v_ahead then v_ids[cardinality(v_ids)] end
   )
   into v_batch
-  from taken t
-  join public.wapi_instances i on i.id = t.id
-  join leased h on h.instance_id = t.id
-  left join public.instance_outages o on o.instance_id = t.id and o.closed_at is null;
+  from leased h
+  join public.wapi_instances i on i.ctid = h.line
+  left join public.instance_outages o on o.instance_id = i.id and o.closed_at is null;
   return v_batch;
 end
 $$;
@@ -112,31 +154,70 @@ $$;
 comment on function public.stands_on is
   'Whether a sighting is still its sweep''s to record: the line is active and ours, the lease, the external id and the token are the claimed ones.';
 
+-- Finds a row by what the claim saw of it, which no dead version has, and only then by its id: see claim_instances.
 create or replace function public.record_looks(
   p_sightings public.sighting[],
   p_policy public.recovery_policy,
   p_now timestamptz default now()
 )
 returns integer
-language sql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = '' set plan_cache_mode = force_generic_plan
 as $$
+declare
+  v_sightings public.sighting[];
+  v_lines tid[];
+  v_ids uuid[];
+  v_healths tid[];
+  v_recorded integer;
+begin
+  -- Rows are locked in one order, whoever comes: two sweeps cannot deadlock.
+  select coalesce(array_agg(s::public.sighting), '{}'), coalesce(array_agg(l.line), '{}'), coalesce(array_agg(l.id), '{}')
+  into v_sightings, v_lines, v_ids
+  from (select * from unnest(p_sightings) order by instance_id) s
+  cross join lateral (
+    select i.id, i.ctid as line from public.wapi_instances i
+    where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
+      and coalesce(i.last_health_check, timestamptz '-infinity') = coalesce(s.last_health_check, timestamptz '-infinity')
+      and i.id >= s.instance_id and i.id <= s.instance_id
+    limit 1
+    for no key update of i
+  ) l;
+  if cardinality(v_ids) < cardinality(p_sightings) then
+    -- Somebody wrote their last look meanwhile, or the caller does not say it.
+    select v_sightings || array_agg(s::public.sighting), v_lines || array_agg(l.line), v_ids || array_agg(l.id)
+    into v_sightings, v_lines, v_ids
+    from (select * from unnest(p_sightings) where instance_id <> all (v_ids) order by instance_id) s
+    cross join lateral (
+      select i.id, i.ctid as line from public.wapi_instances i where i.id = s.instance_id limit 1 for no key update of i
+    ) l;
+  end if;
+  select array_agg(h.place order by t.nr)
+  into v_healths
+  from unnest(v_ids) with ordinality t (id, nr)
+  left join lateral (
+    select h.ctid as place from public.instance_health h
+    where h.instance_id >= t.id and h.instance_id <= t.id
+    order by h.instance_id desc limit 1
+    for no key update of h
+  ) h on true;
+
   with held as (
-    -- Rows are locked in one order, whoever comes: two sweeps cannot deadlock.
-    select i.id, s.looked_at, s.observation, s.unknown_looks, s.is_finished,
+    select s.line, s.health, s.looked_at, s.observation, s.unknown_looks, s.is_finished,
       i.status is not distinct from s.raw_status as status_stands,
       case when s.observation not in ('ALIVE', 'UNKNOWN')
         then public.knows_life_since(i, h, s.looked_at, p_policy, p_now) end as has_lived,
       h.last_restart_at < p_now - p_policy.attempts_reset as restart_is_long_ago
-    from unnest(p_sightings) s
-    join public.wapi_instances i on i.id = s.instance_id
-    join public.instance_health h on h.instance_id = i.id
+    from (
+      select (t.s).*, t.line, t.health
+      from (select unnest(v_sightings) as s, unnest(v_lines) as line, unnest(v_healths) as health) t
+    ) s
+    join public.wapi_instances i on i.ctid = s.line
+    join public.instance_health h on h.ctid = s.health
     -- As stands_on says it; written out, because a function for each of five hundred lines takes as long as all the rest.
     where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
       and h.health_lease_until = s.lease
       and btrim(i.instance_id) = s.external_id
       and encode(sha256(convert_to(i.instance_token, 'UTF8')), 'hex') = s.token_hash
-    order by i.id
-    for no key update of i, h
   ),
   rows_written as (
     update public.wapi_instances i
@@ -144,7 +225,7 @@ as $$
         auto_recovery_attempts = case
           when held.observation = 'ALIVE' and held.restart_is_long_ago then 0 else i.auto_recovery_attempts end
     from held
-    where i.id = held.id and held.is_finished
+    where i.ctid = held.line and held.is_finished
   ),
   recorded as (
     update public.instance_health h
@@ -163,10 +244,12 @@ as $$
           when held.has_lived then h.bad_since
           else coalesce(h.bad_since, held.looked_at) end
     from held
-    where h.instance_id = held.id
+    where h.ctid = held.health
     returning 1
   )
-  select count(*)::integer from recorded;
+  select count(*)::integer into v_recorded from recorded;
+  return v_recorded;
+end
 $$;
 comment on function public.record_looks is
   'Writes looks that change no status and gives the leases back. is_finished = false keeps last_health_check: the line is owed a restart or was not looked at.';
@@ -328,39 +411,64 @@ $$;
 comment on function public.apply_verdict is
   'Moves a leased line to what its look or restart showed, in one transaction. Applies only if status, lease, external id, token and look still hold; p_to null = the row stays.';
 
--- Random blocks, then random rows of them: the same price for any fleet. Doubled until enough rows are found.
+-- Random blocks and in each of them eight random places, of which some hold a row of today: the same price for any fleet, and
+-- every row has the same chance. More and more of them until enough rows are found; at last, and in a small table, all of it.
 create or replace function public.draw_witnesses(
   p_limit integer,
   p_degraded_since timestamptz,
   p_but_not uuid[] default '{}'
 )
 returns jsonb
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = '' set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_blocks constant double precision := greatest(1, pg_relation_size('public.wapi_instances') / current_setting('block_size')::integer);
-  v_wanted double precision := 2 * p_limit;
-  v_drawn jsonb;
+  v_rows_a_block constant integer := 64;  -- at most, or nearly: a row has a hundred bytes and more
+  v_blocks constant bigint := pg_relation_size('public.wapi_instances') / current_setting('block_size')::integer;
+  v_places integer := 16 * p_limit;
+  v_drawn tid[];
 begin
   loop
-    select jsonb_agg(jsonb_build_object(
-      'id', d.id, 'external_id', btrim(d.instance_id), 'token', d.instance_token, 'last_event_at', d.last_event_at))
-    into v_drawn
-    from (
-      select i.id, i.instance_id, i.instance_token, h.last_event_at
-      from public.wapi_instances i tablesample system (least(100, 100 * v_wanted / v_blocks))
-      left join public.instance_health h on h.instance_id = i.id
-      where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
-        and btrim(i.instance_id) <> '' and i.instance_token <> ''
-        and (i.status = 'connected' or i.status = 'degraded' and h.degraded_since > p_degraded_since)
-        and i.id <> all (p_but_not)
-      order by random()
-      limit p_limit
-    ) d;
-    exit when v_wanted >= v_blocks or jsonb_array_length(v_drawn) >= p_limit;
-    v_wanted := 8 * v_wanted;
+    if v_places < v_blocks * 4 then
+      select array_agg(d.place) into v_drawn
+      from (
+        select i.ctid as place
+        from public.wapi_instances i
+        where i.ctid = any (array(
+            select format('(%s,%s)', b.block, 1 + floor(random() * v_rows_a_block))::tid
+            from (select floor(random() * v_blocks) as block from generate_series(1, v_places / 8)) b,
+              generate_series(1, 8)))
+          and i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
+          and btrim(i.instance_id) <> '' and i.instance_token <> ''
+          and (i.status = 'connected' or i.status = 'degraded' and exists (
+            select from public.instance_health h where h.instance_id = i.id and h.degraded_since > p_degraded_since))
+          and i.id <> all (p_but_not)
+        order by random()
+        limit p_limit
+      ) d;
+      exit when cardinality(v_drawn) >= p_limit;
+      v_places := 8 * v_places;
+    else
+      select array_agg(d.place) into v_drawn
+      from (
+        select i.ctid as place
+        from public.wapi_instances i tablesample system (100)
+        where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
+          and btrim(i.instance_id) <> '' and i.instance_token <> ''
+          and (i.status = 'connected' or i.status = 'degraded' and exists (
+            select from public.instance_health h where h.instance_id = i.id and h.degraded_since > p_degraded_since))
+          and i.id <> all (p_but_not)
+        order by random()
+        limit p_limit
+      ) d;
+      exit;
+    end if;
   end loop;
-  return coalesce(v_drawn, '[]');
+  return coalesce((
+    select jsonb_agg(jsonb_build_object(
+      'id', i.id, 'external_id', btrim(i.instance_id), 'token', i.instance_token, 'last_event_at', h.last_event_at))
+    from unnest(v_drawn) d (place)
+    join public.wapi_instances i on i.ctid = d.place
+    left join public.instance_health h on h.instance_id = i.id), '[]');
 end
 $$;
 comment on function public.draw_witnesses is
@@ -390,7 +498,7 @@ create or replace function public.finish_sweep(
   p_now timestamptz default now()
 )
 returns jsonb
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = '' set plan_cache_mode = force_generic_plan set enable_bitmapscan = off
 as $$
 declare
   v_left integer;
@@ -398,7 +506,11 @@ declare
 begin
   select count(*) into v_left
   from public.wapi_instances i
-  left join public.instance_health h on h.instance_id = i.id
+  left join lateral (
+    select h.health_lease_until from public.instance_health h
+    where h.instance_id >= i.id and h.instance_id <= i.id
+    order by h.instance_id desc limit 1
+  ) h on true
   where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
     and coalesce(i.last_health_check, timestamptz '-infinity') <= p_due_before
     and btrim(i.instance_id) <> '' and i.instance_token <> ''

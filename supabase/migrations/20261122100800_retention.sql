@@ -22,34 +22,44 @@ declare
   v_audit integer;
   v_runs integer;
   v_deleted integer;
+  v_from constant uuid := gen_random_uuid();
 begin
   -- One at a time: whoever comes second would only meet locked rows.
   if not pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('purge_history', 0)) then
     return null;
   end if;
-  update public.wapi_webhook_events set body = null where id in (
+  -- By an array: a join with a list is planned as a walk through the whole table as long as that is small.
+  update public.wapi_webhook_events set body = null where id = any (array(
     select id from public.wapi_webhook_events
     where body is not null and received_at < p_now - p_bodies and processed_at is not null
       and coalesce(relay, 'done') = 'done'
-    order by received_at limit p_limit for update skip locked);
+    order by received_at limit p_limit for update skip locked));
   get diagnostics v_bodies = row_count;
-  delete from public.wapi_webhook_events where id in (
+  delete from public.wapi_webhook_events where id = any (array(
     select id from public.wapi_webhook_events
-    where received_at < p_now - p_inbox order by received_at limit p_limit for update skip locked);
+    where received_at < p_now - p_inbox order by received_at limit p_limit for update skip locked));
   get diagnostics v_inbox = row_count;
-  delete from public.instance_events where id in (
+  delete from public.instance_events where id = any (array(
     select id from public.instance_events
-    where at < p_now - p_audit order by at limit p_limit for update skip locked);
+    where at < p_now - p_audit order by at limit p_limit for update skip locked));
   get diagnostics v_audit = row_count;
-  delete from public.health_check_runs where id in (
+  delete from public.health_check_runs where id = any (array(
     select id from public.health_check_runs
-    where started_at < p_now - p_runs order by started_at limit p_limit for update skip locked);
+    where started_at < p_now - p_runs order by started_at limit p_limit for update skip locked));
   get diagnostics v_runs = row_count;
-  -- Deleting a line is blocked by nothing of ours, not even by a trigger: its outage closes here.
-  update public.instance_outages set closed_at = greatest(p_now, started_at), closed_as = 'deleted' where id in (
-    select o.id from public.instance_outages o
-    where o.closed_at is null and not exists (select from public.wapi_instances i where i.id = o.instance_id)
-    limit p_limit for update of o skip locked);
+  -- Deleting a line is blocked by nothing of ours, not even by a trigger: its outage closes here. All open outages while they
+  -- are few, else some from a random one on: a step has the same price for any fleet.
+  update public.instance_outages o set closed_at = greatest(p_now, o.started_at), closed_as = 'deleted'
+  where o.closed_at is null and o.id = any (array(
+    select w.id
+    from (
+      (select id, instance_id from public.instance_outages
+       where closed_at is null and instance_id >= v_from order by instance_id limit 50)
+      union all
+      (select id, instance_id from public.instance_outages
+       where closed_at is null and instance_id < v_from order by instance_id limit 50)
+    ) w
+    where not exists (select from public.wapi_instances i where i.id = w.instance_id)));
   get diagnostics v_deleted = row_count;
   return jsonb_build_object(
     'bodies', v_bodies, 'inbox', v_inbox, 'audit', v_audit, 'runs', v_runs, 'outages', v_deleted);
