@@ -180,7 +180,7 @@ def test_an_error_carries_what_alerts_and_error_reporting_want(world: World) -> 
 
     assert counted_by("errors", brake) == {"fact": "brake.engaged"}
     assert brake["@type"].endswith("ReportedErrorEvent")
-    assert brake["context"]["reportLocation"]["filePath"].endswith("shared/sweep/run.py")
+    assert brake["context"]["reportLocation"]["filePath"].endswith("shared/sweep/brake.py")
 
 
 FAKE_GCLOUD = """#!{python}
