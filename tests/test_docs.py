@@ -24,6 +24,7 @@ SOURCES = "\n".join(
 OPERATE = (PROJECT / "docs" / "operate.md").read_text("utf-8")
 DEPLOY = (PROJECT / "docs" / "deploy.md").read_text("utf-8")
 OF_THE_FRAMEWORK = {"LOG_EXECUTION_ID"}
+NONE = "\N{EN DASH}"
 SETTINGS = {**SweepSettings.model_fields, **WebhookSettings.model_fields}
 
 
@@ -82,7 +83,7 @@ def test_every_setting_has_its_row_with_its_default() -> None:
             assert told[name.upper()].startswith("required"), name
         else:
             default = field.default
-            shown = "–" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+            shown = NONE if default is None else str(default).lower() if isinstance(default, bool) else str(default)
             assert told[name.upper()] == shown, name
 
 
