@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from world import World
 
 PROJECT = Path(__file__).parent.parent
+FOLDERS = ("bench", "deploy", "dev", "docs", "functions", "ops", "shared", "supabase", "tests")
 PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md")])
 SOURCES = "\n".join(
     path.read_text("utf-8") for folder in ("shared", "functions") for path in sorted((PROJECT / folder).rglob("*.py"))
@@ -67,6 +68,41 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    named = re.findall(rf"`({'|'.join(FOLDERS)})/([\w./-]+)`", page.read_text("utf-8"))
+
+    assert [f"{folder}/{rest}" for folder, rest in named if not (PROJECT / folder / rest).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_make_target_that_is_named_exists(page: Path) -> None:
+    targets = re.findall(r"^(\w+):", (PROJECT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    named = re.findall(r"(?:`|^)make (\w+)", page.read_text("utf-8"), re.MULTILINE)
+
+    assert set(named) <= set(targets)
+
+
+def test_the_title_of_a_decision_is_a_dated_question() -> None:
+    titles = re.findall(r"^### (.+)$", (PROJECT / "DECISIONS.md").read_text("utf-8"), re.MULTILINE)
+
+    assert len(titles) > 60
+    assert [title for title in titles if not re.search(r"\? \(20\d\d-\d\d-\d\d(, 20\d\d-\d\d-\d\d)*\)$", title)] == []
+
+
+def test_an_errand_names_what_stands_in_its_files() -> None:
+    text = (PROJECT / "CONTRIBUTING.md").read_text("utf-8")
+    named = [
+        (path, name)
+        for path, words in re.findall(r"`([\w/]+\.py)` \(([^)]+)\)", text)
+        for name in re.findall(r"`(\w+)`", words)
+    ]
+
+    assert len(named) > 5
+    for path, name in named:
+        assert re.search(rf"\b{name}\b", (PROJECT / path).read_text("utf-8")), (path, name)
 
 
 def test_the_readme_is_for_the_first_ten_minutes() -> None:
