@@ -1,4 +1,4 @@
-"""The growth curves for the README, as SVG."""
+"""The growth curves for docs/speed.md, as SVG."""
 
 from __future__ import annotations
 

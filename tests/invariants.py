@@ -141,7 +141,7 @@ def a_told_outage_rang_once_for_each_member_of_that_moment(history: History) -> 
 
 
 def who_was_told_hears_that_it_is_back(history: History) -> None:
-    """Invariants 2 and 5: closing, audit and «voltou» in one transaction, for who was told and still belongs."""
+    """Invariants 2 and 5: closing, audit and "voltou" in one transaction, for who was told and still belongs."""
     for outage in history.after.outages.values():
         line, rung = outage["instance_id"], history.after.bells(outage["id"], BACK)
         before = history.before.outages.get(outage["id"])

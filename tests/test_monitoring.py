@@ -24,7 +24,7 @@ ALERT_FILES = sorted((MONITORING / "alerts").glob("*.yaml"))
 SOURCES = "\n".join(
     path.read_text("utf-8") for folder in ("shared", "functions") for path in (PROJECT / folder).rglob("*.py")
 )
-README = (PROJECT / "README.md").read_text("utf-8")
+OPERATE = (PROJECT / "docs" / "operate.md").read_text("utf-8")
 USER_METRIC = re.compile(r"logging\.googleapis\.com/user/(line_recovery/\w+)")
 FACT = re.compile(r"\b[a-z]+\\*\.[a-z_]+\b")
 
@@ -84,11 +84,11 @@ def test_an_alert_names_facts_that_the_code_logs(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ALERT_FILES, ids=lambda path: path.stem)
-def test_an_alert_says_what_to_do_there_and_in_the_readme(path: Path) -> None:
+def test_an_alert_says_what_to_do_there_and_in_the_docs(path: Path) -> None:
     alert = read(path)
 
     assert len(alert["documentation"]["content"]) > 100
-    assert alert["displayName"].removeprefix("line-recovery: ") in README
+    assert alert["displayName"].removeprefix("line-recovery: ") in OPERATE
 
 
 def test_every_danger_has_its_alert() -> None:

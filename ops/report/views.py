@@ -204,9 +204,9 @@ def not_read(figures: Figures, *, instant: Told) -> list[str]:
     if history.lines_left:
         said.append(f"Há mais linhas do que as {words.number(len(history.lines))} lidas.")
     if history.outages_since > begin:
-        said.append(f"Quedas encerradas só desde {instant(history.outages_since)}; o tempo antes é «sem dados».")
+        said.append(f"Quedas encerradas só desde {instant(history.outages_since)}; o tempo antes é “sem dados”.")
     if history.events_since > begin:
         said.append(f"Reinícios só desde {instant(history.events_since)}.")
     if history.runs_since > begin:
-        said.append(f"Verificações só desde {instant(history.runs_since)}; o tempo antes é «sem dados».")
+        said.append(f"Verificações só desde {instant(history.runs_since)}; o tempo antes é “sem dados”.")
     return said

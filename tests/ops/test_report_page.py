@@ -190,7 +190,7 @@ def test_many_open_outages_are_folded_and_none_is_missing() -> None:
         pytest.param(history(lines=[line(last_alive_at=None)]), "24 h sem dados", id="nothing is known of a line"),
         pytest.param(history(), "Retrato de 26/11/2026 14:42 . Horário de Brasília (America/Sao_Paulo)", id="whose clock"),
         pytest.param(history(lines_left=True), "Há mais linhas do que as 1 lidas", id="lines were not read"),
-        pytest.param(history(outages_since=ago(days=3)), "Quedas encerradas só desde 23/11/2026 14:42; o tempo antes é «sem dados»", id="outages were not read"),
+        pytest.param(history(outages_since=ago(days=3)), "Quedas encerradas só desde 23/11/2026 14:42; o tempo antes é “sem dados”", id="outages were not read"),
         pytest.param(history(events_since=ago(days=3)), "Reinícios só desde 23/11/2026 14:42", id="restarts were not read"),
         pytest.param(history(runs_since=ago(days=3)), "Verificações só desde 23/11/2026 14:42", id="sweeps were not read"),
     ],
