@@ -29,6 +29,9 @@ FERNET_KEY_BYTES = 32
 MAX_SWEEP_BUDGET_SECONDS = 390
 """With the housekeeping after it (110 s) a sweep ends within 500 s, before the function's own time-out of 540 s."""
 
+_POLICY = Policy()
+_LIMITS = Limits()
+
 _JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 _SECRET_KEY = re.compile(r"sb_secret_[\w-]{8,}", re.ASCII)
 
@@ -114,8 +117,8 @@ class Settings(BaseSettings):
     event_relay_url: Annotated[SecretStr, AfterValidator(_relay_url)] | None = None
     event_relay_connections: bool = False
 
-    look_timeout_seconds: SomeSeconds = 10
-    restart_verify_seconds: SomeSeconds = 30
+    look_timeout_seconds: SomeSeconds = _LIMITS.look_timeout.total_seconds()
+    restart_verify_seconds: SomeSeconds = _LIMITS.restart_verify.total_seconds()
 
     @property
     def look_timeout(self) -> timedelta:
@@ -132,13 +135,15 @@ class Settings(BaseSettings):
 class SweepSettings(Settings):
     """What ``follow_up_check`` needs."""
 
-    check_interval_seconds: Seconds = 150
-    recovery_cooldown_seconds: Seconds = 1800
-    look_concurrency: Annotated[int, Field(ge=1, le=1000)] = 128
-    restart_concurrency: Annotated[int, Field(ge=1, le=100)] = 8
-    sweep_budget_seconds: Annotated[float, Field(gt=0, le=MAX_SWEEP_BUDGET_SECONDS, allow_inf_nan=False)] = 240
-    degraded_grace_seconds: Seconds = 600
-    ghost_confirm_seconds: Seconds = 5
+    check_interval_seconds: Seconds = _LIMITS.check_interval.total_seconds()
+    recovery_cooldown_seconds: Seconds = _POLICY.restart_cooldown.total_seconds()
+    look_concurrency: Annotated[int, Field(ge=1, le=1000)] = _LIMITS.look_concurrency
+    restart_concurrency: Annotated[int, Field(ge=1, le=100)] = _LIMITS.restart_concurrency
+    sweep_budget_seconds: Annotated[float, Field(gt=0, le=MAX_SWEEP_BUDGET_SECONDS, allow_inf_nan=False)] = (
+        _LIMITS.budget.total_seconds()
+    )
+    degraded_grace_seconds: Seconds = _POLICY.degraded_grace.total_seconds()
+    ghost_confirm_seconds: Seconds = _LIMITS.ghost_confirm.total_seconds()
     sweep_fanout: Annotated[int, Field(ge=0, le=50)] = 0
     sweep_fanout_url: Annotated[Url | None, Field(validate_default=True)] = None
 

@@ -137,6 +137,42 @@ class PublicInstanceEventsUpdate(TypedDict):
     unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
 
 
+class PublicInstanceHealth(BaseModel):
+    bad_since: Optional[datetime.datetime] = Field(alias="bad_since")
+    degraded_since: Optional[datetime.datetime] = Field(alias="degraded_since")
+    health_lease_until: Optional[datetime.datetime] = Field(alias="health_lease_until")
+    instance_id: uuid.UUID = Field(alias="instance_id")
+    last_alive_at: Optional[datetime.datetime] = Field(alias="last_alive_at")
+    last_event_at: Optional[datetime.datetime] = Field(alias="last_event_at")
+    last_restart_at: Optional[datetime.datetime] = Field(alias="last_restart_at")
+    unknown_looks: int = Field(alias="unknown_looks")
+    unknown_since: Optional[datetime.datetime] = Field(alias="unknown_since")
+
+
+class PublicInstanceHealthInsert(TypedDict):
+    bad_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="bad_since")]]
+    degraded_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="degraded_since")]]
+    health_lease_until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="health_lease_until")]]
+    instance_id: Annotated[uuid.UUID, Field(alias="instance_id")]
+    last_alive_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_alive_at")]]
+    last_event_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_event_at")]]
+    last_restart_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_restart_at")]]
+    unknown_looks: NotRequired[Annotated[int, Field(alias="unknown_looks")]]
+    unknown_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unknown_since")]]
+
+
+class PublicInstanceHealthUpdate(TypedDict):
+    bad_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="bad_since")]]
+    degraded_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="degraded_since")]]
+    health_lease_until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="health_lease_until")]]
+    instance_id: NotRequired[Annotated[uuid.UUID, Field(alias="instance_id")]]
+    last_alive_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_alive_at")]]
+    last_event_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_event_at")]]
+    last_restart_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_restart_at")]]
+    unknown_looks: NotRequired[Annotated[int, Field(alias="unknown_looks")]]
+    unknown_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unknown_since")]]
+
+
 class PublicInstanceOutages(BaseModel):
     closed_as: Optional[str] = Field(alias="closed_as")
     closed_at: Optional[datetime.datetime] = Field(alias="closed_at")
@@ -188,13 +224,63 @@ class PublicInstanceOutagesUpdate(TypedDict):
     unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
 
 
+class PublicNotices(BaseModel):
+    company_id: Optional[uuid.UUID] = Field(alias="company_id")
+    event_id: Optional[int] = Field(alias="event_id")
+    external_id: Optional[str] = Field(alias="external_id")
+    id: int = Field(alias="id")
+    instance_id: uuid.UUID = Field(alias="instance_id")
+    kind: str = Field(alias="kind")
+    next_try_at: Optional[datetime.datetime] = Field(alias="next_try_at")
+    notification_id: Optional[uuid.UUID] = Field(alias="notification_id")
+    occasion: str = Field(alias="occasion")
+    sqlstate: Optional[str] = Field(alias="sqlstate")
+    state: str = Field(alias="state")
+    told_at: datetime.datetime = Field(alias="told_at")
+    unit: Optional[str] = Field(alias="unit")
+    user_id: uuid.UUID = Field(alias="user_id")
+
+
+class PublicNoticesInsert(TypedDict):
+    company_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="company_id")]]
+    event_id: NotRequired[Annotated[Optional[int], Field(alias="event_id")]]
+    external_id: NotRequired[Annotated[Optional[str], Field(alias="external_id")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    instance_id: Annotated[uuid.UUID, Field(alias="instance_id")]
+    kind: Annotated[str, Field(alias="kind")]
+    next_try_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_try_at")]]
+    notification_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="notification_id")]]
+    occasion: Annotated[str, Field(alias="occasion")]
+    sqlstate: NotRequired[Annotated[Optional[str], Field(alias="sqlstate")]]
+    state: Annotated[str, Field(alias="state")]
+    told_at: Annotated[datetime.datetime, Field(alias="told_at")]
+    unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
+    user_id: Annotated[uuid.UUID, Field(alias="user_id")]
+
+
+class PublicNoticesUpdate(TypedDict):
+    company_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="company_id")]]
+    event_id: NotRequired[Annotated[Optional[int], Field(alias="event_id")]]
+    external_id: NotRequired[Annotated[Optional[str], Field(alias="external_id")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    instance_id: NotRequired[Annotated[uuid.UUID, Field(alias="instance_id")]]
+    kind: NotRequired[Annotated[str, Field(alias="kind")]]
+    next_try_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_try_at")]]
+    notification_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="notification_id")]]
+    occasion: NotRequired[Annotated[str, Field(alias="occasion")]]
+    sqlstate: NotRequired[Annotated[Optional[str], Field(alias="sqlstate")]]
+    state: NotRequired[Annotated[str, Field(alias="state")]]
+    told_at: NotRequired[Annotated[datetime.datetime, Field(alias="told_at")]]
+    unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
+    user_id: NotRequired[Annotated[uuid.UUID, Field(alias="user_id")]]
+
+
 class PublicNotifications(BaseModel):
     company_id: Optional[uuid.UUID] = Field(alias="company_id")
     created_at: datetime.datetime = Field(alias="created_at")
     data: Optional[JsonValue] = Field(alias="data")
     id: uuid.UUID = Field(alias="id")
     message: Optional[str] = Field(alias="message")
-    outage_id: Optional[uuid.UUID] = Field(alias="outage_id")
     read: Optional[bool] = Field(alias="read")
     title: str = Field(alias="title")
     type: str = Field(alias="type")
@@ -207,7 +293,6 @@ class PublicNotificationsInsert(TypedDict):
     data: NotRequired[Annotated[Optional[JsonValue], Field(alias="data")]]
     id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
     message: NotRequired[Annotated[Optional[str], Field(alias="message")]]
-    outage_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="outage_id")]]
     read: NotRequired[Annotated[Optional[bool], Field(alias="read")]]
     title: Annotated[str, Field(alias="title")]
     type: Annotated[str, Field(alias="type")]
@@ -220,11 +305,43 @@ class PublicNotificationsUpdate(TypedDict):
     data: NotRequired[Annotated[Optional[JsonValue], Field(alias="data")]]
     id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
     message: NotRequired[Annotated[Optional[str], Field(alias="message")]]
-    outage_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="outage_id")]]
     read: NotRequired[Annotated[Optional[bool], Field(alias="read")]]
     title: NotRequired[Annotated[str, Field(alias="title")]]
     type: NotRequired[Annotated[str, Field(alias="type")]]
     user_id: NotRequired[Annotated[uuid.UUID, Field(alias="user_id")]]
+
+
+class PublicProviderState(BaseModel):
+    blind_sweeps: int = Field(alias="blind_sweeps")
+    braked_since: Optional[datetime.datetime] = Field(alias="braked_since")
+    canary_instance_id: Optional[uuid.UUID] = Field(alias="canary_instance_id")
+    canary_recovered: Optional[bool] = Field(alias="canary_recovered")
+    canary_sent_at: Optional[datetime.datetime] = Field(alias="canary_sent_at")
+    device_answered_at: Optional[datetime.datetime] = Field(alias="device_answered_at")
+    provider: str = Field(alias="provider")
+    server: str = Field(alias="server")
+
+
+class PublicProviderStateInsert(TypedDict):
+    blind_sweeps: NotRequired[Annotated[int, Field(alias="blind_sweeps")]]
+    braked_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="braked_since")]]
+    canary_instance_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="canary_instance_id")]]
+    canary_recovered: NotRequired[Annotated[Optional[bool], Field(alias="canary_recovered")]]
+    canary_sent_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="canary_sent_at")]]
+    device_answered_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="device_answered_at")]]
+    provider: Annotated[str, Field(alias="provider")]
+    server: NotRequired[Annotated[str, Field(alias="server")]]
+
+
+class PublicProviderStateUpdate(TypedDict):
+    blind_sweeps: NotRequired[Annotated[int, Field(alias="blind_sweeps")]]
+    braked_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="braked_since")]]
+    canary_instance_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="canary_instance_id")]]
+    canary_recovered: NotRequired[Annotated[Optional[bool], Field(alias="canary_recovered")]]
+    canary_sent_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="canary_sent_at")]]
+    device_answered_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="device_answered_at")]]
+    provider: NotRequired[Annotated[str, Field(alias="provider")]]
+    server: NotRequired[Annotated[str, Field(alias="server")]]
 
 
 class PublicRelayTurns(BaseModel):
@@ -243,6 +360,24 @@ class PublicRelayTurnsUpdate(TypedDict):
     line: NotRequired[Annotated[str, Field(alias="line")]]
     token: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="token")]]
     until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="until")]]
+
+
+class PublicRestartClaims(BaseModel):
+    external_id: str = Field(alias="external_id")
+    last_restart_at: datetime.datetime = Field(alias="last_restart_at")
+    provider: str = Field(alias="provider")
+
+
+class PublicRestartClaimsInsert(TypedDict):
+    external_id: Annotated[str, Field(alias="external_id")]
+    last_restart_at: Annotated[datetime.datetime, Field(alias="last_restart_at")]
+    provider: Annotated[str, Field(alias="provider")]
+
+
+class PublicRestartClaimsUpdate(TypedDict):
+    external_id: NotRequired[Annotated[str, Field(alias="external_id")]]
+    last_restart_at: NotRequired[Annotated[datetime.datetime, Field(alias="last_restart_at")]]
+    provider: NotRequired[Annotated[str, Field(alias="provider")]]
 
 
 class PublicUserCompanies(BaseModel):
@@ -350,27 +485,21 @@ class PublicWapiConversationsUpdate(TypedDict):
 class PublicWapiInstances(BaseModel):
     addon_valid_until: Optional[datetime.datetime] = Field(alias="addon_valid_until")
     auto_recovery_attempts: Optional[int] = Field(alias="auto_recovery_attempts")
-    bad_since: Optional[datetime.datetime] = Field(alias="bad_since")
     company_id: uuid.UUID = Field(alias="company_id")
     connected_at: Optional[datetime.datetime] = Field(alias="connected_at")
     created_at: datetime.datetime = Field(alias="created_at")
     credits_available: Optional[int] = Field(alias="credits_available")
-    degraded_since: Optional[datetime.datetime] = Field(alias="degraded_since")
-    health_lease_until: Optional[datetime.datetime] = Field(alias="health_lease_until")
     id: uuid.UUID = Field(alias="id")
     instance_id: Optional[str] = Field(alias="instance_id")
     instance_token: Optional[str] = Field(alias="instance_token")
     is_active: Optional[bool] = Field(alias="is_active")
-    last_alive_at: Optional[datetime.datetime] = Field(alias="last_alive_at")
-    last_event_at: Optional[datetime.datetime] = Field(alias="last_event_at")
     last_health_check: Optional[datetime.datetime] = Field(alias="last_health_check")
-    last_restart_at: Optional[datetime.datetime] = Field(alias="last_restart_at")
     messages_count: Optional[int] = Field(alias="messages_count")
     phone_number: Optional[str] = Field(alias="phone_number")
+    provider: Optional[str] = Field(alias="provider")
     status: Optional[str] = Field(alias="status")
     status_reason: Optional[str] = Field(alias="status_reason")
     unit: Optional[str] = Field(alias="unit")
-    unknown_looks: Optional[int] = Field(alias="unknown_looks")
     updated_at: datetime.datetime = Field(alias="updated_at")
     user_id: uuid.UUID = Field(alias="user_id")
 
@@ -378,27 +507,21 @@ class PublicWapiInstances(BaseModel):
 class PublicWapiInstancesInsert(TypedDict):
     addon_valid_until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="addon_valid_until")]]
     auto_recovery_attempts: NotRequired[Annotated[Optional[int], Field(alias="auto_recovery_attempts")]]
-    bad_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="bad_since")]]
     company_id: Annotated[uuid.UUID, Field(alias="company_id")]
     connected_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="connected_at")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     credits_available: NotRequired[Annotated[Optional[int], Field(alias="credits_available")]]
-    degraded_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="degraded_since")]]
-    health_lease_until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="health_lease_until")]]
     id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
     instance_id: NotRequired[Annotated[Optional[str], Field(alias="instance_id")]]
     instance_token: NotRequired[Annotated[Optional[str], Field(alias="instance_token")]]
     is_active: NotRequired[Annotated[Optional[bool], Field(alias="is_active")]]
-    last_alive_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_alive_at")]]
-    last_event_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_event_at")]]
     last_health_check: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_health_check")]]
-    last_restart_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_restart_at")]]
     messages_count: NotRequired[Annotated[Optional[int], Field(alias="messages_count")]]
     phone_number: NotRequired[Annotated[Optional[str], Field(alias="phone_number")]]
+    provider: NotRequired[Annotated[Optional[str], Field(alias="provider")]]
     status: NotRequired[Annotated[Optional[str], Field(alias="status")]]
     status_reason: NotRequired[Annotated[Optional[str], Field(alias="status_reason")]]
     unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
-    unknown_looks: NotRequired[Annotated[Optional[int], Field(alias="unknown_looks")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
     user_id: Annotated[uuid.UUID, Field(alias="user_id")]
 
@@ -406,27 +529,21 @@ class PublicWapiInstancesInsert(TypedDict):
 class PublicWapiInstancesUpdate(TypedDict):
     addon_valid_until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="addon_valid_until")]]
     auto_recovery_attempts: NotRequired[Annotated[Optional[int], Field(alias="auto_recovery_attempts")]]
-    bad_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="bad_since")]]
     company_id: NotRequired[Annotated[uuid.UUID, Field(alias="company_id")]]
     connected_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="connected_at")]]
     created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
     credits_available: NotRequired[Annotated[Optional[int], Field(alias="credits_available")]]
-    degraded_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="degraded_since")]]
-    health_lease_until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="health_lease_until")]]
     id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
     instance_id: NotRequired[Annotated[Optional[str], Field(alias="instance_id")]]
     instance_token: NotRequired[Annotated[Optional[str], Field(alias="instance_token")]]
     is_active: NotRequired[Annotated[Optional[bool], Field(alias="is_active")]]
-    last_alive_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_alive_at")]]
-    last_event_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_event_at")]]
     last_health_check: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_health_check")]]
-    last_restart_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_restart_at")]]
     messages_count: NotRequired[Annotated[Optional[int], Field(alias="messages_count")]]
     phone_number: NotRequired[Annotated[Optional[str], Field(alias="phone_number")]]
+    provider: NotRequired[Annotated[Optional[str], Field(alias="provider")]]
     status: NotRequired[Annotated[Optional[str], Field(alias="status")]]
     status_reason: NotRequired[Annotated[Optional[str], Field(alias="status_reason")]]
     unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
-    unknown_looks: NotRequired[Annotated[Optional[int], Field(alias="unknown_looks")]]
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
     user_id: NotRequired[Annotated[uuid.UUID, Field(alias="user_id")]]
 
@@ -540,3 +657,55 @@ class PublicWapiWebhookEventsUpdate(TypedDict):
     relay: NotRequired[Annotated[Optional[str], Field(alias="relay")]]
     relay_attempts: NotRequired[Annotated[Optional[int], Field(alias="relay_attempts")]]
     relayed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="relayed_at")]]
+
+
+class PublicEvidence(BaseModel):
+    source: Optional[str] = Field(alias="source")
+    reason: Optional[str] = Field(alias="reason")
+    observation: Optional[str] = Field(alias="observation")
+    cause: Optional[str] = Field(alias="cause")
+    event_id: Optional[int] = Field(alias="event_id")
+    run_id: Optional[uuid.UUID] = Field(alias="run_id")
+
+
+class PublicRecoveryPolicy(BaseModel):
+    restart_cooldown: Optional[str] = Field(alias="restart_cooldown")
+    attempts_reset: Optional[str] = Field(alias="attempts_reset")
+    reopen_within: Optional[str] = Field(alias="reopen_within")
+    event_slack: Optional[str] = Field(alias="event_slack")
+    event_ahead: Optional[str] = Field(alias="event_ahead")
+    event_reach: Optional[str] = Field(alias="event_reach")
+    stale_after: Optional[str] = Field(alias="stale_after")
+    restart_quiet: Optional[str] = Field(alias="restart_quiet")
+    life_kept_each: Optional[str] = Field(alias="life_kept_each")
+    mass_within: Optional[str] = Field(alias="mass_within")
+    mass_lines: Optional[int] = Field(alias="mass_lines")
+
+
+class PublicSighting(BaseModel):
+    instance_id: Optional[uuid.UUID] = Field(alias="instance_id")
+    external_id: Optional[str] = Field(alias="external_id")
+    token_hash: Optional[str] = Field(alias="token_hash")
+    raw_status: Optional[str] = Field(alias="raw_status")
+    lease: Optional[datetime.datetime] = Field(alias="lease")
+    last_health_check: Optional[datetime.datetime] = Field(alias="last_health_check")
+    looked_at: Optional[datetime.datetime] = Field(alias="looked_at")
+    observation: Optional[str] = Field(alias="observation")
+    cause: Optional[str] = Field(alias="cause")
+    unknown_looks: Optional[int] = Field(alias="unknown_looks")
+    is_finished: Optional[bool] = Field(alias="is_finished")
+
+
+class PublicWebhookEvent(BaseModel):
+    event_key: Optional[str] = Field(alias="event_key")
+    external_id: Optional[str] = Field(alias="external_id")
+    event: Optional[str] = Field(alias="event")
+    kind: Optional[str] = Field(alias="kind")
+    moment: Optional[datetime.datetime] = Field(alias="moment")
+    phone: Optional[str] = Field(alias="phone")
+    is_life: Optional[bool] = Field(alias="is_life")
+    change: Optional[JsonValue] = Field(alias="change")
+    noise: Optional[str] = Field(alias="noise")
+    body: Optional[str] = Field(alias="body")
+    relay: Optional[bool] = Field(alias="relay")
+    relay_limit: Optional[int] = Field(alias="relay_limit")

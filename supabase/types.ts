@@ -142,6 +142,51 @@ export type Database = {
         };
         Relationships: [];
       };
+      instance_health: {
+        Row: {
+          bad_since: string | null;
+          degraded_since: string | null;
+          health_lease_until: string | null;
+          instance_id: string;
+          last_alive_at: string | null;
+          last_event_at: string | null;
+          last_restart_at: string | null;
+          unknown_looks: number;
+          unknown_since: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          bad_since?: string | null;
+          degraded_since?: string | null;
+          health_lease_until?: string | null;
+          instance_id: string;
+          last_alive_at?: string | null;
+          last_event_at?: string | null;
+          last_restart_at?: string | null;
+          unknown_looks?: number;
+          unknown_since?: string | null;
+        };
+        Update: {
+          bad_since?: string | null;
+          degraded_since?: string | null;
+          health_lease_until?: string | null;
+          instance_id?: string;
+          last_alive_at?: string | null;
+          last_event_at?: string | null;
+          last_restart_at?: string | null;
+          unknown_looks?: number;
+          unknown_since?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "instance_health_instance_id_fkey";
+            columns: ["instance_id"];
+            isOneToOne: true;
+            referencedRelation: "wapi_instances";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       instance_outages: {
         Row: {
           closed_as: string | null;
@@ -194,6 +239,58 @@ export type Database = {
         };
         Relationships: [];
       };
+      notices: {
+        Row: {
+          company_id: string | null;
+          event_id: number | null;
+          external_id: string | null;
+          id: number;
+          instance_id: string;
+          kind: string;
+          next_try_at: string | null;
+          notification_id: string | null;
+          occasion: string;
+          sqlstate: string | null;
+          state: string;
+          told_at: string;
+          unit: string | null;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          company_id?: string | null;
+          event_id?: number | null;
+          external_id?: string | null;
+          id?: never;
+          instance_id: string;
+          kind: string;
+          next_try_at?: string | null;
+          notification_id?: string | null;
+          occasion: string;
+          sqlstate?: string | null;
+          state: string;
+          told_at: string;
+          unit?: string | null;
+          user_id: string;
+        };
+        Update: {
+          company_id?: string | null;
+          event_id?: number | null;
+          external_id?: string | null;
+          id?: never;
+          instance_id?: string;
+          kind?: string;
+          next_try_at?: string | null;
+          notification_id?: string | null;
+          occasion?: string;
+          sqlstate?: string | null;
+          state?: string;
+          told_at?: string;
+          unit?: string | null;
+          user_id?: string;
+        };
+        Relationships: [];
+      };
       notifications: {
         Row: {
           company_id: string | null;
@@ -201,7 +298,6 @@ export type Database = {
           data: Json | null;
           id: string;
           message: string | null;
-          outage_id: string | null;
           read: boolean | null;
           title: string;
           type: string;
@@ -214,7 +310,6 @@ export type Database = {
           data?: Json | null;
           id?: string;
           message?: string | null;
-          outage_id?: string | null;
           read?: boolean | null;
           title: string;
           type: string;
@@ -226,7 +321,6 @@ export type Database = {
           data?: Json | null;
           id?: string;
           message?: string | null;
-          outage_id?: string | null;
           read?: boolean | null;
           title?: string;
           type?: string;
@@ -241,6 +335,40 @@ export type Database = {
             referencedColumns: ["id"];
           },
         ];
+      };
+      provider_state: {
+        Row: {
+          blind_sweeps: number;
+          braked_since: string | null;
+          canary_instance_id: string | null;
+          canary_recovered: boolean | null;
+          canary_sent_at: string | null;
+          device_answered_at: string | null;
+          provider: string;
+          server: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          blind_sweeps?: number;
+          braked_since?: string | null;
+          canary_instance_id?: string | null;
+          canary_recovered?: boolean | null;
+          canary_sent_at?: string | null;
+          device_answered_at?: string | null;
+          provider: string;
+          server?: string;
+        };
+        Update: {
+          blind_sweeps?: number;
+          braked_since?: string | null;
+          canary_instance_id?: string | null;
+          canary_recovered?: boolean | null;
+          canary_sent_at?: string | null;
+          device_answered_at?: string | null;
+          provider?: string;
+          server?: string;
+        };
+        Relationships: [];
       };
       relay_turns: {
         Row: {
@@ -258,6 +386,25 @@ export type Database = {
           line?: string;
           token?: string | null;
           until?: string | null;
+        };
+        Relationships: [];
+      };
+      restart_claims: {
+        Row: {
+          external_id: string;
+          last_restart_at: string;
+          provider: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          external_id: string;
+          last_restart_at: string;
+          provider: string;
+        };
+        Update: {
+          external_id?: string;
+          last_restart_at?: string;
+          provider?: string;
         };
         Relationships: [];
       };
@@ -401,27 +548,21 @@ export type Database = {
         Row: {
           addon_valid_until: string | null;
           auto_recovery_attempts: number | null;
-          bad_since: string | null;
           company_id: string;
           connected_at: string | null;
           created_at: string;
           credits_available: number | null;
-          degraded_since: string | null;
-          health_lease_until: string | null;
           id: string;
           instance_id: string | null;
           instance_token: string | null;
           is_active: boolean | null;
-          last_alive_at: string | null;
-          last_event_at: string | null;
           last_health_check: string | null;
-          last_restart_at: string | null;
           messages_count: number | null;
           phone_number: string | null;
+          provider: string | null;
           status: string | null;
           status_reason: string | null;
           unit: string | null;
-          unknown_looks: number | null;
           updated_at: string;
           user_id: string;
         };
@@ -429,54 +570,42 @@ export type Database = {
         Insert: {
           addon_valid_until?: string | null;
           auto_recovery_attempts?: number | null;
-          bad_since?: string | null;
           company_id: string;
           connected_at?: string | null;
           created_at?: string;
           credits_available?: number | null;
-          degraded_since?: string | null;
-          health_lease_until?: string | null;
           id?: string;
           instance_id?: string | null;
           instance_token?: string | null;
           is_active?: boolean | null;
-          last_alive_at?: string | null;
-          last_event_at?: string | null;
           last_health_check?: string | null;
-          last_restart_at?: string | null;
           messages_count?: number | null;
           phone_number?: string | null;
+          provider?: string | null;
           status?: string | null;
           status_reason?: string | null;
           unit?: string | null;
-          unknown_looks?: number | null;
           updated_at?: string;
           user_id: string;
         };
         Update: {
           addon_valid_until?: string | null;
           auto_recovery_attempts?: number | null;
-          bad_since?: string | null;
           company_id?: string;
           connected_at?: string | null;
           created_at?: string;
           credits_available?: number | null;
-          degraded_since?: string | null;
-          health_lease_until?: string | null;
           id?: string;
           instance_id?: string | null;
           instance_token?: string | null;
           is_active?: boolean | null;
-          last_alive_at?: string | null;
-          last_event_at?: string | null;
           last_health_check?: string | null;
-          last_restart_at?: string | null;
           messages_count?: number | null;
           phone_number?: string | null;
+          provider?: string | null;
           status?: string | null;
           status_reason?: string | null;
           unit?: string | null;
-          unknown_looks?: number | null;
           updated_at?: string;
           user_id?: string;
         };
@@ -625,28 +754,27 @@ export type Database = {
     Functions: {
       apply_verdict: {
         Args: {
-          p_instance: string;
-          p_lease: string;
-          p_looked_at: string;
           p_now?: string;
-          p_observation: string;
-          p_raw_status: string;
-          p_reason: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
           p_release: boolean;
           p_restart?: string;
-          p_run?: string;
+          p_sighting: Database["public"]["CompositeTypes"]["sighting"];
           p_text: string;
           p_texts: Json;
           p_to: string;
-          p_unknown_looks: number;
+          p_why: Database["public"]["CompositeTypes"]["evidence"];
         };
         Returns: Json;
       };
       apply_waiting: {
-        Args: { p_instance: string; p_message_id: string };
+        Args: { p_ahead: string; p_instance: string; p_message_id: string };
         Returns: undefined;
       };
       begin_sweep: { Args: { p_now?: string }; Returns: Json };
+      believed: {
+        Args: { p_ahead: string; p_at: string; p_now: string };
+        Returns: string;
+      };
       bring_instance_back: {
         Args: {
           p_alive_at: string;
@@ -656,9 +784,9 @@ export type Database = {
             Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
           >;
           p_now?: string;
-          p_run?: string;
-          p_source: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
           p_texts: Json;
+          p_why: Database["public"]["CompositeTypes"]["evidence"];
         };
         Returns: Json;
       };
@@ -675,6 +803,7 @@ export type Database = {
       };
       change_or_wait: {
         Args: {
+          p_ahead: string;
           p_change: Json;
           p_event: number;
           p_instance: string;
@@ -687,7 +816,7 @@ export type Database = {
           p_after_check?: string;
           p_after_id?: string;
           p_due_before: string;
-          p_lease_seconds: number;
+          p_lease: string;
           p_limit: number;
           p_now?: string;
         };
@@ -698,23 +827,58 @@ export type Database = {
           p_limit: number;
           p_line: string;
           p_now?: string;
-          p_seconds: number;
+          p_turn: string;
         };
         Returns: Json;
       };
       claim_restart: {
         Args: {
-          p_cooldown_seconds: number;
-          p_instance: string;
           p_lease: string;
-          p_lease_seconds: number;
-          p_looked_at: string;
           p_now?: string;
-          p_raw_status: string;
-          p_reason: string;
-          p_run?: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+          p_sighting: Database["public"]["CompositeTypes"]["sighting"];
+          p_why: Database["public"]["CompositeTypes"]["evidence"];
         };
         Returns: Json;
+      };
+      draw_witnesses: {
+        Args: {
+          p_but_not?: string[];
+          p_degraded_since: string;
+          p_limit: number;
+        };
+        Returns: Json;
+      };
+      enter_brake: { Args: { p_now?: string }; Returns: boolean };
+      find_instance: {
+        Args: { p_external_id: string };
+        Returns: {
+          addon_valid_until: string | null;
+          auto_recovery_attempts: number | null;
+          company_id: string;
+          connected_at: string | null;
+          created_at: string;
+          credits_available: number | null;
+          id: string;
+          instance_id: string | null;
+          instance_token: string | null;
+          is_active: boolean | null;
+          last_health_check: string | null;
+          messages_count: number | null;
+          phone_number: string | null;
+          provider: string | null;
+          status: string | null;
+          status_reason: string | null;
+          unit: string | null;
+          updated_at: string;
+          user_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "wapi_instances";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       find_message: {
         Args: { p_from_me?: boolean; p_instance: string; p_message_id: string };
@@ -745,13 +909,15 @@ export type Database = {
       finish_relay: {
         Args: {
           p_done: number[];
+          p_give_up_after: string;
+          p_give_up_refusals: number;
           p_limit: number;
           p_line: string;
           p_more: boolean;
           p_now?: string;
           p_refused: number;
-          p_seconds: number;
           p_token: string;
+          p_turn: string;
         };
         Returns: Json;
       };
@@ -760,46 +926,79 @@ export type Database = {
           p_braked: boolean;
           p_checked: number;
           p_due_before: string;
+          p_looked_at_up: number;
           p_now?: string;
           p_observations: Json;
           p_outcomes: Json;
           p_run: string;
           p_took_ms: number;
         };
-        Returns: number;
+        Returns: Json;
       };
       is_news: {
         Args: {
           p_at: string;
+          p_health: Omit<
+            Database["public"]["Tables"]["instance_health"]["Row"],
+            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
+          >;
           p_instance: Omit<
             Database["public"]["Tables"]["wapi_instances"]["Row"],
             Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
           >;
           p_phone: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
         };
         Returns: boolean;
       };
       judge_disconnection: {
         Args: {
+          p_health: Omit<
+            Database["public"]["Tables"]["instance_health"]["Row"],
+            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
+          >;
           p_instance: Omit<
             Database["public"]["Tables"]["wapi_instances"]["Row"],
             Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
           >;
           p_moment: string;
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
           p_received_at: string;
-          p_restart_quiet_seconds: number;
         };
         Returns: string;
       };
+      keep_for_service: { Args: { p_functions: string[] }; Returns: undefined };
       knows_life_since: {
         Args: {
+          p_health: Omit<
+            Database["public"]["Tables"]["instance_health"]["Row"],
+            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
+          >;
           p_instance: Omit<
             Database["public"]["Tables"]["wapi_instances"]["Row"],
             Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
           >;
           p_looked_at: string;
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
         };
         Returns: boolean;
+      };
+      last_life: {
+        Args: {
+          p_health: Omit<
+            Database["public"]["Tables"]["instance_health"]["Row"],
+            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
+          >;
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+        };
+        Returns: string;
       };
       learn_lid: {
         Args: {
@@ -813,6 +1012,26 @@ export type Database = {
       list_relay_backlog: {
         Args: { p_limit: number; p_now?: string };
         Returns: Json;
+      };
+      lock_health: {
+        Args: { p_instance: string };
+        Returns: {
+          bad_since: string | null;
+          degraded_since: string | null;
+          health_lease_until: string | null;
+          instance_id: string;
+          last_alive_at: string | null;
+          last_event_at: string | null;
+          last_restart_at: string | null;
+          unknown_looks: number;
+          unknown_since: string | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "instance_health";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       lock_name: {
         Args: { p_instance: string; p_name: string };
@@ -836,11 +1055,12 @@ export type Database = {
       message_rank: { Args: { p_status: string }; Returns: number };
       metadata_object: { Args: { p_metadata: Json }; Returns: Json };
       moment_of_event: {
-        Args: { p_moment: string; p_received_at: string };
+        Args: { p_ahead: string; p_moment: string; p_received_at: string };
         Returns: string;
       };
       notify_users: {
         Args: {
+          p_event: number;
           p_now?: string;
           p_outage: Omit<
             Database["public"]["Tables"]["instance_outages"]["Row"],
@@ -860,10 +1080,10 @@ export type Database = {
           >;
           p_life_counts_from: string;
           p_now?: string;
-          p_reason: string;
-          p_run?: string;
-          p_source: string;
+          p_opened_by: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
           p_started_at: string;
+          p_why: Database["public"]["CompositeTypes"]["evidence"];
         };
         Returns: {
           closed_as: string | null;
@@ -888,34 +1108,34 @@ export type Database = {
           isSetofReturn: false;
         };
       };
-      purge_history: { Args: { p_now?: string }; Returns: Json };
+      purge_history: {
+        Args: {
+          p_audit: string;
+          p_bodies: string;
+          p_inbox: string;
+          p_limit: number;
+          p_now?: string;
+          p_runs: string;
+        };
+        Returns: Json;
+      };
       receive_event: {
         Args: {
-          p_body: string;
-          p_change: Json;
-          p_event: string;
-          p_event_key: string;
-          p_external_id: string;
-          p_is_life: boolean;
-          p_kind: string;
-          p_moment: string;
-          p_noise: string;
+          p_event: Database["public"]["CompositeTypes"]["webhook_event"];
           p_now?: string;
-          p_phone: string;
-          p_relay?: boolean;
-          p_relay_limit?: number;
-          p_relay_seconds?: number;
-          p_restart_quiet_seconds: number;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+          p_relay_turn: string;
           p_texts: Json;
         };
         Returns: Json;
       };
       receive_events: {
         Args: {
-          p_events: Json;
-          p_hurried?: boolean;
+          p_events: Database["public"]["CompositeTypes"]["webhook_event"][];
           p_now?: string;
-          p_relay_seconds: number;
+          p_patience?: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+          p_relay_turn: string;
           p_texts: Json;
         };
         Returns: Json;
@@ -930,15 +1150,17 @@ export type Database = {
           p_kind: string;
           p_now?: string;
           p_outage?: string;
-          p_reason?: string;
-          p_run?: string;
-          p_source: string;
           p_to_status?: string;
+          p_why: Database["public"]["CompositeTypes"]["evidence"];
         };
-        Returns: undefined;
+        Returns: number;
       };
       record_looks: {
-        Args: { p_looks: Json; p_now?: string };
+        Args: {
+          p_now?: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+          p_sightings: Database["public"]["CompositeTypes"]["sighting"][];
+        };
         Returns: number;
       };
       refresh_last_message: {
@@ -951,6 +1173,10 @@ export type Database = {
       };
       restore_by_event: {
         Args: {
+          p_health: Omit<
+            Database["public"]["Tables"]["instance_health"]["Row"],
+            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
+          >;
           p_instance: Omit<
             Database["public"]["Tables"]["wapi_instances"]["Row"],
             Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
@@ -958,23 +1184,41 @@ export type Database = {
           p_moment: string;
           p_now?: string;
           p_phone: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
           p_texts: Json;
+          p_why: Database["public"]["CompositeTypes"]["evidence"];
         };
         Returns: Json;
       };
       settle_disconnection: {
         Args: {
+          p_cause: string;
           p_event_id: number;
           p_looked_at: string;
           p_now?: string;
           p_observation: string;
-          p_restart_quiet_seconds: number;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
           p_texts: Json;
         };
         Returns: Json;
       };
+      stands_on: {
+        Args: {
+          p_health: Omit<
+            Database["public"]["Tables"]["instance_health"]["Row"],
+            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
+          >;
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_sighting: Database["public"]["CompositeTypes"]["sighting"];
+        };
+        Returns: boolean;
+      };
       store_message: {
         Args: {
+          p_ahead: string;
           p_instance: Omit<
             Database["public"]["Tables"]["wapi_instances"]["Row"],
             Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
@@ -987,19 +1231,23 @@ export type Database = {
       };
       take_instance_down: {
         Args: {
+          p_health: Omit<
+            Database["public"]["Tables"]["instance_health"]["Row"],
+            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
+          >;
           p_instance: Omit<
             Database["public"]["Tables"]["wapi_instances"]["Row"],
             Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
           >;
           p_life_counts_from: string;
           p_now?: string;
-          p_reason: string;
-          p_run?: string;
-          p_source: string;
+          p_opened_by: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
           p_started_at: string;
           p_text: string;
           p_texts: Json;
           p_to: string;
+          p_why: Database["public"]["CompositeTypes"]["evidence"];
         };
         Returns: Json;
       };
@@ -1008,8 +1256,8 @@ export type Database = {
           p_limit: number;
           p_line: string;
           p_now: string;
-          p_seconds: number;
           p_token: string;
+          p_turn: string;
         };
         Returns: Json;
       };
@@ -1018,7 +1266,54 @@ export type Database = {
       [_ in never]: never;
     };
     CompositeTypes: {
-      [_ in never]: never;
+      evidence: {
+        source: string | null;
+        reason: string | null;
+        observation: string | null;
+        cause: string | null;
+        event_id: number | null;
+        run_id: string | null;
+      };
+      recovery_policy: {
+        restart_cooldown: string | null;
+        attempts_reset: string | null;
+        reopen_within: string | null;
+        event_slack: string | null;
+        event_ahead: string | null;
+        event_reach: string | null;
+        stale_after: string | null;
+        restart_quiet: string | null;
+        life_kept_each: string | null;
+        mass_within: string | null;
+        mass_lines: number | null;
+      };
+      sighting: {
+        instance_id: string | null;
+        external_id: string | null;
+        token_hash: string | null;
+        raw_status: string | null;
+        lease: string | null;
+        last_health_check: string | null;
+        looked_at: string | null;
+        observation: string | null;
+        cause: string | null;
+        unknown_looks: number | null;
+        is_finished: boolean | null;
+      };
+      webhook_event: {
+        event_key: string | null;
+        external_id: string | null;
+        event: string | null;
+        kind: string | null;
+        moment: string | null;
+        phone: string | null;
+        is_life: boolean | null;
+        change: Json | null;
+        noise: string | null;
+        body: string | null;
+        relay: boolean | null;
+        relay_limit: number | null;
+      };
     };
   };
 };

@@ -23,7 +23,7 @@ EVIDENCE = "jsonb_populate_record(null::public.evidence, %(evidence)s)"
 def sighting_of(claimed: dict[str, Any], observation: str, *, looked_at: str) -> Jsonb:
     """A look at a line as ``claim_instances`` answered it."""
     return Jsonb(
-        {name: claimed[name] for name in ("external_id", "token_hash", "raw_status")}
+        {name: claimed[name] for name in ("external_id", "token_hash", "raw_status", "last_health_check")}
         | {"instance_id": claimed["id"], "lease": str(claimed["lease"]), "looked_at": looked_at}
         | {"observation": observation, "cause": "told", "unknown_looks": 0, "is_finished": True}
     )

@@ -119,7 +119,8 @@ def test_every_setting_has_its_row_with_its_default() -> None:
             assert told[name.upper()].startswith("required"), name
         else:
             default = field.default
-            shown = NONE if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+            plain = f"{default:g}" if isinstance(default, float) else str(default)
+            shown = NONE if default is None else plain.lower() if isinstance(default, bool) else plain
             assert told[name.upper()] == shown, name
 
 

@@ -215,6 +215,20 @@ def grown(world: World) -> Iterator[Plans]:
     world.sql(
         "insert into public.wapi_contact_lids select id, '1000000' || n || '@lid', '5511' || n from public.wapi_instances, generate_series(1, 4) n"
     )
+    world.sql(
+        "insert into public.instance_health (instance_id, last_alive_at, last_event_at) select id, now(), now() from public.wapi_instances"
+    )
+    world.sql(
+        "insert into public.restart_claims select 'wapi', instance_id, now() - interval '1 day' from public.wapi_instances"
+    )
+    world.sql(
+        """
+        insert into public.notices (occasion, kind, user_id, company_id, instance_id, state, told_at, notification_id)
+        select 'outage:' || gen_random_uuid(), 'down', u.id, null, i.id, 'sent', now(), gen_random_uuid()
+        from (select id, row_number() over () as r from public.wapi_instances) i
+        join (select id, row_number() over () as r from auth.users) u on u.r = i.r %% 2000 + 1
+        """
+    )
     world.sql("analyze")
     with psycopg.connect(world.stack.database_url, autocommit=True, row_factory=dict_row) as connection:
         yield Plans(connection)

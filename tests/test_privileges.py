@@ -42,7 +42,10 @@ LOOSE_FUNCTIONS = (
     " has_function_privilege('anon', p.oid, 'execute') or has_function_privilege('authenticated', p.oid, 'execute')"
     " or not (prorettype = 'trigger'::regtype or has_function_privilege('service_role', p.oid, 'execute'))"
     " or exists (select from aclexplode(proacl) as a where a.grantee = 0)"
-    " or coalesce(proconfig, '{}') <> array['search_path=\"\"']"
+    " or not coalesce(proconfig, '{}') @> array['search_path=\"\"']"
+    # Nothing else is set but how the planner may go about it.
+    " or exists (select from unnest(proconfig) as s where split_part(s, '=', 1)"
+    " not in ('search_path', 'plan_cache_mode', 'enable_bitmapscan'))"
     " or obj_description(p.oid, 'pg_proc') is null"
     " or prosecdef and obj_description(p.oid, 'pg_proc') not like '%%security definer:%%')"
 )

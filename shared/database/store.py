@@ -408,6 +408,7 @@ def _sighting_row(sighting: Sighting, *, finished: bool = True) -> dict[str, Any
         "token_hash": instance.token_hash,
         "raw_status": instance.raw_status,
         "lease": instance.lease.isoformat(),
+        "last_health_check": instance.last_health_check.isoformat() if instance.last_health_check else None,
         "looked_at": sighting.looked_at.isoformat(),
         "observation": sighting.concluded if sighting.found else None,
         "cause": sighting.cause,
