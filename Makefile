@@ -1,7 +1,7 @@
 # Each target works on a fresh clone; `make` alone lists them.
 PY := .venv/bin/python
 
-.PHONY: help install demo stack test check lock types doctor report deploy bench mutants hard
+.PHONY: help install demo stack test unit check lock types doctor report deploy bench mutants hard
 help:            ## this list
 	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 install:         ## install into .venv and dev/node_modules
@@ -12,6 +12,8 @@ stack: install   ## run PostgreSQL + PostgREST in the foreground (facts in .loca
 	@$(PY) -m dev.stack
 test: install    ## all tests
 	@$(PY) -m pytest -n 3 --dist worksteal
+unit: install    ## the tests that need no database: the loop one works in (under 15 s)
+	@$(PY) -m pytest -q -n 2 tests/unit
 check: install   ## what a change must pass: format, lint, types, tests, coverage
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
@@ -27,7 +29,7 @@ bench: install   ## measure everything against its floor (15 min; ARGS="--quick 
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
 	@$(PY) -m bench $(ARGS)
 hard: install    ## the tests that take long: histories, kills, crowds, weeks of work (over an hour; SEED=1)
-	@HARD=1 HARD_SEED=$${SEED:-1} $(PY) -m pytest -s -q tests/test_state_machine.py tests/test_crashes.py tests/test_provider_outages.py tests/test_database_faults.py tests/test_hostile_input.py tests/test_crowd.py tests/test_long_life.py
+	@HARD=1 HARD_SEED=$${SEED:-1} $(PY) -m pytest -s -q tests/endurance tests/functions/test_provider_outages.py tests/database/test_database_faults.py tests/functions/test_hostile_input.py
 mutants: install ## change the pure modules in every small way and see a test fail (some 4 min)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r dev/mutants-requirements.txt
 	@rm -rf mutants && $(PY) -m mutmut run && $(PY) -m mutmut results

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from support.doctoring import Doctor, healthy, swept
+from doctoring import Doctor, healthy, swept
 from world import OLD_SECRET, SECRET, World
 
 from dev.facts import role_key

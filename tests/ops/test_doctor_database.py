@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import httpx
 import psycopg
 import pytest
+from doctoring import VARIABLES
 from pydantic import SecretStr
-from support.doctoring import VARIABLES
 
 from dev.migrations import migrations_in
 from dev.stack import MIGRATIONS, Stack

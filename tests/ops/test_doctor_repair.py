@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
+from doctoring import Doctor, healthy
 from pydantic import SecretStr
-from support.doctoring import Doctor, healthy
 from world import OLD_SECRET, SECRET, World
 
 from ops.doctor.facts import LineRow

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import sync_playwright
-from support.report_history import NOW, ago, company, line, made_up_month, outage, uuid
-from support.report_history import day_of_history as history
+from report_history import NOW, ago, company, line, made_up_month, outage, uuid
+from report_history import day_of_history as history
 from test_report_page import HOSTILE
 
 from ops.report.figures import figure

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.report_history import (
+from report_history import (
     MONTH,
     NOW,
     SWEEP,

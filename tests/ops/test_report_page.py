@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from support.report_history import NOW, ago, company, event, line, made_up_month, outage, run, runs, uuid
-from support.report_history import day_of_history as history
+from report_history import NOW, ago, company, event, line, made_up_month, outage, run, runs, uuid
+from report_history import day_of_history as history
 
 from ops.report import words
 from ops.report.figures import figure

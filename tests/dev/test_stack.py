@@ -24,7 +24,7 @@ from dev.migrations import MigrationError
 from dev.processes import Children, StackError
 from dev.stack import Stack
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 ANA = UUID("a0000000-0000-4000-8000-000000000001")
 BRUNO = UUID("a0000000-0000-4000-8000-000000000002")
 

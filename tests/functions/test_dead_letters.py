@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from world import World
 
 KEY = SecretStr(Fernet.generate_key().decode())
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

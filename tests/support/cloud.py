@@ -17,7 +17,7 @@ from fake_gcloud import SECRET_MARK
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 DEPLOY = PROJECT / "deploy"
 PARSER = Path(__file__).with_name("gcloud_parser.py")
 PLACE = {"PROJECT": "p", "REGION": "sa1"}

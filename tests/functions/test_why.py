@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -114,3 +117,41 @@ def test_a_restart_says_in_audit_and_log_what_it_was_claimed_on(world: World) ->
         "connected_no_phone",
         answer["run_id"],
     )
+
+
+# The query that docs/operate.md shows
+
+OPERATE = (Path(__file__).parents[2] / "docs" / "operate.md").read_text("utf-8")
+QUERY = re.search(r"```sql\n(.+?)```", OPERATE, re.DOTALL)
+
+
+def told_by_the_docs(world: World, notification: object) -> dict[str, object]:
+    assert QUERY
+    [row] = world.sql(QUERY[1].replace("'…'", "%s"), notification)
+    return row
+
+
+def test_one_query_finds_the_event_that_rang_a_bell(world: World) -> None:
+    line = world.line(world.company(users=1))
+    world.behave(line, session="disconnected")
+    assert world.event(world.disconnection(line)) == "disconnected"
+
+    [bell] = world.bells()
+    found = told_by_the_docs(world, bell["id"])
+    assert (found["kind"], found["reason"], found["observation"]) == ("down", "disconnect_event", "DISCONNECTED")
+    assert found["event"] == "webhookDisconnected"
+    assert found["body"]
+
+
+def test_one_query_finds_the_look_that_rang_a_bell(world: World) -> None:
+    line = world.line(world.company(users=1))
+    world.sweep()
+    world.behave(line, session="disconnected", restart="refused")
+    world.pass_time(timedelta(minutes=5))
+    world.sweep()
+
+    [bell] = world.bells()
+    found = told_by_the_docs(world, bell["id"])
+    assert (found["kind"], found["observation"], found["cause"]) == ("down", "DISCONNECTED", "not_connected")
+    assert found["sweep"]
+    assert found["event"] is None

@@ -506,7 +506,7 @@ def test_stopping_does_not_wait_for_hangs_and_drips() -> None:
 
 def test_the_command_line_tells_where_it_listens_and_ends_when_told() -> None:
     command = [sys.executable, "-m", "dev.simulator", "--port", "0", "--wapi-send-key", KEY]
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())

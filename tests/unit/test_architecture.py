@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 PURE = (
     *sorted(f"shared.core.{path.stem}" for path in (ROOT / "shared" / "core").glob("[a-z]*.py")),

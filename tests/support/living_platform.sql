@@ -1,5 +1,5 @@
 -- Purpose: a platform with years of live rows, as the migrations find it, with all its dirt.
--- Called by: tests/test_adoption.py. No identifier is random: md5('line jardins')::uuid is that line in every run.
+-- Called by: tests/database/test_adoption.py. No identifier is random: md5('line jardins')::uuid is that line in every run.
 
 create table public.companies (
   id uuid primary key,

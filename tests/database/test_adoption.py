@@ -30,7 +30,7 @@ from dev.types import supabase_cli
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PLATFORM = Path(__file__).with_name("living_platform.sql")
+PLATFORM = Path(__file__).parents[1] / "support" / "living_platform.sql"
 PLATFORM_VERSION = "20240101000000"
 FILES = sorted(MIGRATIONS.glob("*.sql"))
 [CLEANING] = MIGRATIONS.glob("*_duplicate_messages.sql")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,8 @@ from shared.settings import SweepSettings, WebhookSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from world import World
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 FOLDERS = ("bench", "deploy", "dev", "docs", "functions", "ops", "shared", "supabase", "tests")
 PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md")])
 SOURCES = "\n".join(
@@ -143,38 +141,3 @@ def test_a_fact_stands_there_with_its_severity() -> None:
         for fact, severity in re.findall(r"`([a-z_.]+)` \((WARNING|ERROR)\)", cell):
             call = re.search(rf'logs\.(\w+)\(\s*"{re.escape(fact)}"', SOURCES)
             assert call is None or call[1] == severity.lower(), fact
-
-
-QUERY = re.search(r"```sql\n(.+?)```", OPERATE, re.DOTALL)
-
-
-def why(world: World, notification: object) -> dict[str, object]:
-    assert QUERY
-    [row] = world.sql(QUERY[1].replace("'…'", "%s"), notification)
-    return row
-
-
-def test_one_query_finds_the_event_that_rang_a_bell(world: World) -> None:
-    line = world.line(world.company(users=1))
-    world.behave(line, session="disconnected")
-    assert world.event(world.disconnection(line)) == "disconnected"
-
-    [bell] = world.bells()
-    found = why(world, bell["id"])
-    assert (found["kind"], found["reason"], found["observation"]) == ("down", "disconnect_event", "DISCONNECTED")
-    assert found["event"] == "webhookDisconnected"
-    assert found["body"]
-
-
-def test_one_query_finds_the_look_that_rang_a_bell(world: World) -> None:
-    line = world.line(world.company(users=1))
-    world.sweep()
-    world.behave(line, session="disconnected", restart="refused")
-    world.pass_time(timedelta(minutes=5))
-    world.sweep()
-
-    [bell] = world.bells()
-    found = why(world, bell["id"])
-    assert (found["kind"], found["observation"], found["cause"]) == ("down", "DISCONNECTED", "not_connected")
-    assert found["sweep"]
-    assert found["event"] is None

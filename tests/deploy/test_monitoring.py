@@ -17,7 +17,7 @@ from cloud import misread_by_gcloud
 if TYPE_CHECKING:
     from world import World
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 MONITORING = PROJECT / "deploy" / "monitoring"
 METRIC_FILES = sorted((MONITORING / "metrics").glob("*.yaml"))
 ALERT_FILES = sorted((MONITORING / "alerts").glob("*.yaml"))
