@@ -82,7 +82,8 @@ class Platform:
         """An empty platform with ``count`` healthy connected lines, last looked at five minutes ago."""
         self.database.execute(
             "truncate public.companies, auth.users, public.instance_outages, public.instance_events,"
-            " public.health_check_runs, public.wapi_webhook_events, public.relay_turns cascade"
+            " public.health_check_runs, public.wapi_webhook_events, public.relay_turns,"
+            " public.restart_claims, public.provider_state, public.notices cascade"
         )
         self.database.execute(
             """

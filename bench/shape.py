@@ -14,6 +14,8 @@ from psycopg.types.json import Jsonb
 from bench.platform import STATISTICS_SECONDS
 from bench.result import Result, at_most, shown
 from dev.stack import Stack
+from shared.core.policy import Policy
+from shared.database.composites import policy_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,11 +37,7 @@ AT_EACH_END = 5
 """So many of the first sweeps are compared with so many of the last."""
 MEMORY = {"shared_buffers": "3GB", "max_wal_size": "8GB", "checkpoint_timeout": "1h"}
 """The same for every size, and enough for the largest: the work is measured, not the disk."""
-POLICY = {
-    "restart_cooldown": "30 minutes", "attempts_reset": "24 hours", "reopen_within": "30 minutes",
-    "event_slack": "5 seconds", "event_ahead": "5 minutes", "event_reach": "1 hour", "stale_after": "1 minute",
-    "restart_quiet": "1 minute", "life_kept_each": "1 minute", "mass_within": "2 minutes", "mass_lines": 5,
-}  # fmt: skip
+POLICY = policy_row(Policy())
 WRITES = ("n_tup_ins", "n_tup_upd", "n_tup_hot_upd")
 
 
@@ -169,7 +167,7 @@ class Fleet:
                 raise AssertionError(f"{found} of {len(batch['instances'])} looks recorded")
             done += 1
             looked += found
-        finished = self.call("finish", FINISH, run[0], began[0], looked, looked)
+        finished = self.call("finish", FINISH, run[0], began[0], looked, looked, *after)
         if looked != (lines or self.lines) or finished["left"]:
             raise AssertionError(f"{looked} of {lines or self.lines} lines looked at, {finished['left']} left")
         return sum(sum(each) for each in self.took.values())
@@ -223,7 +221,7 @@ OLDEST = """
       now()
 """
 PURGE = "select public.purge_history(%s, %s, %s, %s, interval '30 days', %s)"
-FINISH = "select public.finish_sweep(%s, %s, %s, '{\"ALIVE\": 1}', '{}', false, %s, 1)"
+FINISH = "select public.finish_sweep(%s, %s, %s, '{\"ALIVE\": 1}', '{}', false, %s, 1, %s::timestamptz, %s::uuid)"
 
 
 def sightings(batch: dict[str, Any]) -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ def growth(platform: Platform, *, quick: bool) -> Iterator[Result]:
     peak: dict[int, float] = {}
     for count in sizes:
         platform.fleet(count, latency_ms=20)
-        with platform.function("follow_up_check", platform.environment(SWEEP_BUDGET_SECONDS=3000)) as server:
+        with platform.function("follow_up_check", platform.environment(SWEEP_BUDGET_SECONDS=390)) as server:
             # A small fleet's sweep is short: several of them, so that a blip does not decide.
             rounds = max(1, 5_000 // count)
             took = statistics.median([sweep(server)[0] for _ in range(rounds)])
@@ -101,7 +101,7 @@ def _database_work(platform: Platform, count: int, writes_before: int) -> Iterat
         group, f"{count:,} lines: round trips", platform.stack.postgrest_requests.total, 2 * batches + 4, unit=""
     )
     writes = (platform.row_writes() - writes_before) / count
-    yield within(group, f"{count:,} lines: writes of a healthy row", writes, 2, unit="")
+    yield within(group, f"{count:,} lines: writes of a healthy row of wapi_instances", writes, 1, unit="")
 
 
 def several_at_once(platform: Platform, *, quick: bool) -> Iterator[Result]:

@@ -122,14 +122,14 @@ class Relay:
             StoreError: When the backlog cannot be read.
         """
         clock = asyncio.get_running_loop().time
-        lines = await store.list_relay_backlog(_BACKLOG_LINES)
+        waiting = await store.list_relay_backlog(_BACKLOG_LINES)
         slots = asyncio.Semaphore(_LINES_AT_ONCE)
 
-        async def catch_up(line: str) -> int:
+        async def catch_up(external_id: str) -> int:
             forwarded = 0
             async with slots:
                 while self.is_closed and clock() < deadline:
-                    turn = await store.claim_relay(line)
+                    turn = await store.claim_relay(external_id)
                     if turn is None:
                         break
                     within = min(_IN_SWEEP, timedelta(seconds=deadline - clock()))
@@ -139,9 +139,9 @@ class Relay:
                         break
             return forwarded
 
-        forwarded = sum(await asyncio.gather(*(catch_up(line) for line in lines)))
-        if lines:
-            logs.info("relay.caught_up", lines=len(lines), forwarded=forwarded)
+        forwarded = sum(await asyncio.gather(*(catch_up(external_id) for external_id in waiting)))
+        if waiting:
+            logs.info("relay.caught_up", lines=len(waiting), forwarded=forwarded)
         return forwarded
 
     def _fits(self, seconds_left: float) -> bool:

@@ -198,10 +198,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A claimed line and what this sweep found: the ground that a decision stands on.
+    """A claimed line and what this sweep found, with the preconditions of what is decided on it.
 
     Attributes:
-        instance: As claimed; its status, lease, external id and token are the ground that a transition stands on.
+        instance: As claimed; status, lease, external id and token must still be these when a transition is applied.
         found: What the look found; None when the budget ended, or our code failed, before it did.
         concluded: What is made of it: a third UNKNOWN in a row may count as GHOST.
         cause: Why the look says so, in one constant word.
@@ -223,14 +223,14 @@ class Sighting:
         """The same as the reason of what this sweep does next."""
         return Evidence(Source.SWEEP, self.concluded.lower(), self.concluded, self.cause, run=run)
 
-    def on_ground(self, *, lease: datetime | None = None, status: Status | None = None) -> Sighting:
-        """The same, standing on what this sweep itself has just written."""
-        ground: dict[str, object] = {}
+    def with_preconditions(self, *, lease: datetime | None = None, status: Status | None = None) -> Sighting:
+        """The same, with what this sweep itself has just written as preconditions."""
+        written: dict[str, object] = {}
         if lease is not None:
-            ground["lease"] = lease
+            written["lease"] = lease
         if status is not None:
-            ground["raw_status"] = status.value
-        return replace(self, instance=self.instance.model_copy(update=ground))
+            written["raw_status"] = status.value
+        return replace(self, instance=self.instance.model_copy(update=written))
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,12 +34,12 @@ class Arrival:
     """An event on its way into the database.
 
     Attributes:
-        line: One of each line at a time: two would wait for each other's locks.
+        external_id: One of each line at a time: two would wait for each other's locks.
         size: Of its body, in characters.
         row: The SQL type ``webhook_event``.
     """
 
-    line: str
+    external_id: str
     size: int
     row: dict[str, Any]
 
@@ -78,7 +78,7 @@ class Batches:
         while len(self._calls) < CALLS_AT_ONCE and (batch := self._next()):
             # In a context of its own: what it logs belongs to no single request's trace.
             call = asyncio.create_task(self._keep_all(batch), context=Context())
-            self._calls[call] = {each.arrival.line for each in batch}
+            self._calls[call] = {each.arrival.external_id for each in batch}
             call.add_done_callback(self._ended)
 
     def _ended(self, call: asyncio.Task[None]) -> None:
@@ -95,11 +95,11 @@ class Batches:
             each = self._waiting.popleft()
             if each.intake.done():  # its sender's patience is over
                 continue
-            if each.arrival.line in lines or (batch and size + each.arrival.size > CHARACTERS_A_CALL):
+            if each.arrival.external_id in lines or (batch and size + each.arrival.size > CHARACTERS_A_CALL):
                 later.append(each)
                 continue
             batch.append(each)
-            lines.add(each.arrival.line)
+            lines.add(each.arrival.external_id)
             size += each.arrival.size
         self._waiting.extendleft(reversed(later))
         return batch

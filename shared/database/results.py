@@ -65,7 +65,7 @@ class RelayEvent(_Answer):
 class RelayTurn(_Answer):
     """The right to forward a line's events now, and its oldest waiting ones."""
 
-    line: str
+    external_id: str
     token: UUID
     events: list[RelayEvent]
 

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ValidationError
 from supabase import AsyncClient, AsyncClientOptions, PostgrestAPIError
 
 from shared import logs
-from shared.core.event import Message
-from shared.core.notices import TEXTS, preview
+from shared.core.notices import TEXTS
 from shared.database.batching import Arrival, Batches
+from shared.database.composites import event_row, evidence_row, interval, policy_row, sighting_row
 from shared.database.results import Batch, Intake, RelayTurn, RestartClaim, SweepBegun, SweepEnd, Transition
 from shared.errors import StoreRefused, StoreUnavailable
 
@@ -34,20 +34,6 @@ if TYPE_CHECKING:
     from shared.core.notices import NoticeText
     from shared.core.policy import Policy, Retention
 
-POLICY_FIELDS: Final = (
-    "restart_cooldown",
-    "attempts_reset",
-    "reopen_within",
-    "event_slack",
-    "event_ahead",
-    "event_reach",
-    "stale_after",
-    "restart_quiet",
-    "life_kept_each",
-    "mass_within",
-    "mass_lines",
-)
-"""Of the policy, what SQL functions need: the fields of the type ``recovery_policy``."""
 _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: nothing happened, the same call may be made again."""
 _ATTEMPTS: Final = 4
@@ -83,7 +69,7 @@ class Store:
 
     def __init__(self, client: AsyncClient, policy: Policy) -> None:
         self._client = client
-        self._policy = _policy_row(policy)
+        self._policy = policy_row(policy)
         self._batches = Batches(self._receive_events)
 
     # The sweep
@@ -105,7 +91,7 @@ class Store:
         """
         arguments = {
             "p_due_before": due_before.isoformat(),
-            "p_lease": _interval(lease),
+            "p_lease": interval(lease),
             "p_limit": limit,
             "p_after_check": after.after_check if after else None,
             "p_after_id": str(after.after_id) if after and after.after_id else None,
@@ -123,7 +109,7 @@ class Store:
             How many still were ours; the others somebody else holds, changed, paused or deleted.
         """
         arguments = {
-            "p_sightings": [_sighting_row(each, finished=finished) for each in sightings],
+            "p_sightings": [sighting_row(each, finished=finished) for each in sightings],
             "p_policy": self._policy,
         }
         return _count("record_looks", await self._call("record_looks", arguments))
@@ -131,9 +117,9 @@ class Store:
     async def claim_restart(self, sighting: Sighting, *, lease: timedelta, why: Evidence) -> RestartClaim:
         """Take the right to send one restart; without it, none may be sent."""
         arguments = {
-            "p_sighting": _sighting_row(sighting),
-            "p_lease": _interval(lease),
-            "p_why": _evidence_row(why),
+            "p_sighting": sighting_row(sighting),
+            "p_lease": interval(lease),
+            "p_why": evidence_row(why),
             "p_policy": self._policy,
         }
         return self._read(RestartClaim, "claim_restart", await self._call("claim_restart", arguments))
@@ -148,10 +134,10 @@ class Store:
         release: bool = True,
         why: Evidence,
     ) -> Transition:
-        """Move a line: status, outage, audit and notices in one transaction, if its ground still holds.
+        """Move a line: status, outage, audit and notices in one transaction, if the preconditions hold.
 
         Args:
-            sighting: The last look and the ground it stands on.
+            sighting: The last look, and the preconditions.
             to: The status to move to; None leaves the row.
             text: What users are told if nobody was told yet.
             restart: How the restart ended, if there was one.
@@ -159,12 +145,12 @@ class Store:
             why: Goes into the audit.
         """
         arguments = {
-            "p_sighting": _sighting_row(sighting),
+            "p_sighting": sighting_row(sighting),
             "p_to": to,
             "p_text": text,
             "p_texts": TEXTS,
             "p_release": release,
-            "p_why": _evidence_row(why),
+            "p_why": evidence_row(why),
             "p_policy": self._policy,
             "p_restart": restart,
         }
@@ -188,7 +174,9 @@ class Store:
         outcomes: Mapping[str, int],
         braked: bool,
         looked_at_up: int,
+        given_back: int,
         took: timedelta,
+        after: Batch | None,
     ) -> SweepEnd:
         """Complete the run row.
 
@@ -200,7 +188,9 @@ class Store:
             outcomes: What was done.
             braked: The brake was on.
             looked_at_up: Lines looked at that were up: with one of them and no brake, a brake of before ends.
+            given_back: Lines that it claimed and did not finish.
             took: The sweep.
+            after: Its last batch: what lies behind it is left.
         """
         arguments = {
             "p_run": str(run),
@@ -210,7 +200,10 @@ class Store:
             "p_outcomes": dict(outcomes),
             "p_braked": braked,
             "p_looked_at_up": looked_at_up,
+            "p_given_back": given_back,
             "p_took_ms": round(took.total_seconds() * 1000),
+            "p_after_check": after.after_check if after else None,
+            "p_after_id": str(after.after_id) if after and after.after_id else None,
         }
         return self._read(SweepEnd, "finish_sweep", await self._call("finish_sweep", arguments))
 
@@ -226,10 +219,10 @@ class Store:
         """
         arguments = {
             "p_limit": limit,
-            "p_bodies": _interval(retention.bodies),
-            "p_inbox": _interval(retention.inbox),
-            "p_audit": _interval(retention.audit),
-            "p_runs": _interval(retention.runs),
+            "p_bodies": interval(retention.bodies),
+            "p_inbox": interval(retention.inbox),
+            "p_audit": interval(retention.audit),
+            "p_runs": interval(retention.runs),
         }
         answer = await self._call("purge_history", arguments)
         if answer is None:
@@ -251,20 +244,7 @@ class Store:
             relay_now: And take the line's turn to forward, if it is free.
             alone: At once, not with others: one of them may be the trouble. And wait for locks as long as it takes.
         """
-        row = {
-            "event_key": event.key,
-            "external_id": event.external_id,
-            "event": event.name,
-            "kind": event.kind,
-            "moment": event.moment.isoformat() if event.moment else None,
-            "phone": event.phone,
-            "is_life": event.is_life,
-            "change": _change_row(event),
-            "noise": event.noise,
-            "body": event.body,
-            "relay": relay,
-            "relay_limit": EVENTS_A_TURN if relay_now else 0,
-        }
+        row = event_row(event, relay=relay, relay_limit=EVENTS_A_TURN if relay_now else 0)
         arrival = Arrival(event.external_id or "", len(event.body), row)
         if alone:
             return (await self._receive_events([arrival], patience=None))[0]
@@ -276,9 +256,9 @@ class Store:
         arguments = {
             "p_events": [each.row for each in arrivals],
             "p_texts": TEXTS,
-            "p_relay_turn": _interval(RELAY_TURN),
+            "p_relay_turn": interval(RELAY_TURN),
             "p_policy": self._policy,
-            "p_patience": _interval(patience) if patience else None,
+            "p_patience": interval(patience) if patience else None,
         }
         intakes = await self._call("receive_events", arguments)
         if not isinstance(intakes, list) or len(intakes) != len(arrivals):
@@ -299,9 +279,9 @@ class Store:
 
     # The relay
 
-    async def claim_relay(self, line: str) -> RelayTurn | None:
+    async def claim_relay(self, external_id: str) -> RelayTurn | None:
         """Take a line's turn to forward; None when somebody has it or nothing waits."""
-        arguments = {"p_line": line, "p_limit": EVENTS_A_TURN, "p_turn": _interval(RELAY_TURN)}
+        arguments = {"p_external_id": external_id, "p_limit": EVENTS_A_TURN, "p_turn": interval(RELAY_TURN)}
         return self._turn("claim_relay", await self._call("claim_relay", arguments))
 
     async def finish_relay(
@@ -316,24 +296,24 @@ class Store:
             more: Go on with what waits now.
         """
         arguments = {
-            "p_line": turn.line,
+            "p_external_id": turn.external_id,
             "p_token": str(turn.token),
             "p_done": done,
             "p_refused": refused,
             "p_give_up_refusals": GIVE_UP_REFUSALS,
-            "p_give_up_after": _interval(GIVE_UP_AFTER),
+            "p_give_up_after": interval(GIVE_UP_AFTER),
             "p_more": more,
             "p_limit": EVENTS_A_TURN,
-            "p_turn": _interval(RELAY_TURN),
+            "p_turn": interval(RELAY_TURN),
         }
         return self._turn("finish_relay", await self._call("finish_relay", arguments))
 
     async def list_relay_backlog(self, limit: int) -> list[str]:
         """Lines with events that nobody is forwarding, longest waiting first."""
-        lines = await self._call("list_relay_backlog", {"p_limit": limit})
-        if not isinstance(lines, list):
+        external_ids = await self._call("list_relay_backlog", {"p_limit": limit})
+        if not isinstance(external_ids, list):
             raise _not_an_answer("list_relay_backlog")
-        return [str(line) for line in lines]
+        return [str(each) for each in external_ids]
 
     def _turn(self, operation: str, answer: Any) -> RelayTurn | None:  # noqa: ANN401 - JSON
         return None if answer is None else self._read(RelayTurn, operation, answer)
@@ -376,57 +356,6 @@ def _count(operation: str, answer: Any) -> int:  # noqa: ANN401 - JSON
 def _not_an_answer(operation: str) -> StoreUnavailable:
     """A 200 with a page, with nothing: a gateway speaks, not our function."""
     return StoreUnavailable(operation, "not an answer")
-
-
-def _change_row(event: Event) -> dict[str, Any] | None:
-    if event.change is None:
-        return None
-    row = event.change.model_dump()
-    if isinstance(event.change, Message):
-        row["metadata"]["preview"] = preview(event.change.type, event.change.content)
-    return row
-
-
-def _interval(length: timedelta) -> str:
-    return f"{length.total_seconds()} seconds"
-
-
-def _policy_row(policy: Policy) -> dict[str, Any]:
-    """The SQL type ``recovery_policy``: its fields are the policy's of the same names."""
-    return {
-        name: _interval(value) if isinstance(value := getattr(policy, name), timedelta) else value
-        for name in POLICY_FIELDS
-    }
-
-
-def _sighting_row(sighting: Sighting, *, finished: bool = True) -> dict[str, Any]:
-    """The SQL type ``sighting``: what a transition stands on; SQL applies it only if all of it still holds."""
-    instance = sighting.instance
-    return {
-        "instance_id": str(instance.id),
-        "external_id": instance.external_id,
-        "token_hash": instance.token_hash,
-        "raw_status": instance.raw_status,
-        "lease": instance.lease.isoformat(),
-        "last_health_check": instance.last_health_check.isoformat() if instance.last_health_check else None,
-        "looked_at": sighting.looked_at.isoformat(),
-        "observation": sighting.concluded if sighting.found else None,
-        "cause": sighting.cause,
-        "unknown_looks": sighting.unknown_looks,
-        "is_finished": finished and sighting.found is not None,
-    }
-
-
-def _evidence_row(why: Evidence) -> dict[str, Any]:
-    """The SQL type ``evidence``."""
-    return {
-        "source": why.source,
-        "reason": why.reason,
-        "observation": why.observation,
-        "cause": why.cause,
-        "event_id": why.event_id,
-        "run_id": str(why.run) if why.run else None,
-    }
 
 
 def _translate(operation: str, code: str) -> StoreUnavailable | StoreRefused:

@@ -86,7 +86,7 @@ class Actions:
                     sighting, Status.DISCONNECTED, text=text, release=not then_restart
                 )
                 if then_restart and transition.applied:
-                    return await self._restarts.restart(sighting.on_ground(status=Status.DISCONNECTED))
+                    return await self._restarts.restart(sighting.with_preconditions(status=Status.DISCONNECTED))
             case Restart():
                 return await self._restarts.restart(sighting)
             case Healthy() | NoChange():

@@ -33,7 +33,7 @@ class NotRestarted(Enum):
     HELD = auto()
     """The brake came on while it waited its turn."""
     OVERTAKEN = auto()
-    """Somebody was faster, or the line's ground has changed."""
+    """Somebody was faster, or a precondition holds no longer."""
 
 
 class Restarts:
@@ -68,7 +68,7 @@ class Restarts:
                 await self._transitions.record([sighting])
                 return NotRestarted.OVERTAKEN
             report.outcomes[Outcome.RESTARTED] += 1
-            return await self._send(sighting.on_ground(lease=claim.lease), is_canary=is_canary)
+            return await self._send(sighting.with_preconditions(lease=claim.lease), is_canary=is_canary)
 
     async def _send(self, sighting: Sighting, *, is_canary: bool) -> RestartOutcome:
         clock = asyncio.get_running_loop().time

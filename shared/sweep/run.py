@@ -91,7 +91,9 @@ async def run_sweep(
         outcomes={str(outcome): n for outcome, n in report.outcomes.items()},
         braked=report.braked,
         looked_at_up=report.looked_at_up,
+        given_back=report.given_back,
         took=report.took,
+        after=sweep.last_batch,
     )
     report.left = end.left
     if end.brake_released is not None:
@@ -112,20 +114,22 @@ class _Sweep:
         self._actions = Actions(context, self._transitions, Restarts(context, self._transitions, self.brake))
         self._tasks = asyncio.TaskGroup()
         self._failure: StoreError | None = None
+        self.last_batch: Batch | None = None
 
     async def run(self, due_before: datetime, fanout: Fanout | None) -> None:
         """Claim and sweep batches until no line is due or the budget is over; ask for help after a full one."""
         size = self._context.limits.batch_size
-        batch: Batch | None = None
         async with self._tasks:
             while self._context.time_left > timedelta(0) and self._failure is None:
                 try:
                     batch = await self._context.store.claim_instances(
-                        due_before=due_before, lease=self._lease(), limit=size, after=batch
+                        due_before=due_before, lease=self._lease(), limit=size, after=self.last_batch
                     )
                 except StoreError as error:
                     self._failure = error
                     break
+                if batch.after_id is not None:
+                    self.last_batch = batch
                 if fanout is not None and len(batch.instances) == size:
                     fanout.begin(due_before=due_before, within=self._context.time_left)
                 if batch.instances:

@@ -46,6 +46,7 @@ class Transitions:
     async def _record(self, sightings: list[Sighting], *, finished: bool) -> None:
         if not sightings:
             return
+        self._report.given_back += sum(not finished or sighting.found is None for sighting in sightings)
         recorded = await self._store.record_looks(sightings, finished=finished)
         if recorded < len(sightings):
             logs.info("looks.overtaken", count=len(sightings) - recorded)
@@ -59,10 +60,10 @@ class Transitions:
         restart: RestartOutcome | None = None,
         release: bool = True,
     ) -> Transition:
-        """Move one line, if its ground still holds.
+        """Move one line, if the preconditions still hold.
 
         Args:
-            sighting: What is known of it, and the ground that this stands on.
+            sighting: What is known of it, and the preconditions.
             to: The new status; None leaves the row.
             text: What its users are told, if nobody was told of this outage yet.
             restart: How the restart ended, if there was one.

@@ -215,11 +215,11 @@ create table if not exists public.wapi_contact_lids (
 comment on table public.wapi_contact_lids is 'Which phone a hidden identity (LID) belongs to, as far as an event has told.';
 
 create table if not exists public.relay_turns (
-  line text primary key,
+  external_id text primary key,
   token uuid,
   until timestamptz
 );
-comment on table public.relay_turns is 'Who forwards a line''s events now. line is the external id, '''' for events without one.';
+comment on table public.relay_turns is 'Who forwards a line''s events now. external_id is '''' for events without one.';
 
 -- Rights
 
@@ -321,7 +321,7 @@ begin
       relay_limit integer             -- > 0: take the line's turn to forward, with so many events
     );
     comment on type public.recovery_policy is 'The numbers of the design, from the policy in Python.';
-    comment on type public.sighting is 'A claimed line and what one look found: the ground that a transition stands on.';
+    comment on type public.sighting is 'A claimed line and what one look found, with the preconditions of what is decided on it.';
     comment on type public.evidence is 'Why something is marked, restarted or told: it goes into the audit.';
     comment on type public.webhook_event is 'An event as Python has read it.';
   end if;

@@ -139,7 +139,7 @@ $$;
 comment on function public.claim_instances is
   'Leases up to p_limit due lines to one sweep, oldest look first; parallel sweeps never meet. The lease''s end is its token.';
 
-create or replace function public.stands_on(
+create or replace function public.preconditions_hold(
   p_instance public.wapi_instances, p_health public.instance_health, p_sighting public.sighting
 )
 returns boolean
@@ -151,7 +151,7 @@ as $$
     and btrim(p_instance.instance_id) = p_sighting.external_id
     and encode(sha256(convert_to(p_instance.instance_token, 'UTF8')), 'hex') = p_sighting.token_hash;
 $$;
-comment on function public.stands_on is
+comment on function public.preconditions_hold is
   'Whether a sighting is still its sweep''s to record: the line is active and ours, the lease, the external id and the token are the claimed ones.';
 
 -- Finds a row by what the claim saw of it, which no dead version has, and only then by its id: see claim_instances.
@@ -213,7 +213,7 @@ begin
     ) s
     join public.wapi_instances i on i.ctid = s.line
     join public.instance_health h on h.ctid = s.health
-    -- As stands_on says it; written out, because a function for each of five hundred lines takes as long as all the rest.
+    -- As preconditions_hold says it; written out, because a function for each of five hundred lines takes as long as all the rest.
     where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
       and h.health_lease_until = s.lease
       and btrim(i.instance_id) = s.external_id
@@ -276,7 +276,7 @@ begin
     return jsonb_build_object('claimed', false);
   end if;
   v_health := public.lock_health(v_instance.id);
-  if not coalesce(public.stands_on(v_instance, v_health, p_sighting), false)
+  if not coalesce(public.preconditions_hold(v_instance, v_health, p_sighting), false)
     or v_instance.status is distinct from p_sighting.raw_status
     or public.knows_life_since(v_instance, v_health, p_sighting.looked_at, p_policy, coalesce(p_now, clock_timestamp()))
   then
@@ -352,7 +352,7 @@ begin
     return jsonb_build_object('applied', false);
   end if;
   v_health := public.lock_health(v_instance.id);
-  if not coalesce(public.stands_on(v_instance, v_health, p_sighting), false) then
+  if not coalesce(public.preconditions_hold(v_instance, v_health, p_sighting), false) then
     return jsonb_build_object('applied', false);
   end if;
 
@@ -486,6 +486,8 @@ end
 $$;
 comment on function public.enter_brake is 'Notes that the brake is on; true for the one batch that notes it first.';
 
+-- p_after_*: where the sweep's last batch ended. Before it lies a dead version of each line that the sweep has looked at, and
+-- nothing that it has not met: what it gave back unfinished it has counted itself (p_given_back). null = count all.
 create or replace function public.finish_sweep(
   p_run uuid,
   p_due_before timestamptz,
@@ -494,7 +496,10 @@ create or replace function public.finish_sweep(
   p_outcomes jsonb,
   p_braked boolean,
   p_looked_at_up integer,
+  p_given_back integer,
   p_took_ms integer,
+  p_after_check timestamptz default null,
+  p_after_id uuid default null,
   p_now timestamptz default now()
 )
 returns jsonb
@@ -513,11 +518,13 @@ begin
   ) h on true
   where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
     and coalesce(i.last_health_check, timestamptz '-infinity') <= p_due_before
+    and (coalesce(i.last_health_check, timestamptz '-infinity'), i.id) > (
+      coalesce(p_after_check, timestamptz '-infinity'), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
     and btrim(i.instance_id) <> '' and i.instance_token <> ''
     and (h.health_lease_until is null or h.health_lease_until <= p_now);
   update public.health_check_runs
   set finished_at = p_now, checked = p_checked, observations = p_observations, outcomes = p_outcomes, braked = p_braked,
-      took_ms = p_took_ms, left_due = v_left
+      took_ms = p_took_ms, left_due = v_left + p_given_back
   where id = p_run;
   -- A sweep that looked at lines that are up, and had no brake, ends it.
   update public.provider_state s
@@ -529,16 +536,16 @@ begin
   ) was
   where s.provider = 'wapi' and s.server = ''
   returning was.braked_since into v_braked_since;
-  return jsonb_build_object('left', v_left, 'brake_released', v_braked_since);
+  return jsonb_build_object('left', v_left + p_given_back, 'brake_released', v_braked_since);
 end
 $$;
 comment on function public.finish_sweep is
-  'Completes the run row; returns how many due lines nobody has looked at or holds and, if this sweep ends the brake, since when that was on.';
+  'Completes the run row; returns how many due lines are left and, if this sweep ends the brake, since when that was on.';
 
 do $$
 begin
   perform public.keep_for_service(
-    'begin_sweep', 'claim_instances', 'stands_on', 'record_looks', 'claim_restart', 'apply_verdict', 'draw_witnesses',
+    'begin_sweep', 'claim_instances', 'preconditions_hold', 'record_looks', 'claim_restart', 'apply_verdict', 'draw_witnesses',
     'enter_brake', 'finish_sweep');
 end
 $$;

@@ -6,7 +6,7 @@
 
 set local lock_timeout = '5s';
 
-create or replace function public.take_relay_turn(p_line text, p_token uuid, p_limit integer, p_turn interval, p_now timestamptz)
+create or replace function public.take_relay_turn(p_external_id text, p_token uuid, p_limit integer, p_turn interval, p_now timestamptz)
 returns jsonb
 language plpgsql volatile security invoker set search_path = ''
 as $$
@@ -18,7 +18,7 @@ begin
   from (
     select *, sum(octet_length(body)) over (order by id) as so_far from (
       select id, body, relay_attempts from public.wapi_webhook_events
-      where coalesce(external_id, '') = p_line and relay = 'pending' and body is not null
+      where coalesce(external_id, '') = p_external_id and relay = 'pending' and body is not null
       order by id limit p_limit
     ) as waiting
   ) e
@@ -26,14 +26,14 @@ begin
   update public.relay_turns
   set token = case when v_events is not null then p_token end,
       until = case when v_events is not null then p_now + p_turn end
-  where line = p_line;
-  return case when v_events is not null then jsonb_build_object('line', p_line, 'token', p_token, 'events', v_events) end;
+  where external_id = p_external_id;
+  return case when v_events is not null then jsonb_build_object('external_id', p_external_id, 'token', p_token, 'events', v_events) end;
 end
 $$;
 comment on function public.take_relay_turn is 'The next events of a line for the holder of its turn; with none left the turn is free.';
 
 create or replace function public.claim_relay(
-  p_line text, p_limit integer, p_turn interval, p_now timestamptz default now()
+  p_external_id text, p_limit integer, p_turn interval, p_now timestamptz default now()
 )
 returns jsonb
 language plpgsql volatile security invoker set search_path = ''
@@ -41,18 +41,18 @@ as $$
 declare
   v_turn public.relay_turns;
 begin
-  insert into public.relay_turns (line) values (p_line) on conflict (line) do nothing;
-  select * into v_turn from public.relay_turns where line = p_line for update;
+  insert into public.relay_turns (external_id) values (p_external_id) on conflict (external_id) do nothing;
+  select * into v_turn from public.relay_turns where external_id = p_external_id for update;
   if v_turn.until > p_now then
     return null;  -- its holder sees this event when it ends its turn
   end if;
-  return public.take_relay_turn(p_line, gen_random_uuid(), p_limit, p_turn, p_now);
+  return public.take_relay_turn(p_external_id, gen_random_uuid(), p_limit, p_turn, p_now);
 end
 $$;
 comment on function public.claim_relay is 'A line''s turn to forward, with its oldest waiting events; null when somebody has it or nothing waits.';
 
 create or replace function public.finish_relay(
-  p_line text,
+  p_external_id text,
   p_token uuid,
   p_done bigint[],
   p_refused bigint,
@@ -78,13 +78,13 @@ begin
         when coalesce(relay_attempts, 0) + 1 >= p_give_up_refusals and received_at < p_now - p_give_up_after then 'refused'
         else relay end
   where id = p_refused and relay = 'pending';
-  select token = p_token into v_ours from public.relay_turns where line = p_line for update;
+  select token = p_token into v_ours from public.relay_turns where external_id = p_external_id for update;
   if not coalesce(v_ours, false) then
     return null;  -- it took too long and somebody else has gone on
   elsif p_more then
-    return public.take_relay_turn(p_line, p_token, p_limit, p_turn, p_now);
+    return public.take_relay_turn(p_external_id, p_token, p_limit, p_turn, p_now);
   end if;
-  update public.relay_turns set token = null, until = null where line = p_line;
+  update public.relay_turns set token = null, until = null where external_id = p_external_id;
   return null;
 end
 $$;
@@ -95,13 +95,13 @@ create or replace function public.list_relay_backlog(p_limit integer, p_now time
 returns jsonb
 language sql stable security invoker set search_path = ''
 as $$
-  select coalesce(jsonb_agg(line), '[]')
+  select coalesce(jsonb_agg(waiting.external_id), '[]')
   from (
-    select coalesce(e.external_id, '') as line
+    select coalesce(e.external_id, '') as external_id
     from public.wapi_webhook_events e
     where e.relay = 'pending'
       and not exists (
-        select from public.relay_turns t where t.line = coalesce(e.external_id, '') and t.until > p_now)
+        select from public.relay_turns t where t.external_id = coalesce(e.external_id, '') and t.until > p_now)
     group by 1
     order by min(e.id)
     limit p_limit

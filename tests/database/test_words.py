@@ -24,7 +24,8 @@ from shared.core.model import (
 )
 from shared.core.notices import TEXTS, NoticeKind, NoticeState, NoticeText, NoticeType
 from shared.core.policy import Policy
-from shared.database.store import POLICY_FIELDS, _evidence_row, _policy_row, _sighting_row
+from shared.database.composites import POLICY_FIELDS, event_row, evidence_row, policy_row, sighting_row
+from shared.providers.wapi.events import parse_event
 
 if TYPE_CHECKING:
     from enum import StrEnum
@@ -57,7 +58,7 @@ def fields_of(world: World, composite: str) -> list[str]:
 
 
 def test_every_number_that_sql_needs_comes_from_the_policy(world: World) -> None:
-    row = _policy_row(Policy())
+    row = policy_row(Policy())
     assert list(row) == list(POLICY_FIELDS)
     assert set(fields_of(world, "recovery_policy")) == set(row) <= {field.name for field in fields(Policy)}
     [read] = world.sql("select (jsonb_populate_record(null::public.recovery_policy, %s)).*", Jsonb(row))
@@ -72,11 +73,16 @@ def test_a_sighting_and_its_evidence_cross_with_all_their_fields(world: World) -
         degraded_since=None, bad_since=None, unknown_looks=0, last_event_at=None, outage=None,
     )  # fmt: skip
     sighting = Sighting(instance, Observation.GHOST, Observation.GHOST, "no_phone", now)
-    assert set(_sighting_row(sighting)) == set(fields_of(world, "sighting"))
+    assert set(sighting_row(sighting)) == set(fields_of(world, "sighting"))
     why = sighting.evidence(uuid4())
-    assert set(_evidence_row(why)) == set(fields_of(world, "evidence"))
+    assert set(evidence_row(why)) == set(fields_of(world, "evidence"))
     assert (why.source, why.reason, why.observation, why.cause) == ("sweep", "ghost", "GHOST", "no_phone")
     assert Evidence(Source.WEBHOOK, "event").event_id is None
+
+
+def test_an_event_crosses_with_all_its_fields(world: World) -> None:
+    event = parse_event(b'{"event": "webhookConnected", "instanceId": "LITE-1", "connectedPhone": "5511900000001"}')
+    assert set(event_row(event, relay=False, relay_limit=0)) == set(fields_of(world, "webhook_event"))
 
 
 def test_every_text_names_the_kind_of_its_notice_and_the_type_that_the_bell_knows() -> None:

@@ -9,12 +9,12 @@ from psycopg.types.json import Jsonb
 
 from shared.core.notices import TEXTS
 from shared.core.policy import Policy
-from shared.database.store import _policy_row
+from shared.database.composites import policy_row
 
 if TYPE_CHECKING:
     from world import Line, World
 
-POLICY_ROW = Jsonb(_policy_row(Policy()))
+POLICY_ROW = Jsonb(policy_row(Policy()))
 POLICY = "jsonb_populate_record(null::public.recovery_policy, %(policy)s)"
 SIGHTING = "jsonb_populate_record(null::public.sighting, %(sighting)s)"
 EVIDENCE = "jsonb_populate_record(null::public.evidence, %(evidence)s)"

@@ -1,0 +1,105 @@
+"""What crosses to SQL in one piece: rows of its composite types, as JSON."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from shared.core.event import Message
+from shared.core.notices import preview
+
+if TYPE_CHECKING:
+    from shared.core.event import Event
+    from shared.core.model import Evidence, Sighting
+    from shared.core.policy import Policy
+
+POLICY_FIELDS: Final = (
+    "restart_cooldown",
+    "attempts_reset",
+    "reopen_within",
+    "event_slack",
+    "event_ahead",
+    "event_reach",
+    "stale_after",
+    "restart_quiet",
+    "life_kept_each",
+    "mass_within",
+    "mass_lines",
+)
+"""Of the policy, what SQL functions need: the fields of the type ``recovery_policy``."""
+
+
+def interval(length: timedelta) -> str:
+    """As PostgreSQL reads one."""
+    return f"{length.total_seconds()} seconds"
+
+
+def policy_row(policy: Policy) -> dict[str, Any]:
+    """The SQL type ``recovery_policy``: its fields are the policy's of the same names."""
+    return {
+        name: interval(value) if isinstance(value := getattr(policy, name), timedelta) else value
+        for name in POLICY_FIELDS
+    }
+
+
+def sighting_row(sighting: Sighting, *, finished: bool = True) -> dict[str, Any]:
+    """The SQL type ``sighting``: a look and the preconditions of what follows; SQL applies it only if all hold."""
+    instance = sighting.instance
+    return {
+        "instance_id": str(instance.id),
+        "external_id": instance.external_id,
+        "token_hash": instance.token_hash,
+        "raw_status": instance.raw_status,
+        "lease": instance.lease.isoformat(),
+        "last_health_check": instance.last_health_check.isoformat() if instance.last_health_check else None,
+        "looked_at": sighting.looked_at.isoformat(),
+        "observation": sighting.concluded if sighting.found else None,
+        "cause": sighting.cause,
+        "unknown_looks": sighting.unknown_looks,
+        "is_finished": finished and sighting.found is not None,
+    }
+
+
+def evidence_row(why: Evidence) -> dict[str, Any]:
+    """The SQL type ``evidence``."""
+    return {
+        "source": why.source,
+        "reason": why.reason,
+        "observation": why.observation,
+        "cause": why.cause,
+        "event_id": why.event_id,
+        "run_id": str(why.run) if why.run else None,
+    }
+
+
+def event_row(event: Event, *, relay: bool, relay_limit: int) -> dict[str, Any]:
+    """The SQL type ``webhook_event``.
+
+    Args:
+        event: Parsed.
+        relay: It is to be forwarded.
+        relay_limit: With how many events to take the line's turn to forward; 0 takes none.
+    """
+    return {
+        "event_key": event.key,
+        "external_id": event.external_id,
+        "event": event.name,
+        "kind": event.kind,
+        "moment": event.moment.isoformat() if event.moment else None,
+        "phone": event.phone,
+        "is_life": event.is_life,
+        "change": _change_row(event),
+        "noise": event.noise,
+        "body": event.body,
+        "relay": relay,
+        "relay_limit": relay_limit,
+    }
+
+
+def _change_row(event: Event) -> dict[str, Any] | None:
+    if event.change is None:
+        return None
+    row = event.change.model_dump()
+    if isinstance(event.change, Message):
+        row["metadata"]["preview"] = preview(event.change.type, event.change.content)
+    return row
