@@ -20,17 +20,17 @@ from psycopg import sql
 
 from dev import facts
 from dev import migrations as files
-from dev.folder import StackFolder, clear_dead_folders
-from dev.front import Front
+from dev.gateway import Gateway
 from dev.postgres import Postgres, unprivileged_account
 from dev.postgrest import Postgrest
 from dev.processes import Children, StackError, tail
+from dev.run_folder import StackFolder, clear_dead_folders
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
     from uuid import UUID
 
-    from dev.front import PostgrestRequests
+    from dev.gateway import PostgrestRequests
 
 PROJECT = Path(__file__).resolve().parent.parent
 MIGRATIONS = PROJECT / "supabase" / "migrations"
@@ -48,7 +48,7 @@ class Stack:
         jwt_secret: What every token is signed with (HS256).
         anon_key: Token of the role ``anon``.
         service_role_key: Token of the role ``service_role``.
-        secret_key: New-style key (``sb_secret_…``), which the front exchanges for the service role's token.
+        secret_key: New-style key (``sb_secret_…``), which the gateway exchanges for the service role's token.
         supabase_url: Base URL for the Supabase client.
         postgrest_requests: Counts what reached PostgREST: ``total``, ``by_path["rpc/claim_instances"]``, ``reset()``.
     """
@@ -71,9 +71,9 @@ class Stack:
         self._postgrest = Postgrest(
             self.folder, children, jwt_secret=self.jwt_secret, service_role_key=self.service_role_key
         )
-        self._front = Front(secret_key=self.secret_key, service_role_key=self.service_role_key)
-        self._undo.callback(self._front.stop)
-        self.supabase_url = self._front.url
+        self._gateway = Gateway(secret_key=self.secret_key, service_role_key=self.service_role_key)
+        self._undo.callback(self._gateway.stop)
+        self.supabase_url = self._gateway.url
 
     @classmethod
     def start(cls, *, seed: bool = True, migrations: Path = MIGRATIONS, seed_file: Path = SEED) -> Self:
@@ -105,7 +105,7 @@ class Stack:
         if seed_file:
             files.seed(self.database_url, seed_file)
         self.start_postgrest()
-        self._front.start()
+        self._gateway.start()
 
     def _look_like_supabase(self) -> str:
         """Create what a project holds before its first migration; return the authenticator's password."""
@@ -135,8 +135,8 @@ class Stack:
 
     @property
     def postgrest_requests(self) -> PostgrestRequests:
-        """The front's counter of requests forwarded to PostgREST."""
-        return self._front.requests
+        """The gateway's counter of requests forwarded to PostgREST."""
+        return self._gateway.requests
 
     @property
     def facts(self) -> dict[str, str]:
@@ -173,13 +173,13 @@ class Stack:
         self._postgrest.wait_for_schema_load(after=loads)
 
     def stop_postgrest(self) -> None:
-        """Take PostgREST away: the front answers 503 until it is started again."""
+        """Take PostgREST away: the gateway answers 503 until it is started again."""
         self._postgrest.stop()
 
     def start_postgrest(self) -> None:
         """Bring PostgREST back, on the same port; does nothing when it runs."""
         self._postgrest.start()
-        self._front.postgrest_port = self._postgrest.port
+        self._gateway.postgrest_port = self._postgrest.port
 
     def stop_postgres(self) -> None:
         """Take the database away: connections are cut; PostgREST stays and answers 503."""

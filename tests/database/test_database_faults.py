@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from pydantic import SecretStr
 from world import SECRET, check_environment, webhook_environment
 
-from dev.chaos import Chaos, Mishap
+from dev.fault_proxy import FaultProxy, Mishap
 from dev.functions import FunctionServer
 from shared.core.policy import Policy
 from shared.database.store import connect
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from world import Line, World
 
-    from dev.chaos import Call
+    from dev.fault_proxy import Call
     from dev.simulator import Simulator
     from dev.stack import Stack
 
@@ -39,23 +39,27 @@ A_CALL = 15 + 6  # the longest that one call of the database may take
 
 
 @pytest.fixture(scope="module")
-def served(stack: Stack, simulator: Simulator) -> Iterator[tuple[Chaos, FunctionServer, FunctionServer]]:
+def served(stack: Stack, simulator: Simulator) -> Iterator[tuple[FaultProxy, FunctionServer, FunctionServer]]:
     with ExitStack() as running, ThreadPoolExecutor(2) as starting:
-        chaos = running.enter_context(
-            Chaos({"/rest/v1/": f"{stack.supabase_url}/rest/v1/"}, delay_seconds=30 if HARD else 0.3)
+        proxy = running.enter_context(
+            FaultProxy({"/rest/v1/": f"{stack.supabase_url}/rest/v1/"}, delay_seconds=30 if HARD else 0.3)
         )
-        through_chaos = {"SUPABASE_URL": chaos.url}
-        check = starting.submit(FunctionServer, "follow_up_check", check_environment(stack, simulator) | through_chaos)
-        hook = starting.submit(FunctionServer, "wapi_webhook", webhook_environment(stack, simulator) | through_chaos)
-        yield chaos, running.enter_context(check.result()), running.enter_context(hook.result())
+        through_the_proxy = {"SUPABASE_URL": proxy.url}
+        check = starting.submit(
+            FunctionServer, "follow_up_check", check_environment(stack, simulator) | through_the_proxy
+        )
+        hook = starting.submit(
+            FunctionServer, "wapi_webhook", webhook_environment(stack, simulator) | through_the_proxy
+        )
+        yield proxy, running.enter_context(check.result()), running.enter_context(hook.result())
 
 
 class Bench:
     """Both functions behind the proxy, and who serves in them."""
 
-    def __init__(self, world: World, chaos: Chaos, check: FunctionServer, hook: FunctionServer) -> None:
+    def __init__(self, world: World, proxy: FaultProxy, check: FunctionServer, hook: FunctionServer) -> None:
         self.world = world
-        self.chaos = chaos
+        self.proxy = proxy
         self.check = check
         self.hook = hook
         self._workers = self.workers()
@@ -80,14 +84,14 @@ class Bench:
 
 
 @pytest.fixture
-def bench(world: World, served: tuple[Chaos, FunctionServer, FunctionServer]) -> Iterator[Bench]:
-    chaos, check, hook = served
-    chaos.plan(None)
+def bench(world: World, served: tuple[FaultProxy, FunctionServer, FunctionServer]) -> Iterator[Bench]:
+    proxy, check, hook = served
+    proxy.plan(None)
     httpx.post(check.url, timeout=60, trust_env=False).raise_for_status()  # both have made their clients
     httpx.post(hook.url, params={"key": SECRET}, json={"event": "warm"}, timeout=60, trust_env=False).raise_for_status()
-    yield Bench(world, chaos, check, hook)
-    chaos.plan(None)
-    chaos.settle()
+    yield Bench(world, proxy, check, hook)
+    proxy.plan(None)
+    proxy.settle()
 
 
 def message(line: Line, number: int) -> dict[str, Any]:
@@ -125,7 +129,7 @@ def test_however_the_database_fails_both_functions_answer_503_in_bounded_time_an
         events = json.loads(call.body).get("p_events") or [{}]
         return of_line.get(events[0].get("external_id"))
 
-    bench.chaos.plan(each_its_own)
+    bench.proxy.plan(each_its_own)
     with ThreadPoolExecutor(len(lines) + 1) as pool:
         sweeping = pool.submit(bench.sweep)
         events = {mishap: message(line, number) for number, (mishap, line) in enumerate(lines.items())}
@@ -137,12 +141,12 @@ def test_however_the_database_fails_both_functions_answer_503_in_bounded_time_an
     assert max(took for _, took in answers.values()) < AN_EVENT
     assert (swept, took < A_CALL) == (503, True)
     for mishap in set(ANSWERS_BADLY) - {Mishap.NEVER}:
-        bench.chaos.plan(lambda _, mishap=mishap: mishap)
+        bench.proxy.plan(lambda _, mishap=mishap: mishap)
         code, took = bench.sweep()
         assert (mishap, code) == (mishap, 503)
         assert took < A_CALL
 
-    bench.chaos.plan(None)
+    bench.proxy.plan(None)
     assert {bench.post(event)[0] for event in events.values()} == {200}
     assert bench.sweep()[0] == 200
     assert stored(world) == (len(lines),) * 3
@@ -160,13 +164,13 @@ def test_a_slow_database_is_waited_for_or_given_up_and_what_it_does_late_is_not_
     world.behave(line, restart="refused")
     events = [message(writes, number) for number in range(3)]
 
-    bench.chaos.plan(lambda _: mishap)
+    bench.proxy.plan(lambda _: mishap)
     with ThreadPoolExecutor(4) as pool:
         sweeping = pool.submit(bench.sweep)
         posting = [pool.submit(bench.post, event) for event in events]
         (swept, sweep_took), answers = sweeping.result(), [posted.result() for posted in posting]
-    bench.chaos.plan(None)
-    bench.chaos.settle(90)
+    bench.proxy.plan(None)
+    bench.proxy.settle(90)
 
     if HARD:
         assert (swept, {code for code, _ in answers}) == (503, {503})
@@ -302,12 +306,12 @@ def test_a_deadlock_is_met_by_at_most_three_more_tries_and_each_is_counted(
     bench: Bench, deadlocks: Any, times: int, status: int, attempts: int
 ) -> None:
     deadlocks(times)
-    bench.chaos.plan(None)
+    bench.proxy.plan(None)
     before = len(bench.check.facts())
 
     assert bench.sweep()[0] == status
 
-    assert len([call for call in bench.chaos.calls if call.path == "rpc/begin_sweep"]) == attempts
+    assert len([call for call in bench.proxy.calls if call.path == "rpc/begin_sweep"]) == attempts
     retried = [fact for fact in bench.check.facts()[before:] if fact["message"] == "store.retried"]
     assert [(fact["operation"], fact["code"]) for fact in retried] == [("begin_sweep", "40P01")] * (attempts - 1)
 

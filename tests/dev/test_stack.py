@@ -19,9 +19,9 @@ import pytest
 from postgrest.exceptions import APIError
 from supabase import Client, create_client
 
-from dev.folder import StackFolder, clear_dead_folders
 from dev.migrations import MigrationError
 from dev.processes import Children, StackError
+from dev.run_folder import StackFolder, clear_dead_folders
 from dev.stack import Stack
 
 PROJECT = Path(__file__).parents[2]

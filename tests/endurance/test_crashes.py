@@ -29,7 +29,7 @@ from history import History, Posted
 from invariants import check_invariants
 from world import SECRET, World, check_environment, empty, webhook_environment
 
-from dev.chaos import Chaos, Mishap
+from dev.fault_proxy import FaultProxy, Mishap
 from dev.functions import FunctionServer
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from world import Line
 
-    from dev.chaos import Call
+    from dev.fault_proxy import Call
     from dev.simulator import Simulator
     from dev.stack import Stack
 
@@ -95,7 +95,7 @@ class Bench:
     stack: Stack
     simulator: Simulator
     database: Any
-    chaos: Chaos
+    proxy: FaultProxy
     handler: Handler
     check: FunctionServer
     hook: FunctionServer
@@ -105,8 +105,8 @@ class Bench:
 
     def emptied(self) -> World:
         """A new world for a new story."""
-        self.chaos.plan(None)
-        self.chaos.settle()
+        self.proxy.plan(None)
+        self.proxy.settle()
         empty(self.database)
         self.simulator.reset()
         self.handler.got.clear()
@@ -129,7 +129,7 @@ class Bench:
                 return None
             return Mishap.LOST_500 if mishap is Mishap.PAGE_200 and call.path == TO_HANDLER else mishap
 
-        self.chaos.plan(plan)
+        self.proxy.plan(plan)
 
     def forget_failures(self, server: FunctionServer, met: Call | None) -> None:
         """A new process does not rest from a handler that failed five times."""
@@ -139,11 +139,11 @@ class Bench:
 
     def call(self, server: FunctionServer, content: str = "") -> int | None:
         """Call a function; None when it died or hung up."""
-        self.chaos.victim = lambda: worker_of(server)
+        self.proxy.victim = lambda: worker_of(server)
         try:
             return self.post(server, content)
         finally:
-            self.chaos.settle()
+            self.proxy.settle()
 
     def post(self, server: FunctionServer, content: str) -> int | None:
         """Call it while others do."""
@@ -169,22 +169,22 @@ def served(stack: Stack, simulator: Simulator) -> Iterator[dict[str, Any]]:
             "/v1/": f"{simulator.wapi_url}/",
             "/handler": handler.url,
         }
-        chaos = running.enter_context(Chaos(routes))
-        through_chaos = {
-            "SUPABASE_URL": chaos.url,
-            "WAPI_BASE_URL": f"{chaos.url}/v1",
-            "EVENT_RELAY_URL": f"{chaos.url}/handler",
+        proxy = running.enter_context(FaultProxy(routes))
+        through_the_proxy = {
+            "SUPABASE_URL": proxy.url,
+            "WAPI_BASE_URL": f"{proxy.url}/v1",
+            "EVENT_RELAY_URL": f"{proxy.url}/handler",
             "LOOK_TIMEOUT_SECONDS": "0.5",
         }
         one_by_one = {"LOOK_CONCURRENCY": "1", "RESTART_CONCURRENCY": "1"}  # the k-th call is the same in every run
         checks = check_environment(stack, simulator) | {"GHOST_CONFIRM_SECONDS": "0", "RESTART_VERIFY_SECONDS": "0.05"}
-        hooks = webhook_environment(stack, simulator) | through_chaos
+        hooks = webhook_environment(stack, simulator) | through_the_proxy
         with ThreadPoolExecutor(3) as starting:
-            check = starting.submit(FunctionServer, "follow_up_check", checks | through_chaos | one_by_one)
+            check = starting.submit(FunctionServer, "follow_up_check", checks | through_the_proxy | one_by_one)
             hook = starting.submit(FunctionServer, "wapi_webhook", hooks)
             next_check = starting.submit(FunctionServer, "follow_up_check", checks | {"EVENT_RELAY_URL": handler.url})
         yield {
-            "chaos": chaos,
+            "proxy": proxy,
             "handler": handler,
             "check": running.enter_context(check.result()),
             "hook": running.enter_context(hook.result()),
@@ -339,10 +339,10 @@ def test_a_sweep_may_be_cut_at_every_call(
 ) -> None:
     world = bench.emptied()
     make(world)
-    bench.chaos.plan(None)
+    bench.proxy.plan(None)
     assert bench.call(bench.check) == 200
-    calls = len(bench.chaos.calls)
-    assert {call.path for call in bench.chaos.calls} > {"rpc/claim_restart", "instance/restart", "rpc/purge_history"}
+    calls = len(bench.proxy.calls)
+    assert {call.path for call in bench.proxy.calls} > {"rpc/claim_restart", "instance/restart", "rpc/purge_history"}
     began, tally = time.monotonic(), Tally()
 
     planned = list(mishaps_of(calls, mishaps))
@@ -352,8 +352,8 @@ def test_a_sweep_may_be_cut_at_every_call(
         history = History(world, logs=bench.logs)
         bench.strike(number, mishap)
         answered = bench.call(bench.check)
-        [met] = bench.chaos.met or [None]
-        bench.chaos.plan(None)
+        [met] = bench.proxy.met or [None]
+        bench.proxy.plan(None)
         try:
             if met is not None:
                 tally.add(mishap, met.path, answered)
@@ -411,9 +411,9 @@ def test_an_event_may_be_cut_at_every_call_and_comes_again(
 ) -> None:
     world = bench.emptied()
     line, event = make(world)
-    bench.chaos.plan(None)
+    bench.proxy.plan(None)
     assert bench.call(bench.hook, json.dumps(event)) == 200
-    calls = len(bench.chaos.calls)
+    calls = len(bench.proxy.calls)
     assert calls == {"webhookDisconnected": 3, "webhookConnected": 1, "webhookReceived": 3}[event["event"]]
     began, tally = time.monotonic(), Tally()
 
@@ -428,10 +428,10 @@ def test_an_event_may_be_cut_at_every_call_and_comes_again(
             bench.strike(number, mishap)
             try:
                 answered = bench.call(bench.hook, body)
-                [met] = bench.chaos.met
+                [met] = bench.proxy.met
                 tally.add(mishap, met.path, answered)
                 assert (answered is None) is (mishap in KILLS)
-                bench.chaos.plan(None)
+                bench.proxy.plan(None)
                 posted.answered = int(answered == 200)
                 check_invariants(world, history)
                 # The provider sends it again, as it may also when it was answered.
@@ -476,12 +476,12 @@ def cut_together(bench: Bench, mishap: Mishap) -> list[Call]:
             return mishap
         return Mishap.LATE if not met else None
 
-    bench.chaos.plan(plan)
-    bench.chaos.victim = lambda: worker_of(bench.hook)
+    bench.proxy.plan(plan)
+    bench.proxy.victim = lambda: worker_of(bench.hook)
     with ThreadPoolExecutor(len(made)) as senders:
         answers = list(senders.map(lambda posted: bench.post(bench.hook, posted.body), history.posted))
-    bench.chaos.settle()
-    bench.chaos.plan(None)
+    bench.proxy.settle()
+    bench.proxy.plan(None)
     for posted, answered in zip(history.posted, answers, strict=True):
         assert answered == 200 or mishap in KILLS
         posted.answered = int(answered == 200)
@@ -502,7 +502,7 @@ def test_a_disconnection_that_never_comes_again_is_found_by_the_next_sweep(bench
             history = History(world, logs=bench.logs)
             bench.strike(number, mishap)
             assert bench.call(bench.hook, json.dumps(event)) is None
-            bench.chaos.plan(None)
+            bench.proxy.plan(None)
             check_invariants(world, history)
 
             history.pass_time(5 * MINUTE)

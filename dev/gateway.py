@@ -1,4 +1,4 @@
-"""The front of the local stack: what Supabase's gateway does between a client and PostgREST, and no more.
+"""The gateway of the local stack: what Supabase's gateway does between a client and PostgREST, and no more.
 
 ``/rest/v1/*`` goes to PostgREST without the prefix; a request needs an ``apikey``; an ``sb_secret_…`` key is exchanged
 for the service role's token. Benchmarks run through here, hence plain ASGI and bare aiohttp: httpx over the same
@@ -73,7 +73,7 @@ class PostgrestRequests:
             return self._by_path.copy()
 
 
-class Front:
+class Gateway:
     """Serves in a thread and an event loop of its own.
 
     Args:
@@ -94,7 +94,7 @@ class Front:
         self.requests = PostgrestRequests()
         # PostgREST's own date passes through.
         config = config_of(self, date_header=False, log_level="warning", timeout_graceful_shutdown=1)
-        self._server = ThreadServer(config, "the front of the local stack")
+        self._server = ThreadServer(config, "the gateway of the local stack")
         self.url = self._server.url
 
     def start(self) -> None:

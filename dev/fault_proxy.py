@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 import aiohttp
 from yarl import URL
 
-from dev.front import BODILESS, HOP_BY_HOP, NOT_FORWARDED
+from dev.gateway import BODILESS, HOP_BY_HOP, NOT_FORWARDED
 from dev.processes import StackError
 from dev.serving import AbortableProtocol, ThreadServer, config_of
 
@@ -100,7 +100,7 @@ class _Exchange:
         self.scope["state"]["transport"].close()
 
 
-class Chaos:
+class FaultProxy:
     """Serves in a thread and an event loop of its own; leaving the ``with`` block ends it.
 
     Args:
