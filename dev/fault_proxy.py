@@ -1,6 +1,6 @@
 """Stands between a function and everything that it calls, counts the calls, and lets one of them go wrong.
 
-Plain HTTP on loopback, one address for the database's front, the provider and a handler of events. A test gives a
+Plain HTTP on loopback, one address for the database, the provider and a handler of events. A test gives a
 ``plan``: told of each call, it names the mishap that this call meets, or none.
 """
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
-from world import until
+from waiting import until
 
 from dev.stack import Stack
 from shared.core.notices import TEXTS

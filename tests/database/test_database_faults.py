@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 from pydantic import SecretStr
+from waiting import GENEROUS_SECONDS
 from world import SECRET, check_environment, webhook_environment
 
 from dev.fault_proxy import FaultProxy, Mishap
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from dev.stack import Stack
 
 HARD = os.environ.get("HARD") == "1"
-AN_EVENT = 8 + 6  # seconds: its patience, and a slow machine's
-A_CALL = 15 + 6  # the longest that one call of the database may take
+AN_EVENT = GENEROUS_SECONDS  # an event as a whole gives up after eight
+A_CALL = GENEROUS_SECONDS  # one call of the database gives up after twenty
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from waiting import GENEROUS_SECONDS, until
 
 from dev.simulator import Fault, RestartBehaviour, Session, Simulator, SimulatorApp
 
@@ -67,7 +68,7 @@ def sim(running: Simulator) -> Simulator:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(trust_env=False, timeout=5) as opened:
+    with httpx.Client(trust_env=False, timeout=GENEROUS_SECONDS) as opened:
         yield opened
 
 
@@ -98,13 +99,6 @@ def receiver() -> Iterator[Receiver]:
         yield started
         started.shutdown()
         thread.join()
-
-
-def eventually(what: Callable[[], object], seconds: float = 3) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +171,7 @@ def test_a_restart_can_take_its_time_and_posts_both_events_in_order(
     )  # fmt: skip
     assert ask("/instance/restart").json()["error"] is False
     assert ask("/instance/status-instance").json()["connected"] is False
-    eventually(lambda: len(receiver.got) == 2)
+    until(lambda: len(receiver.got) == 2)
     assert receiver.events() == ["webhookDisconnected", "webhookConnected"]
     assert receiver.got[1][1]["moment"] >= receiver.got[0][1]["moment"]
     assert ask("/instance/device").json()["connectedPhone"] == "5511900000001"
@@ -188,7 +182,7 @@ def test_a_session_told_meanwhile_ends_the_wait_of_a_restart(sim: Simulator, ask
     ask("/instance/restart")
     sim.set_line(LINE, session="ghost")
     ask("/instance/restart", line=OTHER)  # its wait began later: when it is over, the first would be
-    eventually(lambda: sim.line(OTHER)["session"] == "alive")
+    until(lambda: sim.line(OTHER)["session"] == "alive")
     assert sim.line(LINE)["session"] == "ghost"
 
 
@@ -348,7 +342,7 @@ def test_a_reset_is_a_reset_on_the_wire(sim: Simulator, ask: Any) -> None:
         raw.sendall(f"GET /v1/instance/status-instance?instanceId={LINE} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         with pytest.raises(ConnectionResetError):
             raw.recv(1)
-    eventually(lambda: sim.summary()["in_flight"] == 0)
+    until(lambda: sim.summary()["in_flight"] == 0)
 
 
 def test_a_drip_never_ends_and_a_hang_never_begins(sim: Simulator, ask: Any) -> None:
@@ -359,10 +353,10 @@ def test_a_drip_never_ends_and_a_hang_never_begins(sim: Simulator, ask: Any) -> 
         drops = dripping.iter_raw()
         began = time.monotonic()
         assert [next(drops) for _ in range(4)] == [b" "] * 4
-        assert 0.1 < time.monotonic() - began < 1
+        assert time.monotonic() - began > 0.1
     with pytest.raises(httpx.ReadTimeout):
         ask("/instance/status-instance", timeout=0.1)
-    eventually(lambda: sim.summary()["in_flight"] == 0)
+    until(lambda: sim.summary()["in_flight"] == 0)
 
 
 def test_a_followed_redirect_says_connected_and_is_caught(sim: Simulator, ask: Any) -> None:
@@ -402,7 +396,8 @@ def test_more_calls_at_once_than_the_limit_get_429_without_retry_after(sim: Simu
 def test_a_line_can_be_slow_by_itself(sim: Simulator, ask: Any) -> None:
     sim.set_line(LINE, latency_ms=250)
     assert ask("/instance/status-instance").elapsed.total_seconds() >= 0.25
-    assert ask("/instance/status-instance", line=OTHER).elapsed.total_seconds() < 0.25
+    sim.set_line(LINE, latency_ms=10 * 60_000)
+    assert ask("/instance/status-instance", line=OTHER, timeout=GENEROUS_SECONDS).is_success
 
 
 @pytest.mark.parametrize(
@@ -495,11 +490,11 @@ def test_stopping_does_not_wait_for_hangs_and_drips() -> None:
         own.add_lines([{"external_id": LINE, "token": TOKEN, "faults": {"device": "hang", "status-instance": "drip"}}])
         urls = [f"{own.wapi_url}/instance/{call}?instanceId={LINE}" for call in ("device", "status-instance")]
         for url in urls:
-            pool.submit(httpx.get, url, trust_env=False, timeout=8)
-        eventually(lambda: own.summary()["in_flight"] == 2)
+            pool.submit(httpx.get, url, trust_env=False, timeout=None)
+        until(lambda: own.summary()["in_flight"] == 2)
         began = time.monotonic()
         own.stop()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < GENEROUS_SECONDS
         with pytest.raises(httpx.ConnectError):
             httpx.get(own.url, trust_env=False)
 
@@ -513,7 +508,7 @@ def test_the_command_line_tells_where_it_listens_and_ends_when_told() -> None:
         assert set(told) == {"url", "wapi_url", "wapi_send_url"}
         assert httpx.post(told["wapi_send_url"], trust_env=False).status_code == 401
         process.terminate()
-        process.wait(3)
+        process.wait(GENEROUS_SECONDS)
 
 
 async def test_it_is_also_a_plain_asgi_application() -> None:

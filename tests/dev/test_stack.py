@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import psycopg
 import pytest
 from postgrest.exceptions import APIError
 from supabase import Client, create_client
+from waiting import GENEROUS_SECONDS, until
 
 from dev.migrations import MigrationError
 from dev.processes import Children, StackError
@@ -37,13 +37,6 @@ WHO = """
 create function public.who() returns jsonb language sql stable
 as $$ select jsonb_build_object('role', auth.role(), 'uid', auth.uid(), 'current', current_user) $$;
 """
-
-
-def until(is_so: Callable[[], bool], *, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -342,7 +335,7 @@ def test_a_stack_in_the_foreground_serves_from_its_facts_and_leaves_nothing(
     assert units == ["Jardins", "Moema", "Pinheiros"]  # her company's, and her company's alone
 
     running.send_signal(signal.SIGINT)
-    printed, _ = running.communicate(timeout=20)
+    printed, _ = running.communicate(timeout=GENEROUS_SECONDS)
     assert running.returncode == 0, printed
     assert facts["supabase_url"] in printed
     assert (file.exists(), list(own_tmp.iterdir()), processes_of(own_tmp)) == (False, [], [])
@@ -370,7 +363,7 @@ def test_what_a_killed_run_left_is_cleared_by_the_next(
     until(lambda: file.exists() or following.poll() is not None)
     assert len(list(own_tmp.iterdir())) == 1
     following.send_signal(signal.SIGTERM)
-    following.communicate(timeout=20)
+    following.communicate(timeout=GENEROUS_SECONDS)
     assert (list(own_tmp.iterdir()), processes_of(own_tmp)) == ([], [])
 
 

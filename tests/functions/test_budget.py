@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from pydantic import SecretStr
+from waiting import GENEROUS_SECONDS
 
 from shared.core.policy import Limits, Policy
 from shared.database.store import connect
@@ -55,10 +56,10 @@ async def test_a_look_that_the_budget_cuts_off_is_left_and_comes_first_next_time
     world.behave(waits, faults={"status-instance": "hang"})
     before = world.row(waits)["last_health_check"]
 
-    report = await sweep(budget=seconds(2), look_timeout=seconds(30))
+    report = await sweep(budget=seconds(2), look_timeout=seconds(600))
 
     assert (report.checked, report.left) == (3, 1)
-    assert report.took < seconds(20)
+    assert report.took < seconds(GENEROUS_SECONDS)
     row = world.row(waits)
     assert (row["last_health_check"], row["health_lease_until"], row["unknown_looks"]) == (before, None, 0)
     assert all(world.row(line)["last_health_check"] > before for line in others)

@@ -20,6 +20,7 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from waiting import GENEROUS_SECONDS
 from world import SECRET, webhook_environment
 
 from dev.functions import FunctionServer
@@ -128,7 +129,7 @@ def test_an_outage_without_end_is_503_in_bounded_time_and_sealed(
         world.stack.start_postgrest()
 
     assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
-    assert took < 15
+    assert took < GENEROUS_SECONDS
     log = sealing_webhook.output()
     assert "segredo" not in log
 
@@ -254,7 +255,7 @@ def test_a_flood_of_one_line_without_the_database_is_sealed_in_bounded_time(
     finally:
         world.stack.start_postgrest()
     assert codes == {503}
-    assert took < 30  # eight seconds each, on any machine
+    assert took < GENEROUS_SECONDS
     sealed = {fact["event_key"] for fact in sealing_webhook.facts() if fact["message"] == "event.undelivered"}
     assert len(sealed) == 30
 

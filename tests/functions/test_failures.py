@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from pydantic import SecretStr
-from world import SECRET, check_environment, until, webhook_environment
+from waiting import until
+from world import SECRET, check_environment, webhook_environment
 
 from dev.functions import FunctionServer
 from dev.processes import StackError

@@ -16,6 +16,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from pydantic import SecretStr
+from waiting import GENEROUS_SECONDS
 from world import check_environment
 
 from dev.functions import FunctionServer
@@ -301,9 +302,9 @@ async def test_a_helper_keeps_to_the_budget_that_it_was_told(
     world: World, sweep: Callable[..., Awaitable[Report]]
 ) -> None:
     world.behave(world.line(world.company()), faults={"status-instance": "hang"})
-    report = await sweep(helping=helping(within=0.3), look_timeout=seconds(60))
+    report = await sweep(helping=helping(within=0.3), look_timeout=seconds(600))
     assert (report.checked, report.left) == (0, 1)
-    assert report.took < seconds(30)
+    assert report.took < seconds(GENEROUS_SECONDS)
 
 
 async def test_a_helper_with_a_small_share_cannot_tell_dead_phones_from_a_dead_provider_and_leaves_them(

@@ -140,13 +140,13 @@ async def test_what_a_small_budget_does_not_allow_to_ask_again_is_left_and_not_u
     fleet(world, 300)
     world.simulator.set_provider(max_requests_per_second=40, tells_retry_after=True, retry_after_seconds=60)
 
-    report = await sweep(budget=seconds(30))
+    report = await sweep(budget=seconds(59))
 
     assert report.observations["UNKNOWN"] == 0
     assert report.checked + report.left == 300
     assert report.left > 200
     assert looks(world) == HEALTHY | {"alive": report.checked, "not_looked_at": report.left}
-    assert report.took < seconds(29)  # it does not wait for what cannot come
+    assert report.took < seconds(58)  # it does not wait for what cannot come
     assert world.simulator.summary()["rate_limited"] <= 128 * 2  # what was on its way
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import pytest
-from world import SECRET, check_environment, until, webhook_environment
+from waiting import GENEROUS_SECONDS, until
+from world import SECRET, check_environment, webhook_environment
 
 from dev.functions import FunctionServer
 
@@ -180,7 +181,7 @@ def test_a_handler_that_hangs_costs_a_request_two_seconds_at_most_and_then_nothi
         post(hook, event(number, number))
         took.append(time.monotonic() - began)
 
-    assert max(took) < 8  # two seconds, on any machine
+    assert max(took) < GENEROUS_SECONDS  # the handler never answers
     assert any(fact["message"] == "relay.broken" for fact in hook.facts())
     assert states(world) == {"pending": 7}
     # The circuit is open: nobody waits for the handler any more.

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from world import SECRET, until
+from waiting import until
+from world import SECRET
 
 if TYPE_CHECKING:
     from world import World

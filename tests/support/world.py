@@ -87,14 +87,6 @@ def empty(database: psycopg.Connection[dict[str, Any]]) -> None:
         database.execute(f"truncate {', '.join(tables)}")
 
 
-def until(happened: Callable[[], bool], *, seconds: float = 20) -> None:
-    """Wait for something that another process does, however slow the machine."""
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-
-
 @dataclass(frozen=True)
 class Line:
     """A line in both worlds: our row and the provider's."""
