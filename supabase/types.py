@@ -345,19 +345,19 @@ class PublicProviderStateUpdate(TypedDict):
 
 
 class PublicRelayTurns(BaseModel):
-    line: str = Field(alias="line")
+    external_id: str = Field(alias="external_id")
     token: Optional[uuid.UUID] = Field(alias="token")
     until: Optional[datetime.datetime] = Field(alias="until")
 
 
 class PublicRelayTurnsInsert(TypedDict):
-    line: Annotated[str, Field(alias="line")]
+    external_id: Annotated[str, Field(alias="external_id")]
     token: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="token")]]
     until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="until")]]
 
 
 class PublicRelayTurnsUpdate(TypedDict):
-    line: NotRequired[Annotated[str, Field(alias="line")]]
+    external_id: NotRequired[Annotated[str, Field(alias="external_id")]]
     token: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="token")]]
     until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="until")]]
 

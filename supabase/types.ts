@@ -372,18 +372,18 @@ export type Database = {
       };
       relay_turns: {
         Row: {
-          line: string;
+          external_id: string;
           token: string | null;
           until: string | null;
         };
         ComputedFields: never;
         Insert: {
-          line: string;
+          external_id: string;
           token?: string | null;
           until?: string | null;
         };
         Update: {
-          line?: string;
+          external_id?: string;
           token?: string | null;
           until?: string | null;
         };
@@ -824,8 +824,8 @@ export type Database = {
       };
       claim_relay: {
         Args: {
+          p_external_id: string;
           p_limit: number;
-          p_line: string;
           p_now?: string;
           p_turn: string;
         };
@@ -909,10 +909,10 @@ export type Database = {
       finish_relay: {
         Args: {
           p_done: number[];
+          p_external_id: string;
           p_give_up_after: string;
           p_give_up_refusals: number;
           p_limit: number;
-          p_line: string;
           p_more: boolean;
           p_now?: string;
           p_refused: number;
@@ -923,9 +923,12 @@ export type Database = {
       };
       finish_sweep: {
         Args: {
+          p_after_check?: string;
+          p_after_id?: string;
           p_braked: boolean;
           p_checked: number;
           p_due_before: string;
+          p_given_back: number;
           p_looked_at_up: number;
           p_now?: string;
           p_observations: Json;
@@ -1108,6 +1111,20 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      preconditions_hold: {
+        Args: {
+          p_health: Omit<
+            Database["public"]["Tables"]["instance_health"]["Row"],
+            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
+          >;
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_sighting: Database["public"]["CompositeTypes"]["sighting"];
+        };
+        Returns: boolean;
+      };
       purge_history: {
         Args: {
           p_audit: string;
@@ -1202,20 +1219,6 @@ export type Database = {
         };
         Returns: Json;
       };
-      stands_on: {
-        Args: {
-          p_health: Omit<
-            Database["public"]["Tables"]["instance_health"]["Row"],
-            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
-          >;
-          p_instance: Omit<
-            Database["public"]["Tables"]["wapi_instances"]["Row"],
-            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
-          >;
-          p_sighting: Database["public"]["CompositeTypes"]["sighting"];
-        };
-        Returns: boolean;
-      };
       store_message: {
         Args: {
           p_ahead: string;
@@ -1253,8 +1256,8 @@ export type Database = {
       };
       take_relay_turn: {
         Args: {
+          p_external_id: string;
           p_limit: number;
-          p_line: string;
           p_now: string;
           p_token: string;
           p_turn: string;
