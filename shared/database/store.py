@@ -1,6 +1,6 @@
 """The database, through the Supabase client: one method for each SQL function, typed in and out.
 
-Each call is one PostgREST request and so one transaction; only what the database itself rolled back is called again.
+Each call is one PostgREST request and so one transaction; only what certainly had no effect is called again.
 """
 
 from __future__ import annotations
@@ -18,6 +18,13 @@ from shared import logs
 from shared.core.notices import TEXTS
 from shared.database.batching import Arrival, Batches
 from shared.database.composites import event_row, evidence_row, interval, policy_row, sighting_row
+from shared.database.failures import (
+    NOT_BEGUN,
+    ROLLED_BACK,
+    failure_of_database,
+    failure_of_gateway,
+    speaks_for_itself,
+)
 from shared.database.results import Batch, Intake, RelayTurn, RestartClaim, SweepBegun, SweepEnd, Transition
 from shared.errors import StoreRefused, StoreUnavailable
 
@@ -34,9 +41,9 @@ if TYPE_CHECKING:
     from shared.core.notices import NoticeText
     from shared.core.policy import Policy, Retention
 
-_ROLLED_BACK: Final = frozenset({"40001", "40P01"})
-"""Serialization failure and deadlock: nothing happened, the same call may be made again."""
 _ATTEMPTS: Final = 4
+_WAIT_AFTER: Final = dict.fromkeys(ROLLED_BACK, 0.05) | dict.fromkeys(NOT_BEGUN, 0.5)
+"""Seconds, at most, times the tries so far, before what had no effect is asked again."""
 _CALL_SECONDS: Final = 20
 EVENTS_A_TURN: Final = 20
 RELAY_TURN: Final = timedelta(seconds=30)
@@ -46,12 +53,6 @@ GIVE_UP_AFTER: Final = timedelta(minutes=10)
 """An event that the relay's handler has refused so often is given up when it is so old: others wait behind it."""
 PATIENCE_FOR_LOCKS: Final = timedelta(milliseconds=500)
 """Of events that are kept together; who is held longer comes again alone."""
-# SQLSTATEs: connection, resources, a lock that did not come, operator, system. PostgREST: no connection, no schema
-# cache, pool.
-_UNAVAILABLE: Final = ("08", "53", "55P03", "57", "58", "PGRST000", "PGRST001", "PGRST002", "PGRST003")
-
-_AWAY: Final = (429, 502, 503, 504)
-
 _Shape = TypeVar("_Shape", bound=BaseModel)
 
 
@@ -334,14 +335,13 @@ class Store:
                 async with asyncio.timeout(_CALL_SECONDS):  # a dripping answer never times out by itself
                     return (await self._client.rpc(operation, arguments).execute()).data
             except PostgrestAPIError as error:
-                code = error.code or "no code"
-                if code in _ROLLED_BACK and attempt < _ATTEMPTS:
-                    logs.warning("store.retried", operation=operation, code=code)
-                    await asyncio.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - spreads retries
-                    continue
-                raise _translate(operation, code) from None
+                wait = _WAIT_AFTER.get(error.code or "")
+                if wait is None or attempt == _ATTEMPTS:
+                    raise failure_of_database(operation, error.code) from None
+                logs.warning("store.retried", operation=operation, code=error.code)
+                await asyncio.sleep(random.uniform(0.2, 1.0) * wait * attempt)  # noqa: S311 - spreads retries
             except httpx.HTTPStatusError as error:
-                raise StoreUnavailable(operation, str(error.response.status_code)) from None
+                raise failure_of_gateway(operation, error.response.status_code) from None
             except (httpx.HTTPError, OSError) as error:
                 raise StoreUnavailable(operation, type(error).__name__) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -358,18 +358,11 @@ def _not_an_answer(operation: str) -> StoreUnavailable:
     return StoreUnavailable(operation, "not an answer")
 
 
-def _translate(operation: str, code: str) -> StoreUnavailable | StoreRefused:
-    """Sort the client's error: its code is a SQLSTATE or PostgREST's, and an HTTP status when the body was no JSON."""
-    http_status = code.isdecimal() and len(code) == 3  # noqa: PLR2004 - a SQLSTATE has five characters
-    if code in _ROLLED_BACK or code.startswith(_UNAVAILABLE) or (http_status and (code[0] == "5" or code == "429")):
-        return StoreUnavailable(operation, code)
-    return StoreRefused(operation, code)
-
-
 async def _stop_at_the_gateway(response: httpx.Response) -> None:
-    """Raise for a database that is away or overloaded: the Supabase client forgets the status of a JSON error."""
-    if response.status_code in _AWAY:
-        response.raise_for_status()
+    """Raise for whatever is no answer of the database's own: the Supabase client forgets the status of a JSON error."""
+    if not response.is_success and not speaks_for_itself(await response.aread()):
+        # Not raise_for_status: it lets a redirect without an address through.
+        raise httpx.HTTPStatusError("not the database's answer", request=response.request, response=response)
 
 
 def connect(url: str, key: SecretStr, http: httpx.AsyncClient, policy: Policy) -> Store:
