@@ -220,7 +220,7 @@ OLDEST = """
       now() - (select at from public.instance_events order by at offset %s limit 1),
       now()
 """
-PURGE = "select public.purge_history(%s, %s, %s, %s, interval '30 days', %s)"
+PURGE = "select public.purge_history(%s, %s, %s, %s, interval '30 days', p_now => %s)"
 FINISH = "select public.finish_sweep(%s, %s, %s, '{\"ALIVE\": 1}', '{}', false, %s, 1, %s::timestamptz, %s::uuid)"
 
 

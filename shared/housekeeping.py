@@ -15,6 +15,7 @@ from shared.core.policy import Retention
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from shared.database.results import Purged
     from shared.database.store import Store
     from shared.relay import Relay
 
@@ -57,12 +58,13 @@ async def _purge(store: Store, retention: Retention, *, deadline: float) -> None
     """Delete what is past its time in small steps, until nothing is left, somebody else is at it, or time is up."""
     clock = asyncio.get_running_loop().time
     total = 0
+    step: Purged | None = None
     while clock() < deadline:
-        purged = await store.purge_history(retention, limit=_ROWS_A_STEP)
-        if purged is None:
+        step = await store.purge_history(retention, limit=_ROWS_A_STEP, after=step)
+        if step is None:
             break
-        total += sum(purged.values())
-        if max(purged.values()) < _ROWS_A_STEP:
+        total += sum(step.rows.values())
+        if max(step.rows.values()) < _ROWS_A_STEP:
             break
     if total:
         logs.info("history.purged", rows=total)

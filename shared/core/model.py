@@ -105,7 +105,8 @@ class AuditKind(StrEnum):
 
 
 class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A migration comes before the code that reads what it adds.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Outage(_Row):

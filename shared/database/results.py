@@ -23,10 +23,14 @@ class SweepBegun(_Answer):
 
 
 class Batch(_Answer):
-    """Lines leased to this sweep; ``after_*`` say where the next batch begins. ``now`` is the database's clock."""
+    """Lines leased to this sweep; ``after_*`` say where the next batch begins. ``now`` is the database's clock.
+
+    ``unreadable`` of them hold something that we cannot read: they are named in the log, and cost the others nothing.
+    """
 
     now: AwareDatetime
     instances: list[Instance]
+    unreadable: int = 0
     after_check: str | None
     after_id: UUID | None
 
@@ -36,6 +40,13 @@ class SweepEnd(_Answer):
 
     left: int
     brake_released: AwareDatetime | None
+
+
+class Purged(_Answer):
+    """One step of the purge: rows by kind; ``bodies_until`` is where the next step begins."""
+
+    rows: dict[str, int]
+    bodies_until: AwareDatetime | None
 
 
 class RestartClaim(_Answer):

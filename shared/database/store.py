@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from supabase import AsyncClient, AsyncClientOptions, PostgrestAPIError
 
 from shared import logs
+from shared.core.model import Instance
 from shared.core.notices import TEXTS
 from shared.database.batching import Arrival, Batches
 from shared.database.composites import event_row, evidence_row, interval, policy_row, sighting_row
@@ -25,7 +26,7 @@ from shared.database.failures import (
     failure_of_gateway,
     speaks_for_itself,
 )
-from shared.database.results import Batch, Intake, RelayTurn, RestartClaim, SweepBegun, SweepEnd, Transition
+from shared.database.results import Batch, Intake, Purged, RelayTurn, RestartClaim, SweepBegun, SweepEnd, Transition
 from shared.errors import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -97,7 +98,12 @@ class Store:
             "p_after_check": after.after_check if after else None,
             "p_after_id": str(after.after_id) if after and after.after_id else None,
         }
-        return self._read(Batch, "claim_instances", await self._call("claim_instances", arguments))
+        answer = await self._call("claim_instances", arguments)
+        if not isinstance(answer, dict) or not isinstance(rows := answer.get("instances"), list):
+            raise _not_an_answer("claim_instances")
+        instances = [instance for row in rows if (instance := _read_instance(row)) is not None]
+        read = answer | {"instances": instances, "unreadable": len(rows) - len(instances)}
+        return self._read(Batch, "claim_instances", read)
 
     async def record_looks(self, sightings: list[Sighting], *, finished: bool = True) -> int:
         """Write looks that change no status, and give their leases back.
@@ -208,15 +214,16 @@ class Store:
         }
         return self._read(SweepEnd, "finish_sweep", await self._call("finish_sweep", arguments))
 
-    async def purge_history(self, retention: Retention, *, limit: int) -> dict[str, int] | None:
+    async def purge_history(self, retention: Retention, *, limit: int, after: Purged | None = None) -> Purged | None:
         """Delete a little of what is past its retention.
 
         Args:
             retention: How long what is kept is kept.
             limit: Rows of each kind.
+            after: The step before.
 
         Returns:
-            How many rows of each kind went; None when somebody else is at it.
+            None when somebody else is at it.
         """
         arguments = {
             "p_limit": limit,
@@ -224,13 +231,10 @@ class Store:
             "p_inbox": interval(retention.inbox),
             "p_audit": interval(retention.audit),
             "p_runs": interval(retention.runs),
+            "p_bodies_from": after.bodies_until.isoformat() if after and after.bodies_until else None,
         }
         answer = await self._call("purge_history", arguments)
-        if answer is None:
-            return None
-        if not isinstance(answer, dict):
-            raise _not_an_answer("purge_history")
-        return {kind: _count("purge_history", rows) for kind, rows in answer.items()}
+        return None if answer is None else self._read(Purged, "purge_history", answer)
 
     # Events
 
@@ -345,6 +349,16 @@ class Store:
             except (httpx.HTTPError, OSError) as error:
                 raise StoreUnavailable(operation, type(error).__name__) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _read_instance(row: Any) -> Instance | None:  # noqa: ANN401 - JSON
+    """One line of a batch; None, and a word in the log that names the fields, when it cannot be read."""
+    try:
+        return Instance.model_validate(row)
+    except ValidationError as error:
+        fields = sorted({str(wrong["loc"][0]) for wrong in error.errors() if wrong["loc"]})
+        logs.error("instance.unreadable", instance=row.get("id") if isinstance(row, dict) else None, fields=fields)
+        return None
 
 
 def _count(operation: str, answer: Any) -> int:  # noqa: ANN401 - JSON

@@ -22,7 +22,7 @@ from shared.sweep.actions import Actions
 from shared.sweep.brake import Brake
 from shared.sweep.context import SweepContext
 from shared.sweep.looking import Looking
-from shared.sweep.report import Report
+from shared.sweep.report import Outcome, Report
 from shared.sweep.restarts import Restarts
 from shared.sweep.transitions import Transitions
 
@@ -130,13 +130,15 @@ class _Sweep:
                     break
                 if batch.after_id is not None:
                     self.last_batch = batch
-                if fanout is not None and len(batch.instances) == size:
+                self._context.report.outcomes[Outcome.ERRORS] += batch.unreadable
+                claimed = len(batch.instances) + batch.unreadable
+                if fanout is not None and claimed == size:
                     fanout.begin(due_before=due_before, within=self._context.time_left)
                 if batch.instances:
                     all_begun = asyncio.Event()
                     self._tasks.create_task(self._sweep_batch(batch.instances, all_begun))
                     await all_begun.wait()
-                if len(batch.instances) < size:
+                if claimed < size:
                     break
         if (haste := self._context.limiter.summary()) is not None:
             logs.warning("provider.throttled", **haste)

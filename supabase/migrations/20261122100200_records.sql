@@ -217,9 +217,11 @@ comment on table public.wapi_contact_lids is 'Which phone a hidden identity (LID
 create table if not exists public.relay_turns (
   external_id text primary key,
   token uuid,
-  until timestamptz
+  until timestamptz,
+  taken_at timestamptz not null default now()
 );
 comment on table public.relay_turns is 'Who forwards a line''s events now. external_id is '''' for events without one.';
+comment on column public.relay_turns.taken_at is 'When the turn was last taken; kept as long as the inbox.';
 
 -- Rights
 

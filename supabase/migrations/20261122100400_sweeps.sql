@@ -180,7 +180,7 @@ begin
       and coalesce(i.last_health_check, timestamptz '-infinity') = coalesce(s.last_health_check, timestamptz '-infinity')
       and i.id >= s.instance_id and i.id <= s.instance_id
     limit 1
-    for no key update of i
+    for no key update of i skip locked
   ) l;
   if cardinality(v_ids) < cardinality(p_sightings) then
     -- Somebody wrote their last look meanwhile, or the caller does not say it.
@@ -188,8 +188,21 @@ begin
     into v_sightings, v_lines, v_ids
     from (select * from unnest(p_sightings) where instance_id <> all (v_ids) order by instance_id) s
     cross join lateral (
-      select i.id, i.ctid as line from public.wapi_instances i where i.id = s.instance_id limit 1 for no key update of i
+      select i.id, i.ctid as line from public.wapi_instances i where i.id = s.instance_id
+      limit 1 for no key update of i skip locked
     ) l;
+  end if;
+  if cardinality(v_ids) < cardinality(p_sightings) then
+    -- Somebody holds the line (a screen, a job): nobody waits for that. It is free again, and the next sweep looks anew.
+    update public.instance_health h
+    set health_lease_until = null
+    from (
+      select g.instance_id from public.instance_health g
+      join unnest(p_sightings) s on s.instance_id = g.instance_id and s.lease = g.health_lease_until
+      where g.instance_id <> all (v_ids)
+      for no key update of g skip locked
+    ) skipped
+    where h.instance_id = skipped.instance_id;
   end if;
   select array_agg(h.place order by t.nr)
   into v_healths
