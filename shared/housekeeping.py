@@ -1,4 +1,4 @@
-"""What else is due every five minutes: the relay's backlog, then the purge. One that fails stops no other.
+"""What else is due every five minutes: refused notices, the relay's backlog, the purge. One that fails stops no other.
 
 Done by the asking sweep's function alone, after its last batch is decided or its budget is over.
 """
@@ -23,6 +23,7 @@ _RELAY: Final = timedelta(seconds=20)
 _PURGE_ENDS: Final = timedelta(seconds=480)
 """After the sweep's start."""
 _PURGE_AT_LEAST: Final = timedelta(seconds=20)
+_NOTICES_A_SWEEP: Final = 500
 _ROWS_A_STEP: Final = 5_000
 """Of each kind, in one transaction: some tens of milliseconds."""
 
@@ -39,6 +40,7 @@ async def keep_house(
         retention: How long what is kept is kept; the design's if none is given.
     """
     clock = asyncio.get_running_loop().time
+    await _guarded("notices.not_retried", _retry_notices(store))
     if relay is not None:
         await _guarded(
             "relay.backlog_not_read", relay.forward_backlog(store, deadline=clock() + _RELAY.total_seconds())
@@ -52,6 +54,12 @@ async def _guarded(fact_if_not: str, chore: Awaitable[object]) -> None:
         await chore
     except Exception as error:  # noqa: BLE001 - the guard around one chore: what is not done now is due next time
         logs.error(fact_if_not, cause=error)
+
+
+async def _retry_notices(store: Store) -> None:
+    retried = await store.retry_notices(limit=_NOTICES_A_SWEEP)
+    if retried.told and not retried.refused_left:
+        logs.info("notices.accepted", told=retried.told)
 
 
 async def _purge(store: Store, retention: Retention, *, deadline: float) -> None:

@@ -97,6 +97,8 @@ class Policy:
     """A disconnection so soon after a restart is the restart's own."""
     life_kept_each: timedelta = timedelta(seconds=60)
     """How often a busy line's sign of life is written."""
+    notice_waits: tuple[timedelta, ...] = (timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=6))
+    """Before a notice that the platform's table refused is tried again; the last one for ever."""
     mass_within: timedelta = timedelta(minutes=2)
     mass_lines: int = 5
     """Disconnections of so many other lines within ``mass_within``: the provider's doing."""

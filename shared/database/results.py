@@ -56,12 +56,31 @@ class RestartClaim(_Answer):
     lease: AwareDatetime | None = None
 
 
-class Transition(_Answer):
-    """What became of a verdict. ``told`` is how many bells rang, None when none was due."""
+class Notified(_Answer):
+    """Who was told: ``told`` users, None when no notice was due; ``refused`` ones by the platform's table.
+
+    ``refusal_begins``: nothing was refused with this ``sqlstate`` before.
+    """
+
+    told: int | None = None
+    refused: int = 0
+    sqlstate: str | None = None
+    refusal_begins: bool = False
+
+
+class Retried(_Answer):
+    """Notices that were refused and tried again; ``refused_left`` wait for their next try."""
+
+    tried: int
+    told: int
+    refused_left: int
+
+
+class Transition(Notified):
+    """What became of a verdict."""
 
     applied: bool
     outage_id: UUID | None = None
-    told: int | None = None
     down_seconds: float | None = None
 
 
@@ -81,7 +100,7 @@ class RelayTurn(_Answer):
     events: list[RelayEvent]
 
 
-class Intake(_Answer):
+class Intake(Notified):
     """What became of an event: ``instance`` and ``now`` come with ``look``, ``code`` (a SQLSTATE) with ``failed``.
 
     A word that only a newer database knows is read as it is: the event is kept all the same.
@@ -94,6 +113,5 @@ class Intake(_Answer):
     life: EventOutcome | None = None
     instance: SuspectLine | None = None
     now: AwareDatetime | None = None
-    told: int | None = None
     down_seconds: float | None = None
     relay: RelayTurn | None = None

@@ -26,7 +26,18 @@ from shared.database.failures import (
     failure_of_gateway,
     speaks_for_itself,
 )
-from shared.database.results import Batch, Intake, Purged, RelayTurn, RestartClaim, SweepBegun, SweepEnd, Transition
+from shared.database.results import (
+    Batch,
+    Intake,
+    Notified,
+    Purged,
+    RelayTurn,
+    RestartClaim,
+    Retried,
+    SweepBegun,
+    SweepEnd,
+    Transition,
+)
 from shared.errors import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -161,7 +172,9 @@ class Store:
             "p_policy": self._policy,
             "p_restart": restart,
         }
-        return self._read(Transition, "apply_verdict", await self._call("apply_verdict", arguments))
+        transition = self._read(Transition, "apply_verdict", await self._call("apply_verdict", arguments))
+        _log_refusal(transition, sighting.instance.id)
+        return transition
 
     async def enter_brake(self) -> bool:
         """Note that the brake is on.
@@ -236,6 +249,11 @@ class Store:
         answer = await self._call("purge_history", arguments)
         return None if answer is None else self._read(Purged, "purge_history", answer)
 
+    async def retry_notices(self, *, limit: int) -> Retried:
+        """Try again what the platform's table refused."""
+        arguments = {"p_texts": TEXTS, "p_limit": limit, "p_policy": self._policy}
+        return self._read(Retried, "retry_notices", await self._call("retry_notices", arguments))
+
     # Events
 
     async def receive_event(
@@ -268,7 +286,10 @@ class Store:
         intakes = await self._call("receive_events", arguments)
         if not isinstance(intakes, list) or len(intakes) != len(arrivals):
             raise _not_an_answer("receive_events")
-        return [self._read(Intake, "receive_events", each) for each in intakes]
+        read = [self._read(Intake, "receive_events", each) for each in intakes]
+        for intake in read:
+            _log_refusal(intake, intake.instance_id)
+        return read
 
     async def settle_disconnection(self, event_id: int, look: Look, *, looked_at: datetime) -> Intake:
         """End a disconnection with what one look showed."""
@@ -280,7 +301,9 @@ class Store:
             "p_texts": TEXTS,
             "p_policy": self._policy,
         }
-        return self._read(Intake, "settle_disconnection", await self._call("settle_disconnection", arguments))
+        intake = self._read(Intake, "settle_disconnection", await self._call("settle_disconnection", arguments))
+        _log_refusal(intake, intake.instance_id)
+        return intake
 
     # The relay
 
@@ -359,6 +382,12 @@ def _read_instance(row: Any) -> Instance | None:  # noqa: ANN401 - JSON
         fields = sorted({str(wrong["loc"][0]) for wrong in error.errors() if wrong["loc"]})
         logs.error("instance.unreadable", instance=row.get("id") if isinstance(row, dict) else None, fields=fields)
         return None
+
+
+def _log_refusal(notified: Notified, instance: UUID | None) -> None:
+    """Say it once: when the platform's table begins to refuse notices with this SQLSTATE."""
+    if notified.refusal_begins:
+        logs.error("notice.refused", instance=instance, sqlstate=notified.sqlstate, refused=notified.refused)
 
 
 def _count(operation: str, answer: Any) -> int:  # noqa: ANN401 - JSON

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from shared.core.policy import Retention
-from shared.database.results import Purged
+from shared.database.results import Purged, Retried
 from shared.errors import StoreUnavailable
 from shared.housekeeping import keep_house
 
@@ -26,6 +26,7 @@ class House:
         self.asked: list[str] = []
         self.deadlines: list[float] = []
         self.after: list[Purged | None] = []
+        self.notices: Retried | None = Retried(tried=0, told=0, refused_left=0)
 
     async def purge_history(self, retention: Retention, *, limit: int, after: Purged | None) -> Purged | None:
         assert (retention, limit) == (Retention(), 5_000)
@@ -35,6 +36,13 @@ class House:
         if isinstance(step, Exception):
             raise step
         return None if step is None else Purged(rows=step, bodies_until=None)
+
+    async def retry_notices(self, *, limit: int) -> Retried:
+        assert limit == 500
+        self.asked.append("notices")
+        if self.notices is None:
+            raise StoreUnavailable("retry_notices", "503")
+        return self.notices
 
     async def forward_backlog(self, store: Any, *, deadline: float) -> int:  # noqa: ARG002 - the relay's
         self.asked.append("relay")
@@ -50,11 +58,13 @@ async def keep(house: House, *, relay: House | None = None, began_ago: float = 0
 
 async def test_a_chore_that_fails_is_logged_and_the_next_one_is_done(caplog: pytest.LogCaptureFixture) -> None:
     house = House({"bodies": 0})
+    house.notices = None
     with caplog.at_level("INFO", logger="line_recovery"):
         await keep(house, relay=house)
-    assert house.asked == ["relay", "purge"]
+    assert house.asked == ["notices", "relay", "purge"]
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
-        "relay.backlog_not_read"
+        "notices.not_retried",
+        "relay.backlog_not_read",
     ]
 
 
