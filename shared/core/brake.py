@@ -31,7 +31,7 @@ def _count_one(instance: Instance, observation: Observation) -> Census:
         looked=1,
         unknown=int(observation is Observation.UNKNOWN),
         connected=int(connected),
-        connected_not_alive=int(connected and observation is not Observation.ALIVE),
+        connected_not_alive=int(connected and not observation.says_connected),
     )
 
 

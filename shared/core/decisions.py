@@ -80,7 +80,8 @@ def decide(instance: Instance, observation: Observation, *, policy: Policy, now:
         Never ``Restart`` or ``then_restart`` within ``policy.restart_cooldown`` of ``instance.last_restart_at``.
     """
     match observation:
-        case Observation.UNKNOWN:
+        case Observation.UNKNOWN | Observation.CLAIMED:
+            # A claim keeps a healthy row healthy, and proves nothing else: no return, no recovery.
             return NoChange()
         case Observation.ALIVE:
             settled = instance.status is Status.CONNECTED and instance.outage is None
@@ -150,6 +151,11 @@ def would_act(decision: Decision) -> bool:
             return True
         case Healthy() | Restore() | NoChange() | Skip():
             return False
+
+
+def believe_claim(observation: Observation, *, device_is_gone: bool) -> Observation:
+    """Read a claim as life when the deep probe has answered for no line for long: then it is the probe that is gone."""
+    return Observation.ALIVE if device_is_gone and observation is Observation.CLAIMED else observation
 
 
 def conclude(

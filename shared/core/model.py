@@ -17,6 +17,9 @@ class Observation(StrEnum):
     """What one look at a line found."""
 
     ALIVE = "ALIVE"
+    """Proven."""
+    CLAIMED = "CLAIMED"
+    """Says connected, and nothing proves it."""
     DISCONNECTED = "DISCONNECTED"
     GHOST = "GHOST"
     """Says connected, is not."""
@@ -30,6 +33,11 @@ class Observation(StrEnum):
     def is_dead(self) -> bool:
         """A conclusive death that a restart may cure."""
         return self in (Observation.DISCONNECTED, Observation.GHOST, Observation.NOT_FOUND)
+
+    @property
+    def says_connected(self) -> bool:
+        """Proven or only claimed."""
+        return self in (Observation.ALIVE, Observation.CLAIMED)
 
     @property
     def is_conclusively_bad(self) -> bool:
@@ -242,7 +250,7 @@ class Census:
         looked: Lines with a finished look.
         unknown: Of them, UNKNOWN.
         connected: Of them, lines whose row said connected.
-        connected_not_alive: Of those, not ALIVE.
+        connected_not_alive: Of those, neither ALIVE nor CLAIMED.
     """
 
     looked: int = 0

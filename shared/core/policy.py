@@ -80,6 +80,9 @@ class Policy:
     fresh_event: timedelta = timedelta(minutes=10)
     """A line that sent an event this lately is no ghost."""
 
+    device_gone_after: timedelta = timedelta(minutes=60)
+    """When the deep probe has answered for no line for so long, claims are believed."""
+
     brake_min_lines: int = 5
     brake_share: float = 0.5
     brake_patience: timedelta = timedelta(minutes=30)

@@ -16,10 +16,14 @@ class _Answer(BaseModel):
 
 
 class SweepBegun(_Answer):
-    """A run row was written; ``started_at`` is on the database's clock."""
+    """A run row was written; both instants are on the database's clock.
+
+    ``device_answered_at``: when a sweep ended in which the deep probe told anything of any line.
+    """
 
     run_id: UUID
     started_at: AwareDatetime
+    device_answered_at: AwareDatetime | None
 
 
 class Batch(_Answer):

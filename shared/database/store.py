@@ -195,6 +195,7 @@ class Store:
         braked: bool,
         looked_at_up: int,
         given_back: int,
+        device_answered: bool,
         took: timedelta,
         after: Batch | None,
     ) -> SweepEnd:
@@ -209,6 +210,7 @@ class Store:
             braked: The brake was on.
             looked_at_up: Lines looked at that were up: with one of them and no brake, a brake of before ends.
             given_back: Lines that it claimed and did not finish.
+            device_answered: The deep probe told something of a line.
             took: The sweep.
             after: Its last batch: what lies behind it is left.
         """
@@ -221,6 +223,7 @@ class Store:
             "p_braked": braked,
             "p_looked_at_up": looked_at_up,
             "p_given_back": given_back,
+            "p_device_answered": device_answered,
             "p_took_ms": round(took.total_seconds() * 1000),
             "p_after_check": after.after_check if after else None,
             "p_after_id": str(after.after_id) if after and after.after_id else None,

@@ -63,6 +63,11 @@ class Report:
     helpers_answered: int = 0
 
     @property
+    def device_answered(self) -> bool:
+        """Whether the deep probe told anything of any line: a phone, or that there is none."""
+        return bool(self.observations[Observation.ALIVE] or self.observations[Observation.GHOST])
+
+    @property
     def checked(self) -> int:
         """Lines looked at, each once."""
         return self.observations.total()
@@ -74,6 +79,7 @@ class Report:
             "run_id": str(self.run_id),
             "checked": self.checked,
             "alive": found[Observation.ALIVE],
+            "claimed": found[Observation.CLAIMED],
             "dead": sum(found[each] for each in Observation if each.is_dead),
             "refused": found[Observation.REFUSED],
             "unknown": found[Observation.UNKNOWN],

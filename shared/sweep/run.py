@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from shared import logs
 from shared.core.brake import Held, hold_back
-from shared.core.decisions import Decided, NoChange, conclude, decide, is_bad_news
+from shared.core.decisions import Decided, NoChange, believe_claim, conclude, decide, is_bad_news
 from shared.database.clock import DatabaseClock
 from shared.errors import StoreError
 from shared.providers.limiter import Limiter
@@ -79,7 +79,11 @@ async def run_sweep(
         clock=DatabaseClock.heard(begun.started_at),
         deadline=deadline,
         report=report,
+        device_is_gone=begun.device_answered_at is not None
+        and begun.started_at - begun.device_answered_at >= policy.device_gone_after,
     )
+    if context.device_is_gone:
+        logs.error("contract.drifted", cause_word="device_answers_for_no_line", run=report.run_id)
     sweep = _Sweep(context, is_helper=helping is not None)
     await sweep.run(due_before, fanout)
     report.took = timedelta(seconds=clock() - started)
@@ -92,6 +96,7 @@ async def run_sweep(
         braked=report.braked,
         looked_at_up=report.looked_at_up,
         given_back=report.given_back,
+        device_answered=report.device_answered,
         took=report.took,
         after=sweep.last_batch,
     )
@@ -169,7 +174,8 @@ class _Sweep:
         if sighting.found is None:
             return Decided(sighting, NoChange())
         policy, instance = self._context.policy, sighting.instance
-        concluded = conclude(instance, sighting.found, self.brake.census, policy=policy, now=now)
+        found = believe_claim(sighting.found, device_is_gone=self._context.device_is_gone)
+        concluded = conclude(instance, found, self.brake.census, policy=policy, now=now)
         return Decided(replace(sighting, concluded=concluded), decide(instance, concluded, policy=policy, now=now))
 
     async def _apply(self, decided: list[Decided], census: Census, now: datetime) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ALIVE, GHOST, UNKNOWN = Observation.ALIVE, Observation.GHOST, Observation.UNKNOWN
+ALIVE, CLAIMED, GHOST, UNKNOWN = Observation.ALIVE, Observation.CLAIMED, Observation.GHOST, Observation.UNKNOWN
 ACCEPTED, RESTART_REFUSED, UNCLEAR = RestartAnswer.ACCEPTED, RestartAnswer.REFUSED, RestartAnswer.UNCLEAR
 
 TOKEN = "made-up-token-of-the-line"
@@ -143,7 +143,7 @@ async def test_a_device_that_fails_does_not_kill_a_line_that_says_connected(
     # Within this the status must have answered.
     look = await soon(wapi.look(LINE, within=limit_for(fault) * 2))
 
-    assert look.observation is NEGATIVE_DEVICES.get(fault, ALIVE)
+    assert look.observation is NEGATIVE_DEVICES.get(fault, CLAIMED)
     assert sim.redirects_followed()["hits"] == 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from shared.core.look import UNREADABLE, Look, RestartAnswer, unknown
 from shared.core.model import Observation
@@ -38,10 +38,7 @@ def _error_status(answer: HttpAnswer) -> Look:
 
 
 def read_status(answer: HttpAnswer) -> Look:
-    """Read ``GET /instance/status-instance``.
-
-    ALIVE here means "says connected": ``read_device`` has the last word.
-    """
+    """Read ``GET /instance/status-instance``: its "connected" is a claim, which the device proves or contradicts."""
     if answer.status == HTTPStatus.NOT_FOUND and not answer.is_cannot_get:
         return Look(Observation.NOT_FOUND, "http_404")
     if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) and not answer.is_html:
@@ -56,7 +53,7 @@ def read_status(answer: HttpAnswer) -> Look:
         return unknown("error_true")
     match found.get("connected"):
         case True:
-            return Look(Observation.ALIVE, "connected")
+            return Look(Observation.CLAIMED, "connected")
         case False:
             return Look(Observation.DISCONNECTED, "not_connected")
         case _:
@@ -70,21 +67,33 @@ def read_device(answer: HttpAnswer) -> DeviceView:
     found = answer.json_object() if answer.status == HTTPStatus.OK else None
     if found is None or found.get("error") is True:
         return DeviceView.CANNOT_SAY
-    if found.get("connectedPhone"):
+    if _is_phone(found.get("connectedPhone")):
         return DeviceView.PHONE
     if any(key in found for key in ("name", "platform", "lid")):
         return DeviceView.NO_PHONE
     return DeviceView.CANNOT_SAY
 
 
+def _is_phone(value: object) -> bool:
+    """Whether something is shown at all: a blank and a word for nothing are none. Seen at several integrators."""
+    return value is not None and str(value).strip().lower() not in ("", "null", "undefined", "none", "false")
+
+
+_PROVEN_BY: Final = {
+    DeviceView.PHONE: Observation.ALIVE,
+    DeviceView.NO_PHONE: Observation.GHOST,
+    DeviceView.LOGGED_OUT: Observation.GHOST,
+    DeviceView.CANNOT_SAY: Observation.CLAIMED,
+}
+
+
 def join_device(status: Look, answer: HttpAnswer | None) -> Look:
     """Put the status of a line that says connected and its device's answer, if one came, together."""
     if answer is None:
-        return Look(Observation.ALIVE, f"{status.cause}_{DeviceView.CANNOT_SAY}")
+        return Look(Observation.CLAIMED, f"{status.cause}_{DeviceView.CANNOT_SAY}")
     view = read_device(answer)
-    ghost = view in (DeviceView.NO_PHONE, DeviceView.LOGGED_OUT)
     return Look(
-        Observation.GHOST if ghost else Observation.ALIVE,
+        _PROVEN_BY[view],
         f"{status.cause}_{view}",
         throttled=answer.status == HTTPStatus.TOO_MANY_REQUESTS,
         drifted=answer.is_cannot_get,

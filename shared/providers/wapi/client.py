@@ -64,7 +64,7 @@ class WapiClient:
         clock = asyncio.get_running_loop().time
         started = clock()
         status = await self._status(line, within)
-        if status.observation is not Observation.ALIVE:
+        if status.observation is not Observation.CLAIMED:
             return status
         remaining = within - timedelta(seconds=clock() - started)
         device = None
