@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from shared.core.look import UNREADABLE, Look, RestartAnswer, unknown
 from shared.core.model import Observation
@@ -37,8 +37,13 @@ def _error_status(answer: HttpAnswer) -> Look:
     )
 
 
-def read_status(answer: HttpAnswer) -> Look:
-    """Read ``GET /instance/status-instance``: its "connected" is a claim, which the device proves or contradicts."""
+def read_status(answer: HttpAnswer, *, external_id: str | None = None) -> Look:
+    """Read ``GET /instance/status-instance``: its "connected" is a claim, which the device proves or contradicts.
+
+    Args:
+        answer: Fully read.
+        external_id: Of the line that was asked about; an answer that names another one says nothing of this line.
+    """
     if answer.status == HTTPStatus.NOT_FOUND and not answer.is_cannot_get:
         return Look(Observation.NOT_FOUND, "http_404")
     if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) and not answer.is_html:
@@ -55,9 +60,23 @@ def read_status(answer: HttpAnswer) -> Look:
         case True:
             return Look(Observation.CLAIMED, "connected")
         case False:
+            if _contradicts_itself(found, external_id):
+                return unknown("not_connected_but_contradicted")
             return Look(Observation.DISCONNECTED, "not_connected")
         case _:
             return unknown("connected_is_no_boolean")
+
+
+def _contradicts_itself(found: dict[str, Any], external_id: str | None) -> bool:
+    """Whether an answer that says "not connected" says something else as well: then it is no well-formed negative."""
+    status, named = found.get("statusCode"), found.get("instanceId")
+    return (
+        bool(found.get("error"))
+        or found.get("success") is False
+        or (isinstance(status, int) and status >= HTTPStatus.BAD_REQUEST)
+        or _is_phone(found.get("connectedPhone"))
+        or (external_id is not None and isinstance(named, str) and named.strip() not in ("", external_id))
+    )
 
 
 def read_device(answer: HttpAnswer) -> DeviceView:

@@ -134,7 +134,8 @@ class WapiClient:
 
     async def _status(self, line: Line, within: timedelta) -> Look:
         try:
-            return read_status(await self._get("status-instance", line, within))
+            answer = await self._get("status-instance", line, within)
+            return read_status(answer, external_id=line.external_id)
         except ExchangeFailedError as error:
             return unknown(error.cause)
 
