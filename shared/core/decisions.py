@@ -66,6 +66,12 @@ class Decided:
     sighting: Sighting
     decision: Decision
 
+    @property
+    def needs_confirmation(self) -> bool:
+        """Whether it would restart, mark or tell on a single negative look."""
+        found = self.sighting.found
+        return found is not None and found.is_conclusively_bad and would_act(self.decision)
+
 
 def decide(instance: Instance, observation: Observation, *, policy: Policy, now: datetime) -> Decision:
     """Say what one look at an instance means, in a sweep without a brake.

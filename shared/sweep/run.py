@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from shared import logs
 from shared.core.brake import Held, hold_back
-from shared.core.decisions import Decided, NoChange, believe_claim, conclude, decide, is_bad_news
+from shared.core.decisions import Decided, NoChange, Restart, believe_claim, conclude, decide, is_bad_news
 from shared.database.clock import DatabaseClock
 from shared.errors import StoreError
 from shared.providers.limiter import Limiter
@@ -178,6 +178,20 @@ class _Sweep:
         concluded = conclude(instance, found, self.brake.census, policy=policy, now=now)
         return Decided(replace(sighting, concluded=concluded), decide(instance, concluded, policy=policy, now=now))
 
+    async def _confirm(self, decided: list[Decided]) -> list[Decided]:
+        """Look again at lines that a first negative look would have restarted, marked or told; decide on both looks."""
+        again = await self._looking.look_again([line.sighting for line in decided])
+        for before, after in zip(decided, again, strict=True):
+            self._context.report.correct(before.sighting.found, after.found)
+        now = self._context.clock.now()
+        return [self._decide(sighting, now) for sighting in again]
+
+    async def _carry_out(self, decided: list[Decided]) -> None:
+        """Act on lines, but on those that one look condemns only if a second look does, too."""
+        await self._actions.carry_out([line for line in decided if not line.needs_confirmation])
+        if doubtful := [line for line in decided if line.needs_confirmation]:
+            await self._actions.carry_out(await self._confirm(doubtful))
+
     async def _apply(self, decided: list[Decided], census: Census, now: datetime) -> None:
         if self._is_helper and not self.brake.can_tell:
             # So small a share cannot tell dead phones from a dead provider: the asking sweep's next one looks at them.
@@ -186,10 +200,26 @@ class _Sweep:
         elif await self.brake.comes_on(census, decided):
             await self._apply_braked(decided, now)
         else:
-            await self._actions.carry_out(decided)
+            await self._carry_out(decided)
 
     async def _apply_braked(self, decided: list[Decided], now: datetime) -> None:
         """Carry out what the brake lets pass; the rest waits for the canary, and is held unless that recovers."""
+        free, held = self._hold_back(decided, now)
+        await self._actions.carry_out([line for line in free if not line.needs_confirmation])
+        if leaving := [line for line in free if line.needs_confirmation]:
+            confirmed, held_after_all = self._hold_back(await self._confirm(leaving), self._context.clock.now())
+            await self._actions.carry_out(confirmed)
+            held += held_after_all
+        if (canary := self.brake.pick_canary(held, now=now)) is not None:
+            held = [(sighting, kept) for sighting, kept in held if sighting is not canary]
+            self.brake.send_canary(self._tasks.create_task(self._send_canary(canary)))
+        if await self.brake.lifts(len(held)):
+            await self._carry_out([Decided(sighting, kept.decision) for sighting, kept in held])
+        else:
+            await self._transitions.hold([sighting for sighting, _ in held])
+
+    def _hold_back(self, decided: list[Decided], now: datetime) -> tuple[list[Decided], list[tuple[Sighting, Held]]]:
+        """What the brake lets pass, and what it holds."""
         free: list[Decided] = []
         held: list[tuple[Sighting, Held]] = []
         for line in decided:
@@ -198,18 +228,15 @@ class _Sweep:
                     held.append((line.sighting, kept))
                 case decision:
                     free.append(Decided(line.sighting, decision))
-        await self._actions.carry_out(free)
-        if (canary := self.brake.pick_canary(held, now=now)) is not None:
-            held = [(sighting, kept) for sighting, kept in held if sighting is not canary]
-            self.brake.send_canary(self._tasks.create_task(self._send_canary(canary)))
-        if await self.brake.lifts(len(held)):
-            await self._actions.carry_out([Decided(sighting, kept.decision) for sighting, kept in held])
-        else:
-            await self._transitions.hold([sighting for sighting, _ in held])
+        return free, held
 
     async def _send_canary(self, sighting: Sighting) -> bool:
         try:
-            return await self._actions.restart_canary(sighting)
+            [line] = await self._confirm([Decided(sighting, Restart())])
+            if not is_bad_news(line.decision):
+                await self._actions.carry_out([line])  # it lives, or nobody can say: no canary, and no proof
+                return False
+            return await self._actions.restart_canary(line.sighting)
         except StoreError as error:
             self._failure = self._failure or error
             return False

@@ -48,6 +48,7 @@ FAR_AWAY_SECONDS = 5.0
 # What a line that is alive looks like when `status-instance` meets a fault: each of these is a well-formed negative
 # answer, and any other fault is one from which nothing is concluded.
 NEGATIVE_STATUSES = {
+    Fault.NOT_CONNECTED: Observation.DISCONNECTED,
     Fault.UNAUTHORIZED_401_JSON: Observation.REFUSED,
     Fault.FORBIDDEN_403_JSON: Observation.REFUSED,
     Fault.NOT_FOUND_404_JSON: Observation.NOT_FOUND,
@@ -66,6 +67,7 @@ CLEAR_RESTARTS = {
     Fault.OK_200_EMPTY_OBJECT: ACCEPTED,
     Fault.CONNECTED_STRING: ACCEPTED,
     Fault.CONNECTED_NULL: ACCEPTED,
+    Fault.NOT_CONNECTED: ACCEPTED,
     Fault.FIELD_RENAMED: ACCEPTED,
 }
 
