@@ -1,4 +1,4 @@
-"""What else is due every five minutes: refused notices, the relay's backlog, the purge. One that fails stops no other.
+"""Chores that follow each sweep: refused notices, the relay's backlog, the purge. A chore that fails stops no other.
 
 Done by the asking sweep's function alone, after its last batch is decided or its budget is over.
 """

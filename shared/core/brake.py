@@ -42,7 +42,7 @@ def brake_engages(census: Census, *, policy: Policy) -> bool:
 
 
 def witnesses_brake(witnesses: Census, *, bad: int, policy: Policy) -> bool:
-    """Whether lines that were alive a moment ago, asked again, show that the others' death is no matter of phones.
+    """Whether lines that were alive a moment ago are dead now, too: then the provider is down, not the phones.
 
     Args:
         witnesses: What they say now.

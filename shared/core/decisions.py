@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Healthy:
-    """Connected and alive: nothing but the look is written."""
+    """Connected and alive: only the look is written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Alive again: connected, the outage closes, who had been told is told."""
+    """Alive again: the line is connected, its outage closes, and those who had been told are told."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoChange:
-    """Nothing is concluded or due: nothing but the look is written."""
+    """Nothing follows: only the look is written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Dead, but restarted too lately: degraded, and the next sweep decides."""
+    """Dead, but the last restart is too recent: the line is degraded and the next sweep decides."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class Outage(_Row):
 
     @property
     def is_untold(self) -> bool:
-        """Nobody was told, and not because it is older than our being here."""
+        """Nobody was told, although it did not begin before the adoption."""
         return self.told_at is None and self.opened_by is not OutageOpener.ADOPTION
 
 
@@ -267,5 +267,5 @@ class Census:
         )
 
     def without_one_unknown(self) -> Census:
-        """The others, seen from a line that is itself UNKNOWN."""
+        """The census without one UNKNOWN line: of the others."""
         return replace(self, looked=self.looked - 1, unknown=self.unknown - 1)

@@ -1,4 +1,4 @@
-"""The numbers: of the decisions, of a sweep's time and concurrency, of the retention. Each has its one home here."""
+"""The numbers of the decisions, of a sweep's time and concurrency, and of the retention. Each is defined only here."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long what is kept is kept; outages and notices stay for ever."""
+    """How long rows are kept. Outages and notices stay for ever."""
 
     bodies: timedelta = timedelta(hours=48)
     """Of events that are done; others keep theirs as long as the event."""

@@ -64,7 +64,7 @@ GIVE_UP_REFUSALS: Final = 5
 GIVE_UP_AFTER: Final = timedelta(minutes=10)
 """An event that the relay's handler has refused so often is given up when it is so old: others wait behind it."""
 PATIENCE_FOR_LOCKS: Final = timedelta(milliseconds=500)
-"""Of events that are kept together; who is held longer comes again alone."""
+"""For the locks of a whole batch of events; after that each event is retried alone."""
 _Shape = TypeVar("_Shape", bound=BaseModel)
 
 

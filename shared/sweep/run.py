@@ -151,7 +151,7 @@ class _Sweep:
             raise self._failure
 
     def _lease(self) -> timedelta:
-        """To the end of the budget and a little longer: a provider that wants us to wait must not cost us the lines."""
+        """Until a little after the end of the budget, because a provider may ask us to wait."""
         limits = self._context.limits
         return max(limits.look_lease, self._context.time_left + limits.look_timeout + limits.restart_verify)
 
