@@ -252,7 +252,9 @@ export type Database = {
           occasion: string;
           sqlstate: string | null;
           state: string;
+          text: string;
           told_at: string;
+          tries: number;
           unit: string | null;
           user_id: string;
         };
@@ -269,7 +271,9 @@ export type Database = {
           occasion: string;
           sqlstate?: string | null;
           state: string;
+          text: string;
           told_at: string;
+          tries?: number;
           unit?: string | null;
           user_id: string;
         };
@@ -285,7 +289,9 @@ export type Database = {
           occasion?: string;
           sqlstate?: string | null;
           state?: string;
+          text?: string;
           told_at?: string;
+          tries?: number;
           unit?: string | null;
           user_id?: string;
         };
@@ -372,18 +378,21 @@ export type Database = {
       };
       relay_turns: {
         Row: {
-          line: string;
+          external_id: string;
+          taken_at: string;
           token: string | null;
           until: string | null;
         };
         ComputedFields: never;
         Insert: {
-          line: string;
+          external_id: string;
+          taken_at?: string;
           token?: string | null;
           until?: string | null;
         };
         Update: {
-          line?: string;
+          external_id?: string;
+          taken_at?: string;
           token?: string | null;
           until?: string | null;
         };
@@ -824,8 +833,8 @@ export type Database = {
       };
       claim_relay: {
         Args: {
+          p_external_id: string;
           p_limit: number;
-          p_line: string;
           p_now?: string;
           p_turn: string;
         };
@@ -909,10 +918,10 @@ export type Database = {
       finish_relay: {
         Args: {
           p_done: number[];
+          p_external_id: string;
           p_give_up_after: string;
           p_give_up_refusals: number;
           p_limit: number;
-          p_line: string;
           p_more: boolean;
           p_now?: string;
           p_refused: number;
@@ -923,9 +932,13 @@ export type Database = {
       };
       finish_sweep: {
         Args: {
+          p_after_check?: string;
+          p_after_id?: string;
           p_braked: boolean;
           p_checked: number;
+          p_device_answered: boolean;
           p_due_before: string;
+          p_given_back: number;
           p_looked_at_up: number;
           p_now?: string;
           p_observations: Json;
@@ -951,6 +964,7 @@ export type Database = {
         };
         Returns: boolean;
       };
+      is_refusal: { Args: { p_sqlstate: string }; Returns: boolean };
       judge_disconnection: {
         Args: {
           p_health: Omit<
@@ -1066,11 +1080,13 @@ export type Database = {
             Database["public"]["Tables"]["instance_outages"]["Row"],
             Database["public"]["Tables"]["instance_outages"]["ComputedFields"]
           >;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
           p_reason: string;
           p_text: string;
           p_texts: Json;
+          p_users?: string[];
         };
-        Returns: number;
+        Returns: Json;
       };
       open_outage: {
         Args: {
@@ -1108,10 +1124,25 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      preconditions_hold: {
+        Args: {
+          p_health: Omit<
+            Database["public"]["Tables"]["instance_health"]["Row"],
+            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
+          >;
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_sighting: Database["public"]["CompositeTypes"]["sighting"];
+        };
+        Returns: boolean;
+      };
       purge_history: {
         Args: {
           p_audit: string;
           p_bodies: string;
+          p_bodies_from?: string;
           p_inbox: string;
           p_limit: number;
           p_now?: string;
@@ -1139,6 +1170,17 @@ export type Database = {
           p_texts: Json;
         };
         Returns: Json;
+      };
+      recipients: {
+        Args: {
+          p_kind: string;
+          p_now: string;
+          p_outage: Omit<
+            Database["public"]["Tables"]["instance_outages"]["Row"],
+            Database["public"]["Tables"]["instance_outages"]["ComputedFields"]
+          >;
+        };
+        Returns: string[];
       };
       record_event: {
         Args: {
@@ -1190,6 +1232,15 @@ export type Database = {
         };
         Returns: Json;
       };
+      retry_notices: {
+        Args: {
+          p_limit: number;
+          p_now?: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+          p_texts: Json;
+        };
+        Returns: Json;
+      };
       settle_disconnection: {
         Args: {
           p_cause: string;
@@ -1201,20 +1252,6 @@ export type Database = {
           p_texts: Json;
         };
         Returns: Json;
-      };
-      stands_on: {
-        Args: {
-          p_health: Omit<
-            Database["public"]["Tables"]["instance_health"]["Row"],
-            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
-          >;
-          p_instance: Omit<
-            Database["public"]["Tables"]["wapi_instances"]["Row"],
-            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
-          >;
-          p_sighting: Database["public"]["CompositeTypes"]["sighting"];
-        };
-        Returns: boolean;
       };
       store_message: {
         Args: {
@@ -1253,13 +1290,28 @@ export type Database = {
       };
       take_relay_turn: {
         Args: {
+          p_external_id: string;
           p_limit: number;
-          p_line: string;
           p_now: string;
           p_token: string;
           p_turn: string;
         };
         Returns: Json;
+      };
+      write_notices: {
+        Args: {
+          p_event: number;
+          p_now: string;
+          p_outage: Omit<
+            Database["public"]["Tables"]["instance_outages"]["Row"],
+            Database["public"]["Tables"]["instance_outages"]["ComputedFields"]
+          >;
+          p_reason: string;
+          p_text: string;
+          p_texts: Json;
+          p_users: string[];
+        };
+        Returns: number;
       };
     };
     Enums: {
@@ -1284,6 +1336,7 @@ export type Database = {
         stale_after: string | null;
         restart_quiet: string | null;
         life_kept_each: string | null;
+        notice_waits: string[] | null;
         mass_within: string | null;
         mass_lines: number | null;
       };

@@ -57,8 +57,9 @@ class Looking:
             In the same order: what both looks find together.
         """
         wait = self._context.limits.ghost_confirm
-        if wait < self._context.time_left:
-            await asyncio.sleep(wait.total_seconds())
+        if wait >= self._context.time_left:  # they are left to the next sweep
+            return [replace(sighting, found=None, cause=_BUDGET_OVER) for sighting in sightings]
+        await asyncio.sleep(wait.total_seconds())
         again = await self.look_at_all([sighting.instance for sighting in sightings], asyncio.Event())
         return [_together(first, second) for first, second in zip(sightings, again, strict=True)]
 

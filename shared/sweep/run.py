@@ -135,7 +135,8 @@ class _Sweep:
                     break
                 if batch.after_id is not None:
                     self.last_batch = batch
-                self._context.report.outcomes[Outcome.ERRORS] += batch.unreadable
+                if batch.unreadable:
+                    self._context.report.outcomes[Outcome.ERRORS] += batch.unreadable
                 claimed = len(batch.instances) + batch.unreadable
                 if fanout is not None and claimed == size:
                     fanout.begin(due_before=due_before, within=self._context.time_left)

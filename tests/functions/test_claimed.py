@@ -55,7 +55,9 @@ def test_a_ghost_whose_device_is_away_in_every_sixth_sweep_is_told_once_and_neve
     assert world.status(line) == "disconnected"
     assert [bell["type"] for bell in world.bells(line)] == ["instance_disconnected"]
     assert [outage["closed_at"] for outage in world.outages(line)] == [None]
-    assert world.restarts(line) == 4  # 0, 30, 60 and 120 minutes after the last
+    assert (
+        world.restarts(line) == 3
+    )  # at once, then 30 and 60 minutes after the last; the fourth comes after three hours
     assert "restart_recovered" not in world.audit(line)
 
 
