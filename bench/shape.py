@@ -183,7 +183,7 @@ class Fleet:
         row = self.database.execute(OLDEST, (PURGED, PURGED, PURGED)).fetchone()
         assert row is not None  # noqa: S101 - for the type checker
         gone = self.call("purge", PURGE, PURGED, *row)
-        if [gone[kind] for kind in ("bodies", "inbox", "audit")] != [PURGED] * 3:
+        if [gone["rows"][kind] for kind in ("bodies", "inbox", "audit")] != [PURGED] * 3:
             raise AssertionError(f"purged {gone}")
 
     def writes(self) -> dict[str, dict[str, int]]:
@@ -220,8 +220,12 @@ OLDEST = """
       now() - (select at from public.instance_events order by at offset %s limit 1),
       now()
 """
-PURGE = "select public.purge_history(%s, %s, %s, %s, interval '30 days', %s)"
-FINISH = "select public.finish_sweep(%s, %s, %s, '{\"ALIVE\": 1}', '{}', false, %s, 1, %s::timestamptz, %s::uuid)"
+PURGE = "select public.purge_history(%s, %s, %s, %s, interval '30 days', p_now => %s)"
+FINISH = (
+    "select public.finish_sweep(p_run => %s, p_due_before => %s, p_checked => %s, p_observations => '{\"ALIVE\": 1}',"
+    " p_outcomes => '{}', p_braked => false, p_looked_at_up => %s, p_given_back => 0, p_device_answered => true,"
+    " p_took_ms => 1, p_after_check => %s::timestamptz, p_after_id => %s::uuid)"
+)
 
 
 def sightings(batch: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""One set of clients a process, made at first use and reused by every request."""
+"""The clients of one process: made at first use, reused by every request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What else is due every five minutes: the relay's backlog, then the purge. One that fails stops no other.
+"""Chores that follow each sweep: refused notices, the relay's backlog, the purge. A chore that fails stops no other.
 
 Done by the asking sweep's function alone, after its last batch is decided or its budget is over.
 """
@@ -15,6 +15,7 @@ from shared.core.policy import Retention
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from shared.database.results import Purged
     from shared.database.store import Store
     from shared.relay import Relay
 
@@ -22,6 +23,7 @@ _RELAY: Final = timedelta(seconds=20)
 _PURGE_ENDS: Final = timedelta(seconds=480)
 """After the sweep's start."""
 _PURGE_AT_LEAST: Final = timedelta(seconds=20)
+_NOTICES_A_SWEEP: Final = 500
 _ROWS_A_STEP: Final = 5_000
 """Of each kind, in one transaction: some tens of milliseconds."""
 
@@ -38,6 +40,7 @@ async def keep_house(
         retention: How long what is kept is kept; the design's if none is given.
     """
     clock = asyncio.get_running_loop().time
+    await _guarded("notices.not_retried", _retry_notices(store))
     if relay is not None:
         await _guarded(
             "relay.backlog_not_read", relay.forward_backlog(store, deadline=clock() + _RELAY.total_seconds())
@@ -53,16 +56,23 @@ async def _guarded(fact_if_not: str, chore: Awaitable[object]) -> None:
         logs.error(fact_if_not, cause=error)
 
 
+async def _retry_notices(store: Store) -> None:
+    retried = await store.retry_notices(limit=_NOTICES_A_SWEEP)
+    if retried.told and not retried.refused_left:
+        logs.info("notices.accepted", told=retried.told)
+
+
 async def _purge(store: Store, retention: Retention, *, deadline: float) -> None:
     """Delete what is past its time in small steps, until nothing is left, somebody else is at it, or time is up."""
     clock = asyncio.get_running_loop().time
     total = 0
+    step: Purged | None = None
     while clock() < deadline:
-        purged = await store.purge_history(retention, limit=_ROWS_A_STEP)
-        if purged is None:
+        step = await store.purge_history(retention, limit=_ROWS_A_STEP, after=step)
+        if step is None:
             break
-        total += sum(purged.values())
-        if max(purged.values()) < _ROWS_A_STEP:
+        total += sum(step.rows.values())
+        if max(step.rows.values()) < _ROWS_A_STEP:
             break
     if total:
         logs.info("history.purged", rows=total)

@@ -1,4 +1,4 @@
-"""Logs for Cloud Logging: one JSON object a line on stdout, one line a fact.
+"""Logs for Cloud Logging: one JSON object per line on stdout, one line per fact.
 
 A fact is named ``noun.past_participle`` in constant text and its values stand in fields. INFO: a fact; WARNING: we
 coped; ERROR: a human must look. Exceptions show where and of what kind they were, and their text only if it is ours:

@@ -1,4 +1,4 @@
-"""The environment, read and checked once, at start. The only module that reads it."""
+"""Read and check the environment once, at start. No other module reads it."""
 
 from __future__ import annotations
 

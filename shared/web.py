@@ -1,4 +1,4 @@
-"""HTTP in: what both functions ask of a request before they act on it."""
+"""HTTP in: read a request, check its key, turn every error into an answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RETRY_AFTER_SECONDS = 5
 BODY_SECONDS = 15
 WRONG_KEYS_SECONDS = 30
-"""Half a minute: a stranger who goes on shows in every whole minute, which is what the alert looks at."""
+"""Half a minute, so that continued attempts show in every whole minute, which the alert looks at."""
 
 
 def answer(code: int, **body: object) -> JSONResponse:

@@ -236,7 +236,9 @@ class PublicNotices(BaseModel):
     occasion: str = Field(alias="occasion")
     sqlstate: Optional[str] = Field(alias="sqlstate")
     state: str = Field(alias="state")
+    text: str = Field(alias="text")
     told_at: datetime.datetime = Field(alias="told_at")
+    tries: int = Field(alias="tries")
     unit: Optional[str] = Field(alias="unit")
     user_id: uuid.UUID = Field(alias="user_id")
 
@@ -253,7 +255,9 @@ class PublicNoticesInsert(TypedDict):
     occasion: Annotated[str, Field(alias="occasion")]
     sqlstate: NotRequired[Annotated[Optional[str], Field(alias="sqlstate")]]
     state: Annotated[str, Field(alias="state")]
+    text: Annotated[str, Field(alias="text")]
     told_at: Annotated[datetime.datetime, Field(alias="told_at")]
+    tries: NotRequired[Annotated[int, Field(alias="tries")]]
     unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
     user_id: Annotated[uuid.UUID, Field(alias="user_id")]
 
@@ -270,7 +274,9 @@ class PublicNoticesUpdate(TypedDict):
     occasion: NotRequired[Annotated[str, Field(alias="occasion")]]
     sqlstate: NotRequired[Annotated[Optional[str], Field(alias="sqlstate")]]
     state: NotRequired[Annotated[str, Field(alias="state")]]
+    text: NotRequired[Annotated[str, Field(alias="text")]]
     told_at: NotRequired[Annotated[datetime.datetime, Field(alias="told_at")]]
+    tries: NotRequired[Annotated[int, Field(alias="tries")]]
     unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
     user_id: NotRequired[Annotated[uuid.UUID, Field(alias="user_id")]]
 
@@ -346,18 +352,21 @@ class PublicProviderStateUpdate(TypedDict):
 
 class PublicRelayTurns(BaseModel):
     external_id: str = Field(alias="external_id")
+    taken_at: datetime.datetime = Field(alias="taken_at")
     token: Optional[uuid.UUID] = Field(alias="token")
     until: Optional[datetime.datetime] = Field(alias="until")
 
 
 class PublicRelayTurnsInsert(TypedDict):
     external_id: Annotated[str, Field(alias="external_id")]
+    taken_at: NotRequired[Annotated[datetime.datetime, Field(alias="taken_at")]]
     token: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="token")]]
     until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="until")]]
 
 
 class PublicRelayTurnsUpdate(TypedDict):
     external_id: NotRequired[Annotated[str, Field(alias="external_id")]]
+    taken_at: NotRequired[Annotated[datetime.datetime, Field(alias="taken_at")]]
     token: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="token")]]
     until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="until")]]
 
@@ -678,6 +687,7 @@ class PublicRecoveryPolicy(BaseModel):
     stale_after: Optional[str] = Field(alias="stale_after")
     restart_quiet: Optional[str] = Field(alias="restart_quiet")
     life_kept_each: Optional[str] = Field(alias="life_kept_each")
+    notice_waits: Optional[List[str]] = Field(alias="notice_waits")
     mass_within: Optional[str] = Field(alias="mass_within")
     mass_lines: Optional[int] = Field(alias="mass_lines")
 

@@ -252,7 +252,9 @@ export type Database = {
           occasion: string;
           sqlstate: string | null;
           state: string;
+          text: string;
           told_at: string;
+          tries: number;
           unit: string | null;
           user_id: string;
         };
@@ -269,7 +271,9 @@ export type Database = {
           occasion: string;
           sqlstate?: string | null;
           state: string;
+          text: string;
           told_at: string;
+          tries?: number;
           unit?: string | null;
           user_id: string;
         };
@@ -285,7 +289,9 @@ export type Database = {
           occasion?: string;
           sqlstate?: string | null;
           state?: string;
+          text?: string;
           told_at?: string;
+          tries?: number;
           unit?: string | null;
           user_id?: string;
         };
@@ -373,17 +379,20 @@ export type Database = {
       relay_turns: {
         Row: {
           external_id: string;
+          taken_at: string;
           token: string | null;
           until: string | null;
         };
         ComputedFields: never;
         Insert: {
           external_id: string;
+          taken_at?: string;
           token?: string | null;
           until?: string | null;
         };
         Update: {
           external_id?: string;
+          taken_at?: string;
           token?: string | null;
           until?: string | null;
         };
@@ -927,6 +936,7 @@ export type Database = {
           p_after_id?: string;
           p_braked: boolean;
           p_checked: number;
+          p_device_answered: boolean;
           p_due_before: string;
           p_given_back: number;
           p_looked_at_up: number;
@@ -954,6 +964,7 @@ export type Database = {
         };
         Returns: boolean;
       };
+      is_refusal: { Args: { p_sqlstate: string }; Returns: boolean };
       judge_disconnection: {
         Args: {
           p_health: Omit<
@@ -1069,11 +1080,13 @@ export type Database = {
             Database["public"]["Tables"]["instance_outages"]["Row"],
             Database["public"]["Tables"]["instance_outages"]["ComputedFields"]
           >;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
           p_reason: string;
           p_text: string;
           p_texts: Json;
+          p_users?: string[];
         };
-        Returns: number;
+        Returns: Json;
       };
       open_outage: {
         Args: {
@@ -1129,6 +1142,7 @@ export type Database = {
         Args: {
           p_audit: string;
           p_bodies: string;
+          p_bodies_from?: string;
           p_inbox: string;
           p_limit: number;
           p_now?: string;
@@ -1156,6 +1170,17 @@ export type Database = {
           p_texts: Json;
         };
         Returns: Json;
+      };
+      recipients: {
+        Args: {
+          p_kind: string;
+          p_now: string;
+          p_outage: Omit<
+            Database["public"]["Tables"]["instance_outages"]["Row"],
+            Database["public"]["Tables"]["instance_outages"]["ComputedFields"]
+          >;
+        };
+        Returns: string[];
       };
       record_event: {
         Args: {
@@ -1204,6 +1229,15 @@ export type Database = {
           p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
           p_texts: Json;
           p_why: Database["public"]["CompositeTypes"]["evidence"];
+        };
+        Returns: Json;
+      };
+      retry_notices: {
+        Args: {
+          p_limit: number;
+          p_now?: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+          p_texts: Json;
         };
         Returns: Json;
       };
@@ -1264,6 +1298,21 @@ export type Database = {
         };
         Returns: Json;
       };
+      write_notices: {
+        Args: {
+          p_event: number;
+          p_now: string;
+          p_outage: Omit<
+            Database["public"]["Tables"]["instance_outages"]["Row"],
+            Database["public"]["Tables"]["instance_outages"]["ComputedFields"]
+          >;
+          p_reason: string;
+          p_text: string;
+          p_texts: Json;
+          p_users: string[];
+        };
+        Returns: number;
+      };
     };
     Enums: {
       [_ in never]: never;
@@ -1287,6 +1336,7 @@ export type Database = {
         stale_after: string | null;
         restart_quiet: string | null;
         life_kept_each: string | null;
+        notice_waits: string[] | null;
         mass_within: string | null;
         mass_lines: number | null;
       };

@@ -43,6 +43,7 @@ class Fault(StrEnum):
     CONNECTED_STRING = "connected_string"
     FIELD_RENAMED = "field_renamed"
     CONNECTED_NULL = "connected_null"
+    NOT_CONNECTED = "not_connected"  # a well-formed negative, whatever the session is
     REDIRECT = "redirect"
     DRIP = "drip"  # a byte every 50 ms, for ever
     HUGE = "huge"  # 10 MB of well-formed JSON
@@ -159,6 +160,7 @@ def answer_of(fault: Fault, asked: Asked) -> Answer:
         Fault.CONNECTED_STRING: json_answer(200, {"instanceId": external_id, "connected": "true"}),
         Fault.FIELD_RENAMED: json_answer(200, {"instanceId": external_id, "status": "connected"}),
         Fault.CONNECTED_NULL: json_answer(200, {"instanceId": external_id, "connected": None}),
+        Fault.NOT_CONNECTED: json_answer(200, {"instanceId": external_id, "connected": False}),
         Fault.JSON_ARRAY: json_answer(200, [{"instanceId": external_id, "connected": True}]),
         # Its Content-Length is true: what is cut is the JSON, not the transfer.
         Fault.TRUNCATED_JSON: Answer(200, b'{"instanceId":"' + external_id.encode() + b'","connected":tr'),

@@ -25,6 +25,7 @@ FIRST_DAYS: Final = 7
 
 _SEEN: Final[Mapping[str, tuple[str, str]]] = {
     Observation.ALIVE: ("viva", "vivas"),
+    Observation.CLAIMED: ("conectada, sem confirmação", "conectadas, sem confirmação"),
     Observation.DISCONNECTED: ("desconectada", "desconectadas"),
     Observation.GHOST: ("fantasma", "fantasmas"),
     Observation.NOT_FOUND: ("não encontrada", "não encontradas"),

@@ -53,6 +53,7 @@ _REASONS: Final = {
     Observation.GHOST.lower(): "o provedor diz que está conectada, mas não há celular pareado",
     Observation.NOT_FOUND.lower(): "o provedor não conhece a instância",
     Observation.REFUSED.lower(): "o provedor recusou o token da instância",
+    Observation.CLAIMED.lower(): "o provedor diz que está conectada, mas nada o confirma",
     Observation.UNKNOWN.lower(): "não houve resposta do provedor",
     "disconnect_event": "o provedor avisou que a linha desconectou",
 }

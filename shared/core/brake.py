@@ -31,7 +31,7 @@ def _count_one(instance: Instance, observation: Observation) -> Census:
         looked=1,
         unknown=int(observation is Observation.UNKNOWN),
         connected=int(connected),
-        connected_not_alive=int(connected and observation is not Observation.ALIVE),
+        connected_not_alive=int(connected and not observation.says_connected),
     )
 
 
@@ -42,7 +42,7 @@ def brake_engages(census: Census, *, policy: Policy) -> bool:
 
 
 def witnesses_brake(witnesses: Census, *, bad: int, policy: Policy) -> bool:
-    """Whether lines that were alive a moment ago, asked again, show that the others' death is no matter of phones.
+    """Whether lines that were alive a moment ago are dead now, too: then the provider is down, not the phones.
 
     Args:
         witnesses: What they say now.

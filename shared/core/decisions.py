@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Healthy:
-    """Connected and alive: nothing but the look is written."""
+    """Connected and alive: only the look is written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Alive again: connected, the outage closes, who had been told is told."""
+    """Alive again: the line is connected, its outage closes, and those who had been told are told."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoChange:
-    """Nothing is concluded or due: nothing but the look is written."""
+    """Nothing follows: only the look is written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Dead, but restarted too lately: degraded, and the next sweep decides."""
+    """Dead, but the last restart is too recent: the line is degraded and the next sweep decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,12 @@ class Decided:
     sighting: Sighting
     decision: Decision
 
+    @property
+    def needs_confirmation(self) -> bool:
+        """Whether it would restart, mark or tell on a single negative look."""
+        found = self.sighting.found
+        return found is not None and found.is_conclusively_bad and would_act(self.decision)
+
 
 def decide(instance: Instance, observation: Observation, *, policy: Policy, now: datetime) -> Decision:
     """Say what one look at an instance means, in a sweep without a brake.
@@ -80,7 +86,8 @@ def decide(instance: Instance, observation: Observation, *, policy: Policy, now:
         Never ``Restart`` or ``then_restart`` within ``policy.restart_cooldown`` of ``instance.last_restart_at``.
     """
     match observation:
-        case Observation.UNKNOWN:
+        case Observation.UNKNOWN | Observation.CLAIMED:
+            # A claim keeps a healthy row healthy, and proves nothing else: no return, no recovery.
             return NoChange()
         case Observation.ALIVE:
             settled = instance.status is Status.CONNECTED and instance.outage is None
@@ -150,6 +157,11 @@ def would_act(decision: Decision) -> bool:
             return True
         case Healthy() | Restore() | NoChange() | Skip():
             return False
+
+
+def believe_claim(observation: Observation, *, device_is_gone: bool) -> Observation:
+    """Read a claim as life when the deep probe has answered for no line for long: then it is the probe that is gone."""
+    return Observation.ALIVE if device_is_gone and observation is Observation.CLAIMED else observation
 
 
 def conclude(

@@ -26,7 +26,7 @@ CONNECTION_KINDS: Final = (EventKind.DISCONNECTION, EventKind.CONNECTION)
 
 
 class Noise(StrEnum):
-    """Why an event of messages brings none."""
+    """Why a message event holds no message."""
 
     ACK_UNREADABLE = "ack_unreadable"
     """It names no message, or a status that we do not know."""
@@ -45,7 +45,7 @@ class Noise(StrEnum):
 
 
 class EventOutcome(StrEnum):
-    """What became of an event, if it was no noise: the column ``wapi_webhook_events.outcome``."""
+    """What became of an event that is no noise: the column ``wapi_webhook_events.outcome``."""
 
     LOOK = "look"
     """A disconnection: one look decides. The event is kept, and not done."""
@@ -178,7 +178,7 @@ class Event:
         phone: The line's own number, 10 to 15 digits, None without a valid one.
         is_life: Whether it proves that the line's session works, with a phone and a moment that fit.
         change: The message it brings or changes, None without one.
-        noise: Why an event of messages brings none.
+        noise: Why a message event holds no message.
         body: The JSON text as it came.
     """
 

@@ -17,6 +17,9 @@ class Observation(StrEnum):
     """What one look at a line found."""
 
     ALIVE = "ALIVE"
+    """Proven."""
+    CLAIMED = "CLAIMED"
+    """Says connected, and nothing proves it."""
     DISCONNECTED = "DISCONNECTED"
     GHOST = "GHOST"
     """Says connected, is not."""
@@ -30,6 +33,11 @@ class Observation(StrEnum):
     def is_dead(self) -> bool:
         """A conclusive death that a restart may cure."""
         return self in (Observation.DISCONNECTED, Observation.GHOST, Observation.NOT_FOUND)
+
+    @property
+    def says_connected(self) -> bool:
+        """Proven or only claimed."""
+        return self in (Observation.ALIVE, Observation.CLAIMED)
 
     @property
     def is_conclusively_bad(self) -> bool:
@@ -105,7 +113,8 @@ class AuditKind(StrEnum):
 
 
 class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A migration comes before the code that reads what it adds.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Outage(_Row):
@@ -119,7 +128,7 @@ class Outage(_Row):
 
     @property
     def is_untold(self) -> bool:
-        """Nobody was told, and not because it is older than our being here."""
+        """Nobody was told, although it did not begin before the adoption."""
         return self.told_at is None and self.opened_by is not OutageOpener.ADOPTION
 
 
@@ -241,7 +250,7 @@ class Census:
         looked: Lines with a finished look.
         unknown: Of them, UNKNOWN.
         connected: Of them, lines whose row said connected.
-        connected_not_alive: Of those, not ALIVE.
+        connected_not_alive: Of those, neither ALIVE nor CLAIMED.
     """
 
     looked: int = 0
@@ -258,5 +267,5 @@ class Census:
         )
 
     def without_one_unknown(self) -> Census:
-        """The others, seen from a line that is itself UNKNOWN."""
+        """The census without one UNKNOWN line: of the others."""
         return replace(self, looked=self.looked - 1, unknown=self.unknown - 1)

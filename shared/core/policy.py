@@ -1,4 +1,4 @@
-"""The numbers: of the decisions, of a sweep's time and concurrency, of the retention. Each has its one home here."""
+"""The numbers of the decisions, of a sweep's time and concurrency, and of the retention. Each is defined only here."""
 
 from __future__ import annotations
 
@@ -80,6 +80,9 @@ class Policy:
     fresh_event: timedelta = timedelta(minutes=10)
     """A line that sent an event this lately is no ghost."""
 
+    device_gone_after: timedelta = timedelta(minutes=60)
+    """When the deep probe has answered for no line for so long, claims are believed."""
+
     brake_min_lines: int = 5
     brake_share: float = 0.5
     brake_patience: timedelta = timedelta(minutes=30)
@@ -97,6 +100,8 @@ class Policy:
     """A disconnection so soon after a restart is the restart's own."""
     life_kept_each: timedelta = timedelta(seconds=60)
     """How often a busy line's sign of life is written."""
+    notice_waits: tuple[timedelta, ...] = (timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=6))
+    """Before a notice that the platform's table refused is tried again; the last one for ever."""
     mass_within: timedelta = timedelta(minutes=2)
     mass_lines: int = 5
     """Disconnections of so many other lines within ``mass_within``: the provider's doing."""
@@ -104,7 +109,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long what is kept is kept; outages and notices stay for ever."""
+    """How long rows are kept. Outages and notices stay for ever."""
 
     bodies: timedelta = timedelta(hours=48)
     """Of events that are done; others keep theirs as long as the event."""

@@ -1,4 +1,4 @@
-"""Secrets, compared in time that tells nothing about them. Pure."""
+"""Compare secrets in constant time. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def knows_secret(given: str | None, secrets: Iterable[SecretStr]) -> bool:
-    """Whether ``given`` is one of the secrets, in time that tells nothing about any of them."""
+    """Whether ``given`` is one of the secrets, compared in constant time."""
     candidate = (given or "").encode()
     known = False
     for secret in secrets:

@@ -1,9 +1,8 @@
-"""Events that arrive together are kept together: one transaction for up to sixteen of them, each of another line.
+"""Batch events under load: up to sixteen of them, each of another line, share one transaction.
 
-Nobody waits for company: an event that finds less than four calls under way goes at once, by itself. Only under load,
-while those are under way, do events gather, and then one commit serves them all. No event suffers for its neighbour:
-whoever's lock does not come within half a second has to come again alone, and what is refused together is tried again
-one by one.
+An event is sent at once and alone while fewer than four calls are under way. When four are, events gather and share
+the next call. A batch never costs one event for another: if a lock takes longer than half a second, the whole batch is
+retried event by event, and so is a batch that the database refuses.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ EVENTS_A_CALL: Final = 16
 """A line's row may stay locked until the last of them is kept: some twenty milliseconds, half a second at most."""
 CHARACTERS_A_CALL: Final = 256 * 1024
 CALL_SECONDS: Final = 3
-"""Less than who waits has patience for, so that an event which was queued still hears how its call ended."""
+"""Less than an event's own patience, so that a queued event still learns how its call ended."""
 
 
 @dataclass(frozen=True, slots=True)

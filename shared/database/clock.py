@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, slots=True)
 class DatabaseClock:
-    """Told from the loop's clock since the database last said what time it is.
+    """The database's last answer plus the time that the loop's clock has counted since.
 
     It runs late by the way its answer took, never early: a look is never dated after a fact that it did not see.
     """
@@ -19,7 +19,7 @@ class DatabaseClock:
 
     @classmethod
     def heard(cls, said: datetime) -> DatabaseClock:
-        """Set when the database's answer has just arrived."""
+        """Start from an answer of the database that has just arrived."""
         return cls(said, asyncio.get_running_loop().time())
 
     def now(self) -> datetime:

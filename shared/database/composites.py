@@ -23,6 +23,7 @@ POLICY_FIELDS: Final = (
     "stale_after",
     "restart_quiet",
     "life_kept_each",
+    "notice_waits",
     "mass_within",
     "mass_lines",
 )
@@ -36,10 +37,17 @@ def interval(length: timedelta) -> str:
 
 def policy_row(policy: Policy) -> dict[str, Any]:
     """The SQL type ``recovery_policy``: its fields are the policy's of the same names."""
-    return {
-        name: interval(value) if isinstance(value := getattr(policy, name), timedelta) else value
-        for name in POLICY_FIELDS
-    }
+    return {name: _written(getattr(policy, name)) for name in POLICY_FIELDS}
+
+
+def _written(value: object) -> object:
+    match value:
+        case timedelta():
+            return interval(value)
+        case tuple():
+            return [_written(each) for each in value]
+        case _:
+            return value
 
 
 def sighting_row(sighting: Sighting, *, finished: bool = True) -> dict[str, Any]:

@@ -16,17 +16,25 @@ class _Answer(BaseModel):
 
 
 class SweepBegun(_Answer):
-    """A run row was written; ``started_at`` is on the database's clock."""
+    """A run row was written; both instants are on the database's clock.
+
+    ``device_answered_at``: when a sweep ended in which the deep probe told anything of any line.
+    """
 
     run_id: UUID
     started_at: AwareDatetime
+    device_answered_at: AwareDatetime | None
 
 
 class Batch(_Answer):
-    """Lines leased to this sweep; ``after_*`` say where the next batch begins. ``now`` is the database's clock."""
+    """Lines leased to this sweep; ``after_*`` say where the next batch begins. ``now`` is the database's clock.
+
+    ``unreadable`` of them hold something that we cannot read: they are named in the log, and cost the others nothing.
+    """
 
     now: AwareDatetime
     instances: list[Instance]
+    unreadable: int = 0
     after_check: str | None
     after_id: UUID | None
 
@@ -38,6 +46,13 @@ class SweepEnd(_Answer):
     brake_released: AwareDatetime | None
 
 
+class Purged(_Answer):
+    """One step of the purge: rows by kind; ``bodies_until`` is where the next step begins."""
+
+    rows: dict[str, int]
+    bodies_until: AwareDatetime | None
+
+
 class RestartClaim(_Answer):
     """Whether this sweep may send one restart; the lease is renewed with it."""
 
@@ -45,12 +60,31 @@ class RestartClaim(_Answer):
     lease: AwareDatetime | None = None
 
 
-class Transition(_Answer):
-    """What became of a verdict. ``told`` is how many bells rang, None when none was due."""
+class Notified(_Answer):
+    """Who was told: ``told`` users, None when no notice was due; ``refused`` ones by the platform's table.
+
+    ``refusal_begins``: nothing was refused with this ``sqlstate`` before.
+    """
+
+    told: int | None = None
+    refused: int = 0
+    sqlstate: str | None = None
+    refusal_begins: bool = False
+
+
+class Retried(_Answer):
+    """Notices that were refused and tried again; ``refused_left`` wait for their next try."""
+
+    tried: int
+    told: int
+    refused_left: int
+
+
+class Transition(Notified):
+    """What became of a verdict."""
 
     applied: bool
     outage_id: UUID | None = None
-    told: int | None = None
     down_seconds: float | None = None
 
 
@@ -70,7 +104,7 @@ class RelayTurn(_Answer):
     events: list[RelayEvent]
 
 
-class Intake(_Answer):
+class Intake(Notified):
     """What became of an event: ``instance`` and ``now`` come with ``look``, ``code`` (a SQLSTATE) with ``failed``.
 
     A word that only a newer database knows is read as it is: the event is kept all the same.
@@ -83,6 +117,5 @@ class Intake(_Answer):
     life: EventOutcome | None = None
     instance: SuspectLine | None = None
     now: AwareDatetime | None = None
-    told: int | None = None
     down_seconds: float | None = None
     relay: RelayTurn | None = None

@@ -1,6 +1,6 @@
 """The database, through the Supabase client: one method for each SQL function, typed in and out.
 
-Each call is one PostgREST request and so one transaction; only what the database itself rolled back is called again.
+Each call is one PostgREST request and so one transaction; only what certainly had no effect is called again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,29 @@ from pydantic import BaseModel, ValidationError
 from supabase import AsyncClient, AsyncClientOptions, PostgrestAPIError
 
 from shared import logs
+from shared.core.model import Instance
 from shared.core.notices import TEXTS
 from shared.database.batching import Arrival, Batches
 from shared.database.composites import event_row, evidence_row, interval, policy_row, sighting_row
-from shared.database.results import Batch, Intake, RelayTurn, RestartClaim, SweepBegun, SweepEnd, Transition
+from shared.database.failures import (
+    NOT_BEGUN,
+    ROLLED_BACK,
+    failure_of_database,
+    failure_of_gateway,
+    speaks_for_itself,
+)
+from shared.database.results import (
+    Batch,
+    Intake,
+    Notified,
+    Purged,
+    RelayTurn,
+    RestartClaim,
+    Retried,
+    SweepBegun,
+    SweepEnd,
+    Transition,
+)
 from shared.errors import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -34,9 +53,9 @@ if TYPE_CHECKING:
     from shared.core.notices import NoticeText
     from shared.core.policy import Policy, Retention
 
-_ROLLED_BACK: Final = frozenset({"40001", "40P01"})
-"""Serialization failure and deadlock: nothing happened, the same call may be made again."""
 _ATTEMPTS: Final = 4
+_WAIT_AFTER: Final = dict.fromkeys(ROLLED_BACK, 0.05) | dict.fromkeys(NOT_BEGUN, 0.5)
+"""Seconds, at most, times the tries so far, before what had no effect is asked again."""
 _CALL_SECONDS: Final = 20
 EVENTS_A_TURN: Final = 20
 RELAY_TURN: Final = timedelta(seconds=30)
@@ -45,13 +64,7 @@ GIVE_UP_REFUSALS: Final = 5
 GIVE_UP_AFTER: Final = timedelta(minutes=10)
 """An event that the relay's handler has refused so often is given up when it is so old: others wait behind it."""
 PATIENCE_FOR_LOCKS: Final = timedelta(milliseconds=500)
-"""Of events that are kept together; who is held longer comes again alone."""
-# SQLSTATEs: connection, resources, a lock that did not come, operator, system. PostgREST: no connection, no schema
-# cache, pool.
-_UNAVAILABLE: Final = ("08", "53", "55P03", "57", "58", "PGRST000", "PGRST001", "PGRST002", "PGRST003")
-
-_AWAY: Final = (429, 502, 503, 504)
-
+"""For the locks of a whole batch of events; after that each event is retried alone."""
 _Shape = TypeVar("_Shape", bound=BaseModel)
 
 
@@ -96,7 +109,12 @@ class Store:
             "p_after_check": after.after_check if after else None,
             "p_after_id": str(after.after_id) if after and after.after_id else None,
         }
-        return self._read(Batch, "claim_instances", await self._call("claim_instances", arguments))
+        answer = await self._call("claim_instances", arguments)
+        if not isinstance(answer, dict) or not isinstance(rows := answer.get("instances"), list):
+            raise _not_an_answer("claim_instances")
+        instances = [instance for row in rows if (instance := _read_instance(row)) is not None]
+        read = answer | {"instances": instances, "unreadable": len(rows) - len(instances)}
+        return self._read(Batch, "claim_instances", read)
 
     async def record_looks(self, sightings: list[Sighting], *, finished: bool = True) -> int:
         """Write looks that change no status, and give their leases back.
@@ -154,7 +172,9 @@ class Store:
             "p_policy": self._policy,
             "p_restart": restart,
         }
-        return self._read(Transition, "apply_verdict", await self._call("apply_verdict", arguments))
+        transition = self._read(Transition, "apply_verdict", await self._call("apply_verdict", arguments))
+        _log_refusal(transition, sighting.instance.id)
+        return transition
 
     async def enter_brake(self) -> bool:
         """Note that the brake is on.
@@ -175,6 +195,7 @@ class Store:
         braked: bool,
         looked_at_up: int,
         given_back: int,
+        device_answered: bool,
         took: timedelta,
         after: Batch | None,
     ) -> SweepEnd:
@@ -189,6 +210,7 @@ class Store:
             braked: The brake was on.
             looked_at_up: Lines looked at that were up: with one of them and no brake, a brake of before ends.
             given_back: Lines that it claimed and did not finish.
+            device_answered: The deep probe told something of a line.
             took: The sweep.
             after: Its last batch: what lies behind it is left.
         """
@@ -201,21 +223,23 @@ class Store:
             "p_braked": braked,
             "p_looked_at_up": looked_at_up,
             "p_given_back": given_back,
+            "p_device_answered": device_answered,
             "p_took_ms": round(took.total_seconds() * 1000),
             "p_after_check": after.after_check if after else None,
             "p_after_id": str(after.after_id) if after and after.after_id else None,
         }
         return self._read(SweepEnd, "finish_sweep", await self._call("finish_sweep", arguments))
 
-    async def purge_history(self, retention: Retention, *, limit: int) -> dict[str, int] | None:
+    async def purge_history(self, retention: Retention, *, limit: int, after: Purged | None = None) -> Purged | None:
         """Delete a little of what is past its retention.
 
         Args:
             retention: How long what is kept is kept.
             limit: Rows of each kind.
+            after: The step before.
 
         Returns:
-            How many rows of each kind went; None when somebody else is at it.
+            None when somebody else is at it.
         """
         arguments = {
             "p_limit": limit,
@@ -223,13 +247,15 @@ class Store:
             "p_inbox": interval(retention.inbox),
             "p_audit": interval(retention.audit),
             "p_runs": interval(retention.runs),
+            "p_bodies_from": after.bodies_until.isoformat() if after and after.bodies_until else None,
         }
         answer = await self._call("purge_history", arguments)
-        if answer is None:
-            return None
-        if not isinstance(answer, dict):
-            raise _not_an_answer("purge_history")
-        return {kind: _count("purge_history", rows) for kind, rows in answer.items()}
+        return None if answer is None else self._read(Purged, "purge_history", answer)
+
+    async def retry_notices(self, *, limit: int) -> Retried:
+        """Try again what the platform's table refused."""
+        arguments = {"p_texts": TEXTS, "p_limit": limit, "p_policy": self._policy}
+        return self._read(Retried, "retry_notices", await self._call("retry_notices", arguments))
 
     # Events
 
@@ -263,7 +289,10 @@ class Store:
         intakes = await self._call("receive_events", arguments)
         if not isinstance(intakes, list) or len(intakes) != len(arrivals):
             raise _not_an_answer("receive_events")
-        return [self._read(Intake, "receive_events", each) for each in intakes]
+        read = [self._read(Intake, "receive_events", each) for each in intakes]
+        for intake in read:
+            _log_refusal(intake, intake.instance_id)
+        return read
 
     async def settle_disconnection(self, event_id: int, look: Look, *, looked_at: datetime) -> Intake:
         """End a disconnection with what one look showed."""
@@ -275,7 +304,9 @@ class Store:
             "p_texts": TEXTS,
             "p_policy": self._policy,
         }
-        return self._read(Intake, "settle_disconnection", await self._call("settle_disconnection", arguments))
+        intake = self._read(Intake, "settle_disconnection", await self._call("settle_disconnection", arguments))
+        _log_refusal(intake, intake.instance_id)
+        return intake
 
     # The relay
 
@@ -334,17 +365,32 @@ class Store:
                 async with asyncio.timeout(_CALL_SECONDS):  # a dripping answer never times out by itself
                     return (await self._client.rpc(operation, arguments).execute()).data
             except PostgrestAPIError as error:
-                code = error.code or "no code"
-                if code in _ROLLED_BACK and attempt < _ATTEMPTS:
-                    logs.warning("store.retried", operation=operation, code=code)
-                    await asyncio.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - spreads retries
-                    continue
-                raise _translate(operation, code) from None
+                wait = _WAIT_AFTER.get(error.code or "")
+                if wait is None or attempt == _ATTEMPTS:
+                    raise failure_of_database(operation, error.code) from None
+                logs.warning("store.retried", operation=operation, code=error.code)
+                await asyncio.sleep(random.uniform(0.2, 1.0) * wait * attempt)  # noqa: S311 - spreads retries
             except httpx.HTTPStatusError as error:
-                raise StoreUnavailable(operation, str(error.response.status_code)) from None
+                raise failure_of_gateway(operation, error.response.status_code) from None
             except (httpx.HTTPError, OSError) as error:
                 raise StoreUnavailable(operation, type(error).__name__) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _read_instance(row: Any) -> Instance | None:  # noqa: ANN401 - JSON
+    """One line of a batch; None, and a word in the log that names the fields, when it cannot be read."""
+    try:
+        return Instance.model_validate(row)
+    except ValidationError as error:
+        fields = sorted({str(wrong["loc"][0]) for wrong in error.errors() if wrong["loc"]})
+        logs.error("instance.unreadable", instance=row.get("id") if isinstance(row, dict) else None, fields=fields)
+        return None
+
+
+def _log_refusal(notified: Notified, instance: UUID | None) -> None:
+    """Say it once: when the platform's table begins to refuse notices with this SQLSTATE."""
+    if notified.refusal_begins:
+        logs.error("notice.refused", instance=instance, sqlstate=notified.sqlstate, refused=notified.refused)
 
 
 def _count(operation: str, answer: Any) -> int:  # noqa: ANN401 - JSON
@@ -358,18 +404,11 @@ def _not_an_answer(operation: str) -> StoreUnavailable:
     return StoreUnavailable(operation, "not an answer")
 
 
-def _translate(operation: str, code: str) -> StoreUnavailable | StoreRefused:
-    """Sort the client's error: its code is a SQLSTATE or PostgREST's, and an HTTP status when the body was no JSON."""
-    http_status = code.isdecimal() and len(code) == 3  # noqa: PLR2004 - a SQLSTATE has five characters
-    if code in _ROLLED_BACK or code.startswith(_UNAVAILABLE) or (http_status and (code[0] == "5" or code == "429")):
-        return StoreUnavailable(operation, code)
-    return StoreRefused(operation, code)
-
-
 async def _stop_at_the_gateway(response: httpx.Response) -> None:
-    """Raise for a database that is away or overloaded: the Supabase client forgets the status of a JSON error."""
-    if response.status_code in _AWAY:
-        response.raise_for_status()
+    """Raise for whatever is no answer of the database's own: the Supabase client forgets the status of a JSON error."""
+    if not response.is_success and not speaks_for_itself(await response.aread()):
+        # Not raise_for_status: it lets a redirect without an address through.
+        raise httpx.HTTPStatusError("not the database's answer", request=response.request, response=response)
 
 
 def connect(url: str, key: SecretStr, http: httpx.AsyncClient, policy: Policy) -> Store:

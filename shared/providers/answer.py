@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 MAX_ANSWER_BYTES = 256 * 1024
-"""No answer we read is longer; more is not the provider speaking."""
+"""The provider's own answers are shorter; a longer body is not read."""
 
 
 _SECONDS = re.compile(r"\d{1,9}", re.ASCII)

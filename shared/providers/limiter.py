@@ -1,4 +1,4 @@
-"""The provider's limits come first: how many looks run at once in one sweep, and when nobody asks at all.
+"""Adaptive concurrency: how many looks run at once in one sweep, and when the provider is not asked at all.
 
 One sweep asks one host, so one limiter stands for that host. Each sweep begins afresh.
 """

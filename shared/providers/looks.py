@@ -51,31 +51,17 @@ async def look_once(
     return doubt_fresh_ghost(look, line, policy=policy, now=now())
 
 
-def agree(first: Look, second: Look) -> Look:
-    """What two looks say together: a grave verdict counts only twice; else the second, or UNKNOWN."""
-    if second.observation in _NEEDS_A_SECOND_LOOK and second.observation is not first.observation:
-        return unknown(f"{first.cause}_then_{second.cause}")
-    return second
+def agree(first: Observation, second: Observation) -> Observation:
+    """What two looks at a line find together: a negative counts only when the second is negative too.
 
-
-async def look_twice(
-    ask: Callable[[], Awaitable[Look]],
-    *,
-    confirm_after: timedelta,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> Look:
-    """Look at a line and, when that would condemn it, once more after a while.
-
-    Args:
-        ask: One look.
-        confirm_after: Wait before the second look to a GHOST, NOT_FOUND or REFUSED.
-        sleep: Seconds.
+    Two different kinds of death agree that the line is dead, and the second's word stands. A refused token is no death:
+    it must be refused twice.
     """
-    first = await ask()
-    if first.observation not in _NEEDS_A_SECOND_LOOK:
-        return first
-    await sleep(confirm_after.total_seconds())
-    return agree(first, await ask())
+    if not second.is_conclusively_bad:
+        return second
+    if first is second or (first.is_dead and second.is_dead):
+        return second
+    return Observation.UNKNOWN
 
 
 def waits_after_restart(verify: timedelta, *, refused: bool) -> list[timedelta]:
@@ -131,5 +117,7 @@ async def look_after_restart(
     held = asked_at - said_first_at
     if last.observation in _NEEDS_A_SECOND_LOOK and held < confirm_after.total_seconds():
         await sleep(confirm_after.total_seconds() - held)
-        last = agree(last, await ask())
+        again = await ask()
+        together = agree(last.observation, again.observation)
+        last = again if together is again.observation else unknown(f"{last.cause}_then_{again.cause}")
     return last

@@ -37,7 +37,7 @@ class Actions:
         self._restarts = restarts
 
     async def carry_out(self, decided: list[Decided]) -> None:
-        """Act on lines: what changes nothing in one call, each other line by itself, none stopping another."""
+        """Act on lines: those that are only recorded in one call, every other one by itself and in its own guard."""
         await self._transitions.record([line.sighting for line in decided if is_only_recorded(line.decision)])
         loud = [line for line in decided if not is_only_recorded(line.decision)]
         ends = await asyncio.gather(*(self._guarded(line.sighting, self._act(line)) for line in loud))

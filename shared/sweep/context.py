@@ -33,6 +33,7 @@ class SweepContext:
         clock: The database's.
         deadline: The end of the budget, on the loop's clock.
         report: Counts what is done.
+        device_is_gone: The deep probe has answered for no line for long: claims are believed.
     """
 
     store: Store
@@ -43,6 +44,7 @@ class SweepContext:
     clock: DatabaseClock
     deadline: float
     report: Report
+    device_is_gone: bool = False
 
     @property
     def time_left(self) -> timedelta:

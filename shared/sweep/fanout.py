@@ -1,4 +1,4 @@
-"""More sweeps beside this one: the function asks its own address for help, and the claims share the fleet out.
+"""Fan-out: the function calls its own address for more sweeps, which share the fleet through their claims.
 
 What helps is an ordinary sweep with a row of its own. Who gets no help does the work alone.
 """

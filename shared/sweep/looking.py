@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from shared.core.model import Observation, Sighting
-from shared.providers.looks import look_once, look_twice
+from shared.providers.looks import agree, look_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,22 @@ class Looking:
 
         return await asyncio.gather(*(self._look_at(instance, one_begun) for instance in instances))
 
+    async def look_again(self, sightings: list[Sighting]) -> list[Sighting]:
+        """Look a second time at lines that are to be restarted, marked or told. They hold no place while they wait.
+
+        Args:
+            sightings: With negative findings.
+
+        Returns:
+            In the same order: what both looks find together.
+        """
+        wait = self._context.limits.ghost_confirm
+        if wait >= self._context.time_left:  # they are left to the next sweep
+            return [replace(sighting, found=None, cause=_BUDGET_OVER) for sighting in sightings]
+        await asyncio.sleep(wait.total_seconds())
+        again = await self.look_at_all([sighting.instance for sighting in sightings], asyncio.Event())
+        return [_together(first, second) for first, second in zip(sightings, again, strict=True)]
+
     async def _look_at(self, instance: Instance, one_begun: Callable[[], None]) -> Sighting:
         limiter, limits, clock = self._context.limiter, self._context.limits, self._context.clock
         looked_at = clock.now()
@@ -79,7 +96,7 @@ class Looking:
         try:
             with suppress(TimeoutError):  # the budget is over; the line is left to the next sweep
                 async with asyncio.timeout_at(self._context.deadline):
-                    look = await look_twice(ask, confirm_after=limits.ghost_confirm)
+                    look = await ask()
         except Exception as error:  # noqa: BLE001 - the guard around one line: no other line pays for it
             cause = "look_failed"
             self._context.count_error("look.failed", instance, error)
@@ -89,3 +106,12 @@ class Looking:
             # Our own haste says nothing about the line: it is left to the next sweep, not counted as UNKNOWN.
             return Sighting(instance, None, Observation.UNKNOWN, look.cause if look else cause, looked_at)
         return Sighting(instance, look.observation, look.observation, look.cause, looked_at)
+
+
+def _together(first: Sighting, second: Sighting) -> Sighting:
+    if first.found is None or second.found is None:
+        return second
+    found = agree(first.found, second.found)
+    if found is second.found:
+        return second
+    return replace(second, found=found, concluded=found, cause=f"{first.cause}_then_{second.cause}")

@@ -62,6 +62,19 @@ class Report:
     helpers_asked: int = 0
     helpers_answered: int = 0
 
+    def correct(self, before: Observation | None, after: Observation | None) -> None:
+        """Count a line that was looked at again by what both looks found together."""
+        if before is not None:
+            self.observations[before] -= 1
+        if after is not None:
+            self.observations[after] += 1
+        self.observations = +self.observations  # without what nobody was found to be
+
+    @property
+    def device_answered(self) -> bool:
+        """Whether the deep probe told anything of any line: a phone, or that there is none."""
+        return bool(self.observations[Observation.ALIVE] or self.observations[Observation.GHOST])
+
     @property
     def checked(self) -> int:
         """Lines looked at, each once."""
@@ -74,6 +87,7 @@ class Report:
             "run_id": str(self.run_id),
             "checked": self.checked,
             "alive": found[Observation.ALIVE],
+            "claimed": found[Observation.CLAIMED],
             "dead": sum(found[each] for each in Observation if each.is_dead),
             "refused": found[Observation.REFUSED],
             "unknown": found[Observation.UNKNOWN],

@@ -141,7 +141,7 @@ def _outcome_of(observation: Observation) -> RestartOutcome:
     match observation:
         case Observation.ALIVE:
             return RestartOutcome.RECOVERED
-        case Observation.UNKNOWN:
+        case Observation.UNKNOWN | Observation.CLAIMED:
             return RestartOutcome.UNVERIFIED
         case Observation.DISCONNECTED | Observation.GHOST | Observation.NOT_FOUND | Observation.REFUSED:
             return RestartOutcome.FAILED

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from shared import logs
 from shared.core.brake import Held, hold_back
-from shared.core.decisions import Decided, NoChange, conclude, decide, is_bad_news
+from shared.core.decisions import Decided, NoChange, Restart, believe_claim, conclude, decide, is_bad_news
 from shared.database.clock import DatabaseClock
 from shared.errors import StoreError
 from shared.providers.limiter import Limiter
@@ -22,7 +22,7 @@ from shared.sweep.actions import Actions
 from shared.sweep.brake import Brake
 from shared.sweep.context import SweepContext
 from shared.sweep.looking import Looking
-from shared.sweep.report import Report
+from shared.sweep.report import Outcome, Report
 from shared.sweep.restarts import Restarts
 from shared.sweep.transitions import Transitions
 
@@ -79,7 +79,11 @@ async def run_sweep(
         clock=DatabaseClock.heard(begun.started_at),
         deadline=deadline,
         report=report,
+        device_is_gone=begun.device_answered_at is not None
+        and begun.started_at - begun.device_answered_at >= policy.device_gone_after,
     )
+    if context.device_is_gone:
+        logs.error("contract.drifted", cause_word="device_answers_for_no_line", run=report.run_id)
     sweep = _Sweep(context, is_helper=helping is not None)
     await sweep.run(due_before, fanout)
     report.took = timedelta(seconds=clock() - started)
@@ -92,6 +96,7 @@ async def run_sweep(
         braked=report.braked,
         looked_at_up=report.looked_at_up,
         given_back=report.given_back,
+        device_answered=report.device_answered,
         took=report.took,
         after=sweep.last_batch,
     )
@@ -130,13 +135,16 @@ class _Sweep:
                     break
                 if batch.after_id is not None:
                     self.last_batch = batch
-                if fanout is not None and len(batch.instances) == size:
+                if batch.unreadable:
+                    self._context.report.outcomes[Outcome.ERRORS] += batch.unreadable
+                claimed = len(batch.instances) + batch.unreadable
+                if fanout is not None and claimed == size:
                     fanout.begin(due_before=due_before, within=self._context.time_left)
                 if batch.instances:
                     all_begun = asyncio.Event()
                     self._tasks.create_task(self._sweep_batch(batch.instances, all_begun))
                     await all_begun.wait()
-                if len(batch.instances) < size:
+                if claimed < size:
                     break
         if (haste := self._context.limiter.summary()) is not None:
             logs.warning("provider.throttled", **haste)
@@ -144,7 +152,7 @@ class _Sweep:
             raise self._failure
 
     def _lease(self) -> timedelta:
-        """To the end of the budget and a little longer: a provider that wants us to wait must not cost us the lines."""
+        """Until a little after the end of the budget, because a provider may ask us to wait."""
         limits = self._context.limits
         return max(limits.look_lease, self._context.time_left + limits.look_timeout + limits.restart_verify)
 
@@ -167,8 +175,23 @@ class _Sweep:
         if sighting.found is None:
             return Decided(sighting, NoChange())
         policy, instance = self._context.policy, sighting.instance
-        concluded = conclude(instance, sighting.found, self.brake.census, policy=policy, now=now)
+        found = believe_claim(sighting.found, device_is_gone=self._context.device_is_gone)
+        concluded = conclude(instance, found, self.brake.census, policy=policy, now=now)
         return Decided(replace(sighting, concluded=concluded), decide(instance, concluded, policy=policy, now=now))
+
+    async def _confirm(self, decided: list[Decided]) -> list[Decided]:
+        """Look again at lines that a first negative look would have restarted, marked or told; decide on both looks."""
+        again = await self._looking.look_again([line.sighting for line in decided])
+        for before, after in zip(decided, again, strict=True):
+            self._context.report.correct(before.sighting.found, after.found)
+        now = self._context.clock.now()
+        return [self._decide(sighting, now) for sighting in again]
+
+    async def _carry_out(self, decided: list[Decided]) -> None:
+        """Act on lines, but on those that one look condemns only if a second look does, too."""
+        await self._actions.carry_out([line for line in decided if not line.needs_confirmation])
+        if doubtful := [line for line in decided if line.needs_confirmation]:
+            await self._actions.carry_out(await self._confirm(doubtful))
 
     async def _apply(self, decided: list[Decided], census: Census, now: datetime) -> None:
         if self._is_helper and not self.brake.can_tell:
@@ -178,10 +201,26 @@ class _Sweep:
         elif await self.brake.comes_on(census, decided):
             await self._apply_braked(decided, now)
         else:
-            await self._actions.carry_out(decided)
+            await self._carry_out(decided)
 
     async def _apply_braked(self, decided: list[Decided], now: datetime) -> None:
         """Carry out what the brake lets pass; the rest waits for the canary, and is held unless that recovers."""
+        free, held = self._hold_back(decided, now)
+        await self._actions.carry_out([line for line in free if not line.needs_confirmation])
+        if leaving := [line for line in free if line.needs_confirmation]:
+            confirmed, held_after_all = self._hold_back(await self._confirm(leaving), self._context.clock.now())
+            await self._actions.carry_out(confirmed)
+            held += held_after_all
+        if (canary := self.brake.pick_canary(held, now=now)) is not None:
+            held = [(sighting, kept) for sighting, kept in held if sighting is not canary]
+            self.brake.send_canary(self._tasks.create_task(self._send_canary(canary)))
+        if await self.brake.lifts(len(held)):
+            await self._carry_out([Decided(sighting, kept.decision) for sighting, kept in held])
+        else:
+            await self._transitions.hold([sighting for sighting, _ in held])
+
+    def _hold_back(self, decided: list[Decided], now: datetime) -> tuple[list[Decided], list[tuple[Sighting, Held]]]:
+        """What the brake lets pass, and what it holds."""
         free: list[Decided] = []
         held: list[tuple[Sighting, Held]] = []
         for line in decided:
@@ -190,18 +229,15 @@ class _Sweep:
                     held.append((line.sighting, kept))
                 case decision:
                     free.append(Decided(line.sighting, decision))
-        await self._actions.carry_out(free)
-        if (canary := self.brake.pick_canary(held, now=now)) is not None:
-            held = [(sighting, kept) for sighting, kept in held if sighting is not canary]
-            self.brake.send_canary(self._tasks.create_task(self._send_canary(canary)))
-        if await self.brake.lifts(len(held)):
-            await self._actions.carry_out([Decided(sighting, kept.decision) for sighting, kept in held])
-        else:
-            await self._transitions.hold([sighting for sighting, _ in held])
+        return free, held
 
     async def _send_canary(self, sighting: Sighting) -> bool:
         try:
-            return await self._actions.restart_canary(sighting)
+            [line] = await self._confirm([Decided(sighting, Restart())])
+            if not is_bad_news(line.decision):
+                await self._actions.carry_out([line])  # it lives, or nobody can say: no canary, and no proof
+                return False
+            return await self._actions.restart_canary(line.sighting)
         except StoreError as error:
             self._failure = self._failure or error
             return False

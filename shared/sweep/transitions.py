@@ -83,7 +83,8 @@ class Transitions:
         if not transition.applied:
             logs.info("verdict.overtaken", **facts)
             return transition
-        if to is not None:
+        is_news = to is Status.CONNECTED or sighting.instance.raw_status != to or bool(transition.told)
+        if to is not None and is_news:
             self._report.outcomes[Outcome.DISCONNECTED] += to is Status.DISCONNECTED
             logs.info(
                 f"instance.{to}",
@@ -95,7 +96,7 @@ class Transitions:
             )
         if transition.told is not None:
             self._report.outcomes[Outcome.NOTIFIED] += transition.told
-            if transition.told == 0:
+            if transition.told == 0 and is_news:
                 logs.warning("notice.without_recipients", instance=sighting.instance.id)
         return transition
 

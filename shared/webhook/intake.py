@@ -79,7 +79,7 @@ async def deliver(
     settings: IntakeSettings,
     relay: Relay | None = None,
 ) -> Intake:
-    """Keep a parsed event and let it have its effect. Again is no harm: it is kept once.
+    """Keep a parsed event and let it have its effect. Idempotent: an event is kept once.
 
     Raises:
         StoreError: When it could not be kept.

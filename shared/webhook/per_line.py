@@ -1,4 +1,4 @@
-"""Turns among lines: a flood from one line waits behind itself, not before the others."""
+"""Limit how many events of one line are handled at once, so that a flood from one line delays only that line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVENTS_AT_ONCE_PER_LINE: Final = 4
 
 
 class Turns:
-    """So many at once for each name; a name that nobody uses is forgotten."""
+    """A semaphore per name, made when it is first used and dropped when it is free."""
 
     def __init__(self, at_once: int = EVENTS_AT_ONCE_PER_LINE) -> None:
         self._at_once = at_once

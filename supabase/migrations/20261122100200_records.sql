@@ -130,8 +130,10 @@ create table if not exists public.notices (
   instance_id uuid not null,
   external_id text,
   unit text,
+  text text not null,
   state text not null,
   told_at timestamptz not null,
+  tries integer not null default 1,
   sqlstate text,
   next_try_at timestamptz,
   notification_id uuid,
@@ -144,6 +146,7 @@ create table if not exists public.notices (
 comment on table public.notices is
   'One telling to one user: who was told and what may not be told twice. The platform''s notifications are deleted by people and jobs; these are not.';
 comment on column public.notices.occasion is 'What it is about: outage:<id>.';
+comment on column public.notices.text is 'Which of the texts.';
 comment on column public.notices.told_at is 'When the user was told, or when the platform''s table last refused it.';
 comment on column public.notices.sqlstate is 'With which the platform''s table refused it.';
 comment on column public.notices.notification_id is 'The platform''s row, as long as nobody deletes it.';
@@ -151,6 +154,8 @@ comment on column public.notices.event_id is 'instance_events.id: the finding th
 -- Reader: whoever asks why a bell rang.
 create index if not exists notices_by_notification on public.notices (notification_id);
 create index if not exists notices_by_instance on public.notices (instance_id, told_at desc);
+-- Reader: retry_notices.
+create index if not exists refused_notices_by_next_try on public.notices (next_try_at) where state = 'refused';
 
 create table if not exists public.health_check_runs (
   id uuid primary key default gen_random_uuid(),
@@ -217,9 +222,11 @@ comment on table public.wapi_contact_lids is 'Which phone a hidden identity (LID
 create table if not exists public.relay_turns (
   external_id text primary key,
   token uuid,
-  until timestamptz
+  until timestamptz,
+  taken_at timestamptz not null default now()
 );
 comment on table public.relay_turns is 'Who forwards a line''s events now. external_id is '''' for events without one.';
+comment on column public.relay_turns.taken_at is 'When the turn was last taken; kept as long as the inbox.';
 
 -- Rights
 
@@ -282,6 +289,7 @@ begin
       stale_after interval,           -- a disconnection so much older than the last sign of life has no effect
       restart_quiet interval,         -- a disconnection so soon after a restart is the restart's own
       life_kept_each interval,        -- how often a busy line's sign of life is written
+      notice_waits interval[],        -- before a notice that was refused is tried again; the last one for ever
       mass_within interval,           -- disconnections of several lines within this time …
       mass_lines integer              -- … and of so many others are the provider's
     );

@@ -147,14 +147,36 @@ as $$
 $$;
 comment on function public.render_downtime is 'How long a line was down, in the words that the caller brings.';
 
+create or replace function public.recipients(
+  p_outage public.instance_outages, p_kind text, p_now timestamptz
+)
+returns uuid[]
+language sql stable security invoker set search_path = ''
+as $$
+  select array(
+    select distinct m.user_id
+    from public.user_companies m
+    where m.company_id = p_outage.company_id and m.user_id is not null
+      and (p_kind <> 'back' or exists (
+        select from public.notices n
+        where n.occasion = 'outage:' || p_outage.id and n.user_id = m.user_id and n.kind = 'down' and n.state = 'sent'))
+      and not exists (
+        select from public.notices n
+        where n.occasion = 'outage:' || p_outage.id and n.user_id = m.user_id and n.kind = p_kind
+          and (n.state = 'sent' or n.next_try_at > p_now)));
+$$;
+comment on function public.recipients is
+  'Who is to be told now: the direct users of the outage''s company (back again: those who were told), but for who has it and who was refused lately.';
+
 -- The texts live in one Python module and arrive in p_texts; here they are only filled in.
-create or replace function public.notify_users(
+create or replace function public.write_notices(
   p_outage public.instance_outages,
+  p_users uuid[],
   p_text text,
   p_texts jsonb,
   p_reason text,
   p_event bigint,
-  p_now timestamptz default now()
+  p_now timestamptz
 )
 returns integer
 language plpgsql volatile security invoker set search_path = ''
@@ -162,29 +184,22 @@ as $$
 declare
   v_text constant jsonb := p_texts -> p_text;
   v_kind constant text := v_text ->> 'kind';
-  v_occasion constant text := 'outage:' || p_outage.id;
   v_name constant text := coalesce(nullif(btrim(p_outage.unit), ''), p_outage.external_id, '');
   v_down constant interval := p_now - p_outage.started_at;
-  v_told integer;
+  v_written integer;
 begin
-  if v_kind is null or v_text ->> 'message' is null then
-    raise exception 'notify_users: no text for %', p_text using errcode = 'invalid_parameter_value';
-  end if;
   -- What may not be told twice is decided here, by the unique key, before the platform's table hears of it.
   with told as (
-    insert into public.notices
-      (occasion, kind, user_id, company_id, instance_id, external_id, unit, state, told_at, notification_id, event_id)
-    select distinct on (m.user_id)
-      v_occasion, v_kind, m.user_id, p_outage.company_id, p_outage.instance_id, p_outage.external_id, p_outage.unit,
-      'sent', p_now, gen_random_uuid(), p_event
-    from public.user_companies m
-    where m.company_id = p_outage.company_id and m.user_id is not null
-      and (v_kind <> 'back' or exists (
-        select from public.notices n
-        where n.occasion = v_occasion and n.user_id = m.user_id and n.kind = 'down' and n.state = 'sent'
-      ))
-    on conflict (occasion, user_id, kind) do nothing
-    returning user_id, notification_id
+    insert into public.notices as n
+      (occasion, kind, user_id, company_id, instance_id, external_id, unit, text, state, told_at, notification_id, event_id)
+    select
+      'outage:' || p_outage.id, v_kind, u.id, p_outage.company_id, p_outage.instance_id, p_outage.external_id,
+      p_outage.unit, p_text, 'sent', p_now, gen_random_uuid(), p_event
+    from unnest(p_users) as u (id)
+    on conflict (occasion, user_id, kind) do update
+      set state = 'sent', told_at = p_now, notification_id = excluded.notification_id, sqlstate = null, next_try_at = null
+      where n.state = 'refused'
+    returning n.user_id, n.notification_id
   )
   insert into public.notifications (id, user_id, company_id, type, title, message, data, created_at)
   select told.notification_id, told.user_id, p_outage.company_id, v_text ->> 'type', v_text ->> 'title',
@@ -201,12 +216,136 @@ begin
       else '{}'::jsonb end,
     p_now
   from told;
-  get diagnostics v_told = row_count;
-  return v_told;
+  get diagnostics v_written = row_count;
+  -- What the platform defers to the end of the transaction must object here, where somebody listens.
+  set constraints all immediate;
+  return v_written;
+end
+$$;
+comment on function public.write_notices is 'Writes notices and the platform''s rows for these users; raises what the platform''s table raises.';
+
+create or replace function public.is_refusal(p_sqlstate text)
+returns boolean
+language sql immutable security invoker set search_path = ''
+as $$
+  -- Rolled back, out of resources, locked, ended by an operator, a broken system: the whole call is to be made again.
+  select left(p_sqlstate, 2) not in ('40', '53', '55', '57', '58');
+$$;
+comment on function public.is_refusal is 'Whether an error is a rule''s, and not a moment''s.';
+
+create or replace function public.notify_users(
+  p_outage public.instance_outages,
+  p_text text,
+  p_texts jsonb,
+  p_reason text,
+  p_event bigint,
+  p_policy public.recovery_policy,
+  p_users uuid[] default null,  -- null: everybody who is to be told now
+  p_now timestamptz default now()
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_kind constant text := p_texts -> p_text ->> 'kind';
+  v_users constant uuid[] := coalesce(p_users, public.recipients(p_outage, v_kind, p_now));
+  v_user uuid;
+  v_told integer := 0;
+  v_refused integer := 0;
+  v_sqlstate text;
+  v_begins boolean := false;
+begin
+  if v_kind is null or p_texts -> p_text ->> 'message' is null then
+    raise exception 'notify_users: no text for %', p_text using errcode = 'invalid_parameter_value';
+  end if;
+  if cardinality(v_users) = 0 then
+    return jsonb_build_object('told', 0, 'refused', 0);
+  end if;
+  begin
+    v_told := public.write_notices(p_outage, v_users, p_text, p_texts, p_reason, p_event, p_now);
+  exception when others then
+    if not public.is_refusal(sqlstate) then
+      raise;
+    end if;
+    -- Somebody's row is refused: a check on the type, a column of theirs, a trigger, a user who is gone. One by one, then.
+    foreach v_user in array v_users loop
+      begin
+        v_told := v_told + public.write_notices(p_outage, array[v_user], p_text, p_texts, p_reason, p_event, p_now);
+      exception when others then
+        if not public.is_refusal(sqlstate) then
+          raise;
+        end if;
+        v_sqlstate := sqlstate;
+        v_refused := v_refused + 1;
+        v_begins := v_begins or not exists (
+          select from public.notices n where n.state = 'refused' and n.sqlstate = v_sqlstate);
+        insert into public.notices as n
+          (occasion, kind, user_id, company_id, instance_id, external_id, unit, text, state, told_at, sqlstate, next_try_at,
+           event_id)
+        values
+          ('outage:' || p_outage.id, v_kind, v_user, p_outage.company_id, p_outage.instance_id, p_outage.external_id,
+           p_outage.unit, p_text, 'refused', p_now, v_sqlstate, p_now + p_policy.notice_waits[1], p_event)
+        on conflict (occasion, user_id, kind) do update
+          set told_at = p_now, sqlstate = excluded.sqlstate, tries = n.tries + 1,
+              next_try_at = p_now + p_policy.notice_waits[least(n.tries + 1, cardinality(p_policy.notice_waits))]
+          where n.state = 'refused';
+      end;
+    end loop;
+  end;
+  return jsonb_build_object('told', v_told, 'refused', v_refused, 'sqlstate', v_sqlstate, 'refusal_begins', v_begins);
 end
 $$;
 comment on function public.notify_users is
-  'Tells every direct user of the outage''s company (back again: those who were told and still belong), once. Returns how many.';
+  'Tells users once. What the platform''s table refuses costs nobody else anything: it is kept as refused and tried again. Returns how many were told and refused.';
+
+create or replace function public.retry_notices(
+  p_texts jsonb,
+  p_limit integer,
+  p_policy public.recovery_policy,
+  p_now timestamptz default now()
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_notice public.notices;
+  v_outage public.instance_outages;
+  v_reason text;
+  v_result jsonb;
+  v_tried integer := 0;
+  v_told integer := 0;
+begin
+  for v_notice in
+    select * from public.notices
+    where state = 'refused' and next_try_at <= p_now
+    order by next_try_at limit p_limit
+    for update skip locked
+  loop
+    select * into v_outage from public.instance_outages where id = substr(v_notice.occasion, length('outage:') + 1)::uuid;
+    if (v_notice.kind = 'back') is distinct from (v_outage.closed_at is not null)
+      or not exists (
+        select from public.user_companies m
+        where m.company_id = v_outage.company_id and m.user_id = v_notice.user_id)
+    then
+      -- It is no news any more, or no business of theirs.
+      update public.notices set next_try_at = null where id = v_notice.id;
+      continue;
+    end if;
+    select reason into v_reason from public.instance_events where id = v_notice.event_id;
+    v_result := public.notify_users(
+      v_outage, v_notice.text, p_texts, v_reason, v_notice.event_id, p_policy, array[v_notice.user_id], p_now);
+    v_tried := v_tried + 1;
+    v_told := v_told + (v_result ->> 'told')::integer;
+    if (v_result ->> 'told')::integer > 0 and v_notice.kind = 'down' then
+      update public.instance_outages set told_at = coalesce(told_at, p_now) where id = v_outage.id;
+    end if;
+  end loop;
+  return jsonb_build_object(
+    'tried', v_tried, 'told', v_told,
+    'refused_left', (select count(*) from public.notices where state = 'refused' and next_try_at is not null));
+end
+$$;
+comment on function public.retry_notices is 'Tries again what the platform''s table refused, where it still is news.';
 
 create or replace function public.take_instance_down(
   p_instance public.wapi_instances,
@@ -226,36 +365,39 @@ language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
   v_outage public.instance_outages;
-  v_tells boolean;
+  v_users uuid[];
   v_event bigint;
-  v_told integer;
+  v_notified jsonb := '{}';
 begin
   v_outage := public.open_outage(p_instance, p_started_at, p_life_counts_from, p_opened_by, p_why, p_policy, p_now);
-  v_tells := p_text is not null and v_outage.told_at is null;
-  if v_tells then
+  if p_text is not null and v_outage.told_at is null then
     -- The line may have moved since the outage opened in silence: who is told are its people of today.
     update public.instance_outages
-    set company_id = p_instance.company_id, unit = p_instance.unit, external_id = btrim(p_instance.instance_id), told_at = p_now
+    set company_id = p_instance.company_id, unit = p_instance.unit, external_id = btrim(p_instance.instance_id)
     where id = v_outage.id
     returning * into v_outage;
+    v_users := public.recipients(v_outage, p_texts -> p_text ->> 'kind', p_now);
+    v_notified := jsonb_build_object('told', 0);
   end if;
-  if p_instance.status is distinct from p_to or v_tells then
+  if p_instance.status is distinct from p_to or cardinality(v_users) > 0 then
     v_event := public.record_event(
       p_instance, case when p_instance.status is distinct from p_to then 'status_changed' else 'users_told' end,
       p_why, p_to, v_outage.id, jsonb_build_object('told', null), p_now
     );
   end if;
-  if v_tells then
-    v_told := public.notify_users(v_outage, p_text, p_texts, p_why.reason, v_event, p_now);
-    update public.instance_events set details = details || jsonb_build_object('told', v_told) where id = v_event;
+  if cardinality(v_users) > 0 then
+    v_notified := public.notify_users(v_outage, p_text, p_texts, p_why.reason, v_event, p_policy, v_users, p_now);
+    -- Told is who got a row: a company where nobody got one hears as soon as somebody is there.
+    update public.instance_outages set told_at = p_now where id = v_outage.id and (v_notified ->> 'told')::integer > 0;
   end if;
+  update public.instance_events set details = details || v_notified where id = v_event and v_notified <> '{}';
   update public.wapi_instances set status = p_to, status_reason = p_why.reason
   where id = p_instance.id and (status is distinct from p_to or status_reason is distinct from p_why.reason);
   update public.instance_health
   set degraded_since = case when p_to = 'degraded' then coalesce(degraded_since, p_now) end,
       bad_since = coalesce(bad_since, p_started_at)
   where instance_id = p_instance.id;
-  return jsonb_build_object('outage_id', v_outage.id, 'told', v_told, 'from', p_instance.status, 'to', p_to);
+  return jsonb_build_object('outage_id', v_outage.id, 'told', null, 'from', p_instance.status, 'to', p_to) || v_notified;
 end
 $$;
 comment on function public.take_instance_down is
@@ -276,7 +418,7 @@ as $$
 declare
   v_outage public.instance_outages;
   v_event bigint;
-  v_told integer;
+  v_notified jsonb := '{}';
 begin
   update public.instance_outages
   set closed_at = greatest(p_now, started_at), closed_as = p_closed_as
@@ -289,8 +431,8 @@ begin
     );
   end if;
   if v_outage.told_at is not null then
-    v_told := public.notify_users(v_outage, 'reconnected', p_texts, p_closed_as, v_event, p_now);
-    update public.instance_events set details = details || jsonb_build_object('told', v_told) where id = v_event;
+    v_notified := public.notify_users(v_outage, 'reconnected', p_texts, p_closed_as, v_event, p_policy, null, p_now);
+    update public.instance_events set details = details || v_notified where id = v_event;
   end if;
   update public.wapi_instances
   set status = 'connected',
@@ -304,9 +446,9 @@ begin
   set degraded_since = null, bad_since = null, unknown_since = null, unknown_looks = 0
   where instance_id = p_instance.id;
   return jsonb_build_object(
-    'outage_id', v_outage.id, 'told', v_told, 'from', p_instance.status, 'to', 'connected',
+    'outage_id', v_outage.id, 'told', null, 'from', p_instance.status, 'to', 'connected',
     'down_seconds', floor(extract(epoch from p_now - v_outage.started_at))
-  );
+  ) || v_notified;
 end
 $$;
 comment on function public.bring_instance_back is
@@ -339,7 +481,8 @@ create or replace trigger close_outage_when_paused
 do $$
 begin
   perform public.keep_for_service(
-    'lock_health', 'record_event', 'believed', 'last_life', 'knows_life_since', 'open_outage', 'render_downtime', 'notify_users',
+    'lock_health', 'record_event', 'believed', 'last_life', 'knows_life_since', 'open_outage', 'render_downtime', 'recipients',
+    'write_notices', 'is_refusal', 'notify_users', 'retry_notices',
     'take_instance_down', 'bring_instance_back', 'close_outage_of_paused_instance');
 end
 $$;

@@ -9,7 +9,8 @@ returns jsonb
 language sql volatile security invoker set search_path = ''
 as $$
   insert into public.health_check_runs (started_at) values (p_now)
-  returning jsonb_build_object('run_id', id, 'started_at', started_at);
+  returning jsonb_build_object('run_id', id, 'started_at', started_at, 'device_answered_at', (
+    select device_answered_at from public.provider_state where provider = 'wapi' and server = ''));
 $$;
 comment on function public.begin_sweep is 'Writes the heartbeat row of a sweep; the sweep''s clock is the database''s.';
 
@@ -180,7 +181,7 @@ begin
       and coalesce(i.last_health_check, timestamptz '-infinity') = coalesce(s.last_health_check, timestamptz '-infinity')
       and i.id >= s.instance_id and i.id <= s.instance_id
     limit 1
-    for no key update of i
+    for no key update of i skip locked
   ) l;
   if cardinality(v_ids) < cardinality(p_sightings) then
     -- Somebody wrote their last look meanwhile, or the caller does not say it.
@@ -188,8 +189,21 @@ begin
     into v_sightings, v_lines, v_ids
     from (select * from unnest(p_sightings) where instance_id <> all (v_ids) order by instance_id) s
     cross join lateral (
-      select i.id, i.ctid as line from public.wapi_instances i where i.id = s.instance_id limit 1 for no key update of i
+      select i.id, i.ctid as line from public.wapi_instances i where i.id = s.instance_id
+      limit 1 for no key update of i skip locked
     ) l;
+  end if;
+  if cardinality(v_ids) < cardinality(p_sightings) then
+    -- Somebody holds the line (a screen, a job): nobody waits for that. It is free again, and the next sweep looks anew.
+    update public.instance_health h
+    set health_lease_until = null
+    from (
+      select g.instance_id from public.instance_health g
+      join unnest(p_sightings) s on s.instance_id = g.instance_id and s.lease = g.health_lease_until
+      where g.instance_id <> all (v_ids)
+      for no key update of g skip locked
+    ) skipped
+    where h.instance_id = skipped.instance_id;
   end if;
   select array_agg(h.place order by t.nr)
   into v_healths
@@ -204,7 +218,7 @@ begin
   with held as (
     select s.line, s.health, s.looked_at, s.observation, s.unknown_looks, s.is_finished,
       i.status is not distinct from s.raw_status as status_stands,
-      case when s.observation not in ('ALIVE', 'UNKNOWN')
+      case when s.observation not in ('ALIVE', 'CLAIMED', 'UNKNOWN')
         then public.knows_life_since(i, h, s.looked_at, p_policy, p_now) end as has_lived,
       h.last_restart_at < p_now - p_policy.attempts_reset as restart_is_long_ago
     from (
@@ -233,12 +247,13 @@ begin
         unknown_looks = case when held.observation is null then h.unknown_looks else held.unknown_looks end,
         unknown_since = case
           when held.observation is null then h.unknown_since
-          when held.observation = 'UNKNOWN' then coalesce(h.unknown_since, held.looked_at) end,
+          when held.observation in ('UNKNOWN', 'CLAIMED') then coalesce(h.unknown_since, held.looked_at) end,
         last_alive_at = case
           when held.observation = 'ALIVE' and held.status_stands then greatest(h.last_alive_at, held.looked_at)
           else h.last_alive_at end,
         bad_since = case
-          when not held.status_stands or held.observation is null or held.observation = 'UNKNOWN' then h.bad_since
+          when not held.status_stands or held.observation is null or held.observation in ('UNKNOWN', 'CLAIMED')
+            then h.bad_since
           when held.observation = 'ALIVE' then null
           -- Somebody wrote or answered since the look began: it proves nothing any more.
           when held.has_lived then h.bad_since
@@ -388,7 +403,7 @@ begin
       unknown_looks = case when v_overtaken then h.unknown_looks else p_sighting.unknown_looks end,
       unknown_since = case
         when v_overtaken or p_sighting.observation is null then h.unknown_since
-        when p_sighting.observation = 'UNKNOWN' then coalesce(h.unknown_since, p_sighting.looked_at) end,
+        when p_sighting.observation in ('UNKNOWN', 'CLAIMED') then coalesce(h.unknown_since, p_sighting.looked_at) end,
       last_alive_at = case
         when v_alive and not v_overtaken then greatest(h.last_alive_at, p_sighting.looked_at) else h.last_alive_at end
   where h.instance_id = v_instance.id;
@@ -497,6 +512,7 @@ create or replace function public.finish_sweep(
   p_braked boolean,
   p_looked_at_up integer,
   p_given_back integer,
+  p_device_answered boolean,
   p_took_ms integer,
   p_after_check timestamptz default null,
   p_after_id uuid default null,
@@ -526,6 +542,10 @@ begin
   set finished_at = p_now, checked = p_checked, observations = p_observations, outcomes = p_outcomes, braked = p_braked,
       took_ms = p_took_ms, left_due = v_left + p_given_back
   where id = p_run;
+  -- The clock begins with the first sweep: "for an hour" needs an hour.
+  insert into public.provider_state as s (provider, device_answered_at) values ('wapi', p_now)
+  on conflict (provider, server) do update set device_answered_at = p_now
+  where p_device_answered or s.device_answered_at is null;
   -- A sweep that looked at lines that are up, and had no brake, ends it.
   update public.provider_state s
   set braked_since = null

@@ -25,7 +25,8 @@ begin
   where e.so_far <= greatest(65536, octet_length(e.body));
   update public.relay_turns
   set token = case when v_events is not null then p_token end,
-      until = case when v_events is not null then p_now + p_turn end
+      until = case when v_events is not null then p_now + p_turn end,
+      taken_at = p_now
   where external_id = p_external_id;
   return case when v_events is not null then jsonb_build_object('external_id', p_external_id, 'token', p_token, 'events', v_events) end;
 end

@@ -1,5 +1,5 @@
 -- Purpose: what is past its time goes, in transactions so small that nobody waits for one.
--- Touches: wapi_webhook_events, instance_events, health_check_runs, instance_outages (of lines that are gone).
+-- Touches: wapi_webhook_events, instance_events, health_check_runs, relay_turns, instance_outages (of lines that are gone).
 -- Called by: shared/database/store.py, again and again until nothing is left or its time is up.
 
 set local lock_timeout = '5s';
@@ -11,6 +11,7 @@ create or replace function public.purge_history(
   p_inbox interval,
   p_audit interval,
   p_runs interval,
+  p_bodies_from timestamptz default null,  -- where the last step ended: events that wait for their relay keep their bodies
   p_now timestamptz default now()
 )
 returns jsonb
@@ -21,7 +22,9 @@ declare
   v_inbox integer;
   v_audit integer;
   v_runs integer;
+  v_turns integer;
   v_deleted integer;
+  v_bodies_until timestamptz;
   v_from constant uuid := gen_random_uuid();
 begin
   -- One at a time: whoever comes second would only meet locked rows.
@@ -29,12 +32,16 @@ begin
     return null;
   end if;
   -- By an array: a join with a list is planned as a walk through the whole table as long as that is small.
-  update public.wapi_webhook_events set body = null where id = any (array(
-    select id from public.wapi_webhook_events
-    where body is not null and received_at < p_now - p_bodies and processed_at is not null
-      and coalesce(relay, 'done') = 'done'
-    order by received_at limit p_limit for update skip locked));
-  get diagnostics v_bodies = row_count;
+  with emptied as (
+    update public.wapi_webhook_events set body = null where id = any (array(
+      select id from public.wapi_webhook_events
+      where body is not null and received_at < p_now - p_bodies
+        and received_at >= coalesce(p_bodies_from, timestamptz '-infinity')
+        and processed_at is not null and coalesce(relay, 'done') = 'done'
+      order by received_at limit p_limit for update skip locked))
+    returning received_at
+  )
+  select count(*), max(received_at) into v_bodies, v_bodies_until from emptied;
   delete from public.wapi_webhook_events where id = any (array(
     select id from public.wapi_webhook_events
     where received_at < p_now - p_inbox order by received_at limit p_limit for update skip locked));
@@ -47,6 +54,10 @@ begin
     select id from public.health_check_runs
     where started_at < p_now - p_runs order by started_at limit p_limit for update skip locked));
   get diagnostics v_runs = row_count;
+  delete from public.relay_turns where external_id = any (array(
+    select external_id from public.relay_turns
+    where taken_at < p_now - p_inbox and token is null limit p_limit for update skip locked));
+  get diagnostics v_turns = row_count;
   -- Deleting a line is blocked by nothing of ours, not even by a trigger: its outage closes here. All open outages while they
   -- are few, else some from a random one on: a step has the same price for any fleet.
   update public.instance_outages o set closed_at = greatest(p_now, o.started_at), closed_as = 'deleted'
@@ -62,7 +73,9 @@ begin
     where not exists (select from public.wapi_instances i where i.id = w.instance_id)));
   get diagnostics v_deleted = row_count;
   return jsonb_build_object(
-    'bodies', v_bodies, 'inbox', v_inbox, 'audit', v_audit, 'runs', v_runs, 'outages', v_deleted);
+    'rows', jsonb_build_object(
+      'bodies', v_bodies, 'inbox', v_inbox, 'audit', v_audit, 'runs', v_runs, 'turns', v_turns, 'outages', v_deleted),
+    'bodies_until', v_bodies_until);
 end
 $$;
 comment on function public.purge_history is

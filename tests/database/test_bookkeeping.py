@@ -200,3 +200,40 @@ def test_every_line_that_is_up_may_be_drawn(world: World) -> None:
         assert len(row["drawn"]) == 20
         drawn |= {each["external_id"] for each in row["drawn"]}
     assert len(drawn) > 700  # of 1,200 draws among 3,000 some 990 are different
+
+
+# One bad row costs one row
+
+
+def test_a_line_that_somebody_holds_is_skipped_and_the_others_are_recorded(world: World) -> None:
+    company = world.company()
+    held, *others = world.lines(company, 5)
+    call = "select public.claim_instances(now(), '10 minutes', 500) as batch"
+    [row] = world.sql(call)
+    sightings = [sighting_of(line, "ALIVE", looked_at="now").obj for line in row["batch"]["instances"]]
+    with psycopg.connect(world.stack.database_url) as somebody:
+        somebody.execute("select from public.wapi_instances where id = %s for update", (held.id,))
+        with psycopg.connect(world.stack.database_url, options="-c lock_timeout=50ms") as sweep:
+            [recorded] = sweep.execute(
+                "select public.record_looks((select array_agg(jsonb_populate_record(null::public.sighting, s))"
+                f" from jsonb_array_elements(%(sightings)s) s), {POLICY})",
+                {"sightings": Jsonb(sightings), "policy": POLICY_ROW},
+            ).fetchone()
+        assert recorded == 4
+        assert all(world.row(line)["last_alive_at"] is not None for line in others)
+        [health] = world.sql("select * from public.instance_health where instance_id = %s", held.id)
+        assert (health["health_lease_until"], health["last_alive_at"]) == (None, None)
+    assert [line["id"] for line in world.sql(call)[0]["batch"]["instances"]][:1] == [str(held.id)]
+
+
+def test_a_row_that_cannot_be_read_is_named_and_costs_no_other_line_anything(world: World) -> None:
+    company = world.company()
+    broken, *others = world.lines(company, 4)
+    world.sql("insert into public.instance_health (instance_id, last_event_at) values (%s, 'infinity')", broken.id)
+
+    answer = world.sweep()
+
+    assert (answer["checked"], answer["errors"]) == (3, 1)
+    assert all(world.row(line)["last_alive_at"] is not None for line in others)
+    fact = world.facts("follow_up_check", "instance.unreadable")[-1]
+    assert (fact["severity"], fact["instance"], fact["fields"]) == ("ERROR", str(broken.id), ["last_event_at"])

@@ -223,8 +223,8 @@ def grown(world: World) -> Iterator[Plans]:
     )
     world.sql(
         """
-        insert into public.notices (occasion, kind, user_id, company_id, instance_id, state, told_at, notification_id)
-        select 'outage:' || gen_random_uuid(), 'down', u.id, null, i.id, 'sent', now(), gen_random_uuid()
+        insert into public.notices (occasion, kind, user_id, company_id, instance_id, text, state, told_at, notification_id)
+        select 'outage:' || gen_random_uuid(), 'down', u.id, null, i.id, 'disconnected', 'sent', now(), gen_random_uuid()
         from (select id, row_number() over () as r from public.wapi_instances) i
         join (select id, row_number() over () as r from auth.users) u on u.r = i.r %% 2000 + 1
         """
@@ -295,11 +295,12 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: Worl
     await store.claim_relay("LITE-102")
     await store.purge_history(Retention(), limit=1000)
     await store.enter_brake()
+    await store.retry_notices(limit=500)
     grown.call("draw_witnesses", {"p_limit": 20, "p_degraded_since": None})
 
     wanted = {
         "begin_sweep", "claim_instances", "record_looks", "claim_restart", "apply_verdict", "finish_sweep", "purge_history",
-        "receive_events", "settle_disconnection", "enter_brake", "draw_witnesses", "claim_relay", "finish_relay", "list_relay_backlog",
+        "receive_events", "settle_disconnection", "enter_brake", "draw_witnesses", "retry_notices", "claim_relay", "finish_relay", "list_relay_backlog",
     }  # fmt: skip
     assert grown.called == wanted
     assert {scan for scan in grown.scans if scan[0] in GROWS} == set()

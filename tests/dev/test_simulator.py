@@ -302,6 +302,7 @@ MATRIX = {
     "connected_string": (200, JSON, r'"connected":"true"}$'),
     "field_renamed": (200, JSON, r'"status":"connected"}$'),
     "connected_null": (200, JSON, r'"connected":null}$'),
+    "not_connected": (200, JSON, r'"connected":false}$'),
     "redirect": (302, TEXT, r"^Found$"),
     "truncated_json": (200, JSON, r'"connected":tr$'),
     "json_array": (200, JSON, r"^\[{.*}\]$"),

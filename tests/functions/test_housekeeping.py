@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from shared.core.policy import Retention
+from shared.database.results import Purged, Retried
 from shared.errors import StoreUnavailable
 from shared.housekeeping import keep_house
 
@@ -24,14 +25,24 @@ class House:
         self.steps = list(steps)
         self.asked: list[str] = []
         self.deadlines: list[float] = []
+        self.after: list[Purged | None] = []
+        self.notices: Retried | None = Retried(tried=0, told=0, refused_left=0)
 
-    async def purge_history(self, retention: Retention, *, limit: int) -> dict[str, int] | None:
+    async def purge_history(self, retention: Retention, *, limit: int, after: Purged | None) -> Purged | None:
         assert (retention, limit) == (Retention(), 5_000)
         self.asked.append("purge")
+        self.after.append(after)
         step = self.steps.pop(0)
         if isinstance(step, Exception):
             raise step
-        return step
+        return None if step is None else Purged(rows=step, bodies_until=None)
+
+    async def retry_notices(self, *, limit: int) -> Retried:
+        assert limit == 500
+        self.asked.append("notices")
+        if self.notices is None:
+            raise StoreUnavailable("retry_notices", "503")
+        return self.notices
 
     async def forward_backlog(self, store: Any, *, deadline: float) -> int:  # noqa: ARG002 - the relay's
         self.asked.append("relay")
@@ -47,11 +58,13 @@ async def keep(house: House, *, relay: House | None = None, began_ago: float = 0
 
 async def test_a_chore_that_fails_is_logged_and_the_next_one_is_done(caplog: pytest.LogCaptureFixture) -> None:
     house = House({"bodies": 0})
+    house.notices = None
     with caplog.at_level("INFO", logger="line_recovery"):
         await keep(house, relay=house)
-    assert house.asked == ["relay", "purge"]
+    assert house.asked == ["notices", "relay", "purge"]
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
-        "relay.backlog_not_read"
+        "notices.not_retried",
+        "relay.backlog_not_read",
     ]
 
 
@@ -68,6 +81,7 @@ async def test_the_purge_goes_on_until_a_step_finds_less_than_it_may_take() -> N
     house = House({"bodies": 5_000, "runs": 0}, {"bodies": 10, "runs": 5_000}, {"bodies": 0, "runs": 4_999})
     await keep(house)
     assert house.steps == []
+    assert [after and after.rows["bodies"] for after in house.after] == [None, 5_000, 10]
 
 
 async def test_the_purge_ends_when_somebody_else_is_at_it() -> None:
@@ -94,3 +108,26 @@ def test_a_backlog_larger_than_a_step_is_gone_after_one_sweep_and_only_one_purge
         assert world.sql("select count(*) as n from public.wapi_webhook_events") == [{"n": 11000}]
     world.sweep()
     assert world.sql("select count(*) as n from public.wapi_webhook_events") == [{"n": 0}]
+
+
+def test_bodies_that_wait_for_their_relay_stop_no_purge(world: World) -> None:
+    """Regression: a relay that is away for days leaves its bodies in front of all others."""
+    world.sql(
+        "insert into public.wapi_webhook_events (event_key, kind, body, received_at, processed_at, relay)"
+        " select 'old ' || n, 'other', '{}', now() - interval '5 days' + n * interval '1 second', now(),"
+        "  case when n <= 12000 then 'pending' end from generate_series(1, 23000) n"
+    )
+    world.sweep()
+    assert world.sql("select count(*) as n from public.wapi_webhook_events where body is not null") == [{"n": 12000}]
+
+
+def test_turns_that_nobody_has_taken_for_long_go_with_the_inbox(world: World) -> None:
+    world.sql(
+        "insert into public.relay_turns (external_id, token, until, taken_at) values"
+        " ('idle', null, null, now() - interval '15 days'), ('held', gen_random_uuid(), now(), now() - interval '15 days'),"
+        " ('lately', null, null, now() - interval '13 days')"
+    )
+    world.sweep()
+    assert [row["external_id"] for row in world.sql("select external_id from public.relay_turns order by 1")] == [
+        "held", "lately",
+    ]  # fmt: skip

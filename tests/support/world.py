@@ -41,7 +41,7 @@ _SHIFTED = {
     "wapi_webhook_events": ("received_at", "moment", "processed_at"),
     "health_check_runs": ("started_at", "finished_at"),
     "notifications": ("created_at",),
-    "relay_turns": ("until",),
+    "relay_turns": ("until", "taken_at"),
 }  # fmt: skip
 
 

@@ -77,3 +77,38 @@ def test_only_a_200_shows_a_phone(status: int) -> None:
 )
 def test_a_restarts_answer_is_accepted_refused_or_unclear(given: HttpAnswer, means: RestartAnswer) -> None:
     assert read_restart(given) is means
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        pytest.param({"error": "session not loaded"}, id="an error in words"),
+        pytest.param({"error": {"code": 7}}, id="an error as an object"),
+        pytest.param({"error": 1}, id="an error as a number"),
+        pytest.param({"success": False}, id="no success"),
+        pytest.param({"statusCode": 503}, id="a failing status"),
+        pytest.param({"connectedPhone": "5511900000001"}, id="a phone"),
+        pytest.param({"instanceId": "LITE-ANOTHER-000000"}, id="another line's id"),
+    ],
+)
+def test_a_negative_that_contradicts_itself_is_no_negative(beside: dict[str, object]) -> None:
+    said = answer(200, {"connected": False} | beside)
+    assert read_status(said, external_id="LITE-AB12CD-EF34GH").observation is Observation.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {},
+        {"error": False},
+        {"error": None, "success": True, "statusCode": 200},
+        {"instanceId": "LITE-AB12CD-EF34GH"},
+        {"instanceId": " LITE-AB12CD-EF34GH "},
+        {"instanceId": None, "connectedPhone": None},
+        {"connectedPhone": "null"},
+    ],
+    ids=str,
+)
+def test_a_well_formed_negative_is_a_disconnection(beside: dict[str, object]) -> None:
+    said = answer(200, {"connected": False} | beside)
+    assert read_status(said, external_id="LITE-AB12CD-EF34GH").observation is Observation.DISCONNECTED

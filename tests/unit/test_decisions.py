@@ -31,6 +31,7 @@ from shared.core.decisions import (
     Restart,
     Restore,
     Skip,
+    believe_claim,
     conclude,
     decide,
     is_bad_news,
@@ -176,7 +177,7 @@ TABLE: Final = [
     row(
         "a look that could not find out concludes nothing (regression: a gateway's 504 turned two companies red)",
         NoChange(),
-        seen=(Observation.UNKNOWN,),
+        seen=(Observation.UNKNOWN, Observation.CLAIMED),
     ),
     row(
         "a connected line that is alive is healthy",
@@ -550,7 +551,8 @@ def test_no_outage_sees_a_fifth_restart_once_the_line_is_marked(line: Instance, 
 @at_any_speed
 @given(lines)
 def test_unknown_never_marks_restarts_or_tells(line: Instance) -> None:
-    assert both(line, Observation.UNKNOWN) == [NoChange(), NoChange()]
+    for doubt in (Observation.UNKNOWN, Observation.CLAIMED):
+        assert both(line, doubt) == [NoChange(), NoChange()]
 
 
 @at_any_speed
@@ -648,6 +650,11 @@ def census_of(*groups: tuple[int, Status, Observation]) -> Census:
             id="whatever is not alive counts, doubt and refusals too",
         ),
         pytest.param(
+            [(4, Status.CONNECTED, Observation.GHOST), (500, Status.CONNECTED, Observation.CLAIMED)],
+            False,
+            id="a claim is neither good nor bad",
+        ),
+        pytest.param(
             [(50, Status.DISCONNECTED, Observation.DISCONNECTED), (4, Status.CONNECTED, Observation.GHOST)],
             False,
             id="lines that were marked already do not count as bad",
@@ -705,7 +712,7 @@ def test_a_line_leaves_the_brake_after_30_minutes_by_its_own_clock(
     assert leaves_brake(a_sighting(a_line(bad_since=bad_since), seen), policy=POLICY, now=NOW) is leaves
 
 
-@pytest.mark.parametrize("seen", [Observation.ALIVE, Observation.UNKNOWN])
+@pytest.mark.parametrize("seen", [Observation.ALIVE, Observation.CLAIMED, Observation.UNKNOWN])
 def test_only_a_conclusive_look_leaves_the_brake(seen: Observation) -> None:
     assert not leaves_brake(a_sighting(a_line(bad_since=NOW - timedelta(days=1)), seen), policy=POLICY, now=NOW)
 
@@ -720,6 +727,7 @@ MARKED_LINE: Final = {"raw_status": "disconnected", "outage": an_outage(1)}
         pytest.param({}, Observation.ALIVE, Healthy(), id="a healthy line is recorded as such"),
         pytest.param(MARKED_LINE, Observation.ALIVE, Restore(), id="a line that came back is restored"),
         pytest.param({}, Observation.UNKNOWN, NoChange(), id="doubt stays doubt"),
+        pytest.param(MARKED_LINE, Observation.CLAIMED, NoChange(), id="a claim brings nobody back"),
         pytest.param({}, Observation.GHOST, Held(Restart()), id="a restart waits"),
         pytest.param({"last_restart_at": NOW}, Observation.GHOST, Held(Skip()), id="a line is not even degraded"),
         pytest.param(
@@ -953,3 +961,10 @@ def test_what_a_decision_is(
 def test_lines_without_a_finding_are_not_counted() -> None:
     unseen = Sighting(A_LINE, None, Observation.UNKNOWN, "budget_over", NOW)
     assert count([unseen, a_sighting(A_LINE, Observation.ALIVE)]) == Census(looked=1, connected=1)
+
+
+@pytest.mark.parametrize("found", Observation)
+def test_a_claim_is_believed_when_the_deep_probe_is_gone_for_all(found: Observation) -> None:
+    believed = Observation.ALIVE if found is Observation.CLAIMED else found
+    assert believe_claim(found, device_is_gone=True) is believed
+    assert believe_claim(found, device_is_gone=False) is found

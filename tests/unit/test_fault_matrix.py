@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from pytest_httpx import HTTPXMock
 
-ALIVE, DISCONNECTED, GHOST = Observation.ALIVE, Observation.DISCONNECTED, Observation.GHOST
+ALIVE, CLAIMED = Observation.ALIVE, Observation.CLAIMED
+DISCONNECTED, GHOST = Observation.DISCONNECTED, Observation.GHOST
 NOT_FOUND, UNKNOWN = Observation.NOT_FOUND, Observation.UNKNOWN
 TOKEN_REFUSED = Observation.REFUSED
 ACCEPTED, UNCLEAR = RestartAnswer.ACCEPTED, RestartAnswer.UNCLEAR
@@ -97,7 +98,7 @@ class Row:
     fault: str
     played: Reply | Exception = field(repr=False)
     status: Observation = UNKNOWN
-    device: Observation = ALIVE
+    device: Observation = CLAIMED
     restart: RestartAnswer = UNCLEAR
     throttled: bool = False
     drifted: bool = False
@@ -129,8 +130,8 @@ MATRIX = [
     Row("401 in JSON", complaint(401, "Unauthorized"), TOKEN_REFUSED, GHOST, RESTART_REFUSED),
     Row("401 with an empty body", reply(401), TOKEN_REFUSED, GHOST, RESTART_REFUSED),
     Row("401 as a page is a gateway's", page(401, "401 Authorization Required"), restart=RESTART_REFUSED),
-    Row("403 in JSON", complaint(403, "Forbidden"), TOKEN_REFUSED, ALIVE, RESTART_REFUSED),
-    Row("403 with an empty body", reply(403), TOKEN_REFUSED, ALIVE, RESTART_REFUSED),
+    Row("403 in JSON", complaint(403, "Forbidden"), TOKEN_REFUSED, CLAIMED, RESTART_REFUSED),
+    Row("403 with an empty body", reply(403), TOKEN_REFUSED, CLAIMED, RESTART_REFUSED),
     Row("403 as a page is a firewall's", page(403, "403 Forbidden"), restart=RESTART_REFUSED),
     Row("403 as a page without a tag", reply(403, html="Request blocked"), restart=RESTART_REFUSED),
     Row(
@@ -138,7 +139,7 @@ MATRIX = [
         reply(403, content=b"\n<html>blocked</html>", headers={"content-type": "application/json"}),
         restart=RESTART_REFUSED,
     ),
-    Row("404 in JSON", complaint(404, "Instance not found"), NOT_FOUND, ALIVE, RESTART_REFUSED),
+    Row("404 in JSON", complaint(404, "Instance not found"), NOT_FOUND, CLAIMED, RESTART_REFUSED),
     Row("404 with an empty body", reply(404), NOT_FOUND),
     Row("404 Cannot GET as a page: the route is gone", cannot_get("any"), drifted=True),
     Row(
@@ -317,10 +318,12 @@ async def test_a_negative_answer_counts(wapi: WapiClient, httpx_mock: HTTPXMock,
         pytest.param({"connectedPhone": None, "name": "Line"}, GHOST, id="a phone that is null is none"),
         pytest.param({"connectedPhone": "", "name": "Line"}, GHOST, id="a phone that is empty is none"),
         pytest.param({"name": "", "platform": ""}, GHOST, id="an empty name is still the answer of a device"),
-        pytest.param({"connectedPhone": ""}, ALIVE, id="an empty phone alone is not the answer of a device"),
-        pytest.param({"deviceName": "Line", "number": PHONE}, ALIVE, id="fields with other names say nothing"),
-        pytest.param({"error": True, "name": "Line"}, ALIVE, id="an error that names the line says nothing"),
-        pytest.param({"error": True, "message": {"name": "Line"}}, ALIVE, id="an error with an object says nothing"),
+        pytest.param({"connectedPhone": "null", "name": "Line"}, GHOST, id="a word for nothing is no phone"),
+        pytest.param({"connectedPhone": " undefined ", "lid": None}, GHOST, id="another word for nothing is no phone"),
+        pytest.param({"connectedPhone": ""}, CLAIMED, id="an empty phone alone is not the answer of a device"),
+        pytest.param({"deviceName": "Line", "number": PHONE}, CLAIMED, id="fields with other names say nothing"),
+        pytest.param({"error": True, "name": "Line"}, CLAIMED, id="an error that names the line says nothing"),
+        pytest.param({"error": True, "message": {"name": "Line"}}, CLAIMED, id="an error with an object says nothing"),
     ],
 )
 async def test_a_device_contradicts_a_status_that_says_connected_only_by_showing_no_phone(
@@ -385,7 +388,7 @@ async def test_a_device_that_answers_429_asks_to_be_called_less(wapi: WapiClient
 
     look = await wapi.look(LINE, within=LONG)
 
-    assert (look.observation, look.throttled) == (ALIVE, True)
+    assert (look.observation, look.throttled) == (CLAIMED, True)
 
 
 # Asked to wait
@@ -458,7 +461,7 @@ async def test_a_look_that_may_not_ask_asks_nothing(wapi: WapiClient, httpx_mock
 async def test_the_device_waits_for_leave_of_its_own(wapi: WapiClient, httpx_mock: HTTPXMock) -> None:
     play(httpx_mock, "status-instance", says_connected())
     look = await wapi.paced_by(Gate(1)).look(LINE, within=LONG)
-    assert look.observation is ALIVE
+    assert look.observation is CLAIMED
     assert asked(httpx_mock) == ["status-instance"]
 
 
@@ -503,7 +506,7 @@ async def test_a_device_route_that_is_gone_calls_for_a_human(wapi: WapiClient, h
 
     look = await wapi.look(LINE, within=LONG)
 
-    assert (look.observation, look.drifted) == (ALIVE, True)
+    assert (look.observation, look.drifted) == (CLAIMED, True)
 
 
 @pytest.mark.parametrize(
@@ -550,9 +553,9 @@ def test_no_answer_at_all_condemns_a_line_but_a_well_formed_negative_one(answer:
         case Observation.REFUSED:
             assert answer.status in (401, 403)
             assert not answer.is_html
-        case Observation.GHOST:
-            pytest.fail("a status alone never makes a ghost")
-        case Observation.ALIVE:
+        case Observation.GHOST | Observation.ALIVE:
+            pytest.fail("a status alone proves neither life nor a ghost")
+        case Observation.CLAIMED:
             assert (answer.status, found["connected"]) == (200, True)
         case Observation.UNKNOWN:
             pass
@@ -672,7 +675,7 @@ def test_a_status_that_never_comes_ends_with_the_look(wapi: WapiClient, httpx_mo
     assert asked(httpx_mock) == ["status-instance"]
 
 
-def test_a_device_that_never_comes_ends_with_the_look_and_the_status_is_believed(
+def test_a_device_that_never_comes_ends_with_the_look_and_proves_nothing(
     wapi: WapiClient, httpx_mock: HTTPXMock
 ) -> None:
     play(httpx_mock, "status-instance", says_connected())
@@ -680,7 +683,7 @@ def test_a_device_that_never_comes_ends_with_the_look_and_the_status_is_believed
 
     look, seconds = timed(lambda: wapi.look(LINE, within=TEN_SECONDS))
 
-    assert look.observation is ALIVE
+    assert look.observation is CLAIMED
     assert seconds == pytest.approx(10, abs=0.1)
     assert asked(httpx_mock) == ["status-instance", "device"]
 
@@ -695,7 +698,7 @@ def test_the_limit_of_a_look_is_for_both_calls_together(wapi: WapiClient, httpx_
 
     look, seconds = timed(lambda: wapi.look(LINE, within=TEN_SECONDS))
 
-    assert look.observation is ALIVE
+    assert look.observation is CLAIMED
     assert seconds == pytest.approx(10, abs=0.1)
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ALIVE, GHOST, UNKNOWN = Observation.ALIVE, Observation.GHOST, Observation.UNKNOWN
+ALIVE, CLAIMED, GHOST, UNKNOWN = Observation.ALIVE, Observation.CLAIMED, Observation.GHOST, Observation.UNKNOWN
 ACCEPTED, RESTART_REFUSED, UNCLEAR = RestartAnswer.ACCEPTED, RestartAnswer.REFUSED, RestartAnswer.UNCLEAR
 
 TOKEN = "made-up-token-of-the-line"
@@ -48,6 +48,7 @@ FAR_AWAY_SECONDS = 5.0
 # What a line that is alive looks like when `status-instance` meets a fault: each of these is a well-formed negative
 # answer, and any other fault is one from which nothing is concluded.
 NEGATIVE_STATUSES = {
+    Fault.NOT_CONNECTED: Observation.DISCONNECTED,
     Fault.UNAUTHORIZED_401_JSON: Observation.REFUSED,
     Fault.FORBIDDEN_403_JSON: Observation.REFUSED,
     Fault.NOT_FOUND_404_JSON: Observation.NOT_FOUND,
@@ -66,6 +67,7 @@ CLEAR_RESTARTS = {
     Fault.OK_200_EMPTY_OBJECT: ACCEPTED,
     Fault.CONNECTED_STRING: ACCEPTED,
     Fault.CONNECTED_NULL: ACCEPTED,
+    Fault.NOT_CONNECTED: ACCEPTED,
     Fault.FIELD_RENAMED: ACCEPTED,
 }
 
@@ -143,7 +145,7 @@ async def test_a_device_that_fails_does_not_kill_a_line_that_says_connected(
     # Within this the status must have answered.
     look = await soon(wapi.look(LINE, within=limit_for(fault) * 2))
 
-    assert look.observation is NEGATIVE_DEVICES.get(fault, ALIVE)
+    assert look.observation is NEGATIVE_DEVICES.get(fault, CLAIMED)
     assert sim.redirects_followed()["hits"] == 0
 
 

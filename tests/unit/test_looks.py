@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from shared.core.look import Look
 from shared.core.model import Observation, SuspectLine
 from shared.core.policy import Policy
-from shared.providers.looks import agree, doubt_fresh_ghost, look_after_restart, look_twice, waits_after_restart
+from shared.providers.looks import agree, doubt_fresh_ghost, look_after_restart, waits_after_restart
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 GRAVE = (Observation.GHOST, Observation.NOT_FOUND, Observation.REFUSED)
@@ -74,78 +74,42 @@ class _JumpingSelector(selectors.SelectSelector):
 
 # Two looks.
 
-
-@pytest.mark.parametrize("observation", PLAIN)
-async def test_one_look_is_enough_for_life_a_plain_no_and_doubt(observation: Observation) -> None:
-    watch = Watch(observation)
-    look = await look_twice(watch.ask, confirm_after=timedelta(seconds=5), sleep=watch.sleep)
-    assert look == a_look(observation)
-    assert watch.asked_at == [0]
-
-
-@pytest.mark.parametrize("first", GRAVE)
-@pytest.mark.parametrize("second", list(Observation))
-async def test_a_grave_verdict_is_looked_at_again_after_the_wait(first: Observation, second: Observation) -> None:
-    watch = Watch(first, second)
-    look = await look_twice(watch.ask, confirm_after=timedelta(seconds=5), sleep=watch.sleep)
-    assert watch.asked_at == [0, 5]
-    assert look == agree(a_look(first), a_look(second))
-
-
-async def test_the_wait_before_the_second_look_may_be_a_fraction_of_a_second() -> None:
-    watch = Watch(Observation.GHOST, Observation.GHOST)
-    await look_twice(watch.ask, confirm_after=timedelta(milliseconds=125), sleep=watch.sleep)
-    assert watch.asked_at == [0, 0.125]
-
-
-async def test_a_look_is_never_taken_a_third_time() -> None:
-    watch = Watch(Observation.GHOST, Observation.REFUSED, Observation.REFUSED)
-    look = await look_twice(watch.ask, confirm_after=timedelta(0), sleep=watch.sleep)
-    assert look.observation is Observation.UNKNOWN
-    assert len(watch.asked_at) == 2
-
-
-def test_the_wait_is_a_real_one_when_nobody_brings_a_clock() -> None:
-    watch = Watch(Observation.GHOST, Observation.GHOST)
-
-    async def timed() -> float:
-        await look_twice(watch.ask, confirm_after=timedelta(hours=1))
-        return asyncio.get_running_loop().time()
-
-    assert run_in_jumping_time(timed) == pytest.approx(3600)
+DEAD = (Observation.DISCONNECTED, Observation.GHOST, Observation.NOT_FOUND)
+NO_NEGATIVE = (Observation.ALIVE, Observation.CLAIMED, Observation.UNKNOWN)
 
 
 @pytest.mark.parametrize(
     ("first", "second", "together"),
     [
-        *(pytest.param(each, each, each, id=f"{each} twice is {each}") for each in Observation),
         *(
-            pytest.param(grave, plain, plain, id=f"{grave} and then {plain} is {plain}: the second counts")
-            for grave in GRAVE
-            for plain in PLAIN
+            pytest.param(first, second, second, id=f"{first} and then {second}: the second's word stands")
+            for first in DEAD
+            for second in DEAD
+        ),
+        *(
+            pytest.param(first, second, second, id=f"{first} and then {second} is no negative")
+            for first in Observation
+            for second in NO_NEGATIVE
         ),
         *(
             pytest.param(first, second, Observation.UNKNOWN, id=f"{first} and then {second} is doubt")
-            for first in Observation
-            for second in GRAVE
-            if first is not second
+            for first in NO_NEGATIVE
+            for second in (*DEAD, Observation.REFUSED)
+        ),
+        pytest.param(Observation.REFUSED, Observation.REFUSED, Observation.REFUSED, id="refused twice is refused"),
+        *(
+            pytest.param(
+                *pair, Observation.UNKNOWN, id=f"{pair[0]} and then {pair[1]}: a token is refused twice or not"
+            )
+            for dead in DEAD
+            for pair in ((dead, Observation.REFUSED), (Observation.REFUSED, dead))
         ),
     ],
 )
-def test_a_grave_verdict_counts_only_when_two_looks_agree(
+def test_a_negative_counts_only_when_two_looks_are_negative(
     first: Observation, second: Observation, together: Observation
 ) -> None:
-    assert agree(a_look(first), a_look(second)).observation is together
-
-
-def test_two_looks_that_disagree_say_what_each_saw() -> None:
-    look = agree(a_look(Observation.GHOST, "connected_no_phone"), a_look(Observation.REFUSED, "http_401"))
-    assert look.cause == "connected_no_phone_then_http_401"
-
-
-def test_the_second_look_of_a_pair_keeps_its_own_cause_and_marks() -> None:
-    second = Look(Observation.UNKNOWN, "http_429", throttled=True)
-    assert agree(a_look(Observation.GHOST), second) == second
+    assert agree(first, second) is together
 
 
 # A ghost that just spoke.
@@ -315,7 +279,7 @@ async def test_a_status_whose_device_asked_to_wait_does_not_end_the_looks(
             id="a grave verdict that doubt follows is doubt",
         ),
         pytest.param(
-            [Observation.DISCONNECTED, Observation.NOT_FOUND, Observation.GHOST],
+            [Observation.DISCONNECTED, Observation.NOT_FOUND, Observation.REFUSED],
             Observation.UNKNOWN,
             [2, 5, 10],
             id="two grave verdicts that disagree are doubt",

@@ -260,7 +260,7 @@ async def test_a_token_that_no_header_can_hold_is_not_sent(client: WapiClient, h
 
 async def test_the_status_alone_is_one_call(client: WapiClient, httpx_mock: HTTPXMock) -> None:
     httpx_mock.add_response(json={"instanceId": LINE.external_id, "connected": True})
-    assert (await client.status(LINE, within=LONG)).observation is Observation.ALIVE
+    assert (await client.status(LINE, within=LONG)).observation is Observation.CLAIMED
     assert asked(httpx_mock) == ["status-instance"]
 
 

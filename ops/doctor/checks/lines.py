@@ -228,7 +228,7 @@ def check_tokens(fleet: Fleet) -> list[Finding]:
             do="nothing: the next sweep looks again, restarts them or tells their users",
         ),
     ]
-    accepted = len(found(Observation.ALIVE, Observation.DISCONNECTED))
+    accepted = len(found(Observation.ALIVE, Observation.CLAIMED, Observation.DISCONNECTED))
     if accepted:
         findings.append(
             Finding("token.accepted", Severity.OK, f"{counted(accepted, 'token')} accepted by the provider")

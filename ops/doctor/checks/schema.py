@@ -68,6 +68,7 @@ CALLED_FUNCTIONS: Final = (
     "enter_brake",
     "finish_sweep",
     "purge_history",
+    "retry_notices",
     "receive_events",
     "settle_disconnection",
     "claim_relay",

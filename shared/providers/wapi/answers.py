@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from shared.core.look import UNREADABLE, Look, RestartAnswer, unknown
 from shared.core.model import Observation
@@ -37,10 +37,12 @@ def _error_status(answer: HttpAnswer) -> Look:
     )
 
 
-def read_status(answer: HttpAnswer) -> Look:
-    """Read ``GET /instance/status-instance``.
+def read_status(answer: HttpAnswer, *, external_id: str | None = None) -> Look:
+    """Read ``GET /instance/status-instance``: its "connected" is a claim, which the device proves or contradicts.
 
-    ALIVE here means "says connected": ``read_device`` has the last word.
+    Args:
+        answer: Fully read.
+        external_id: Of the line that was asked about; an answer that names another one says nothing of this line.
     """
     if answer.status == HTTPStatus.NOT_FOUND and not answer.is_cannot_get:
         return Look(Observation.NOT_FOUND, "http_404")
@@ -56,11 +58,25 @@ def read_status(answer: HttpAnswer) -> Look:
         return unknown("error_true")
     match found.get("connected"):
         case True:
-            return Look(Observation.ALIVE, "connected")
+            return Look(Observation.CLAIMED, "connected")
         case False:
+            if _contradicts_itself(found, external_id):
+                return unknown("not_connected_but_contradicted")
             return Look(Observation.DISCONNECTED, "not_connected")
         case _:
             return unknown("connected_is_no_boolean")
+
+
+def _contradicts_itself(found: dict[str, Any], external_id: str | None) -> bool:
+    """Whether an answer that says "not connected" says something else as well: then it is no well-formed negative."""
+    status, named = found.get("statusCode"), found.get("instanceId")
+    return (
+        bool(found.get("error"))
+        or found.get("success") is False
+        or (isinstance(status, int) and status >= HTTPStatus.BAD_REQUEST)
+        or _is_phone(found.get("connectedPhone"))
+        or (external_id is not None and isinstance(named, str) and named.strip() not in ("", external_id))
+    )
 
 
 def read_device(answer: HttpAnswer) -> DeviceView:
@@ -70,21 +86,33 @@ def read_device(answer: HttpAnswer) -> DeviceView:
     found = answer.json_object() if answer.status == HTTPStatus.OK else None
     if found is None or found.get("error") is True:
         return DeviceView.CANNOT_SAY
-    if found.get("connectedPhone"):
+    if _is_phone(found.get("connectedPhone")):
         return DeviceView.PHONE
     if any(key in found for key in ("name", "platform", "lid")):
         return DeviceView.NO_PHONE
     return DeviceView.CANNOT_SAY
 
 
+def _is_phone(value: object) -> bool:
+    """Whether something is shown at all: a blank and a word for nothing are none. Seen at several integrators."""
+    return value is not None and str(value).strip().lower() not in ("", "null", "undefined", "none", "false")
+
+
+_PROVEN_BY: Final = {
+    DeviceView.PHONE: Observation.ALIVE,
+    DeviceView.NO_PHONE: Observation.GHOST,
+    DeviceView.LOGGED_OUT: Observation.GHOST,
+    DeviceView.CANNOT_SAY: Observation.CLAIMED,
+}
+
+
 def join_device(status: Look, answer: HttpAnswer | None) -> Look:
     """Put the status of a line that says connected and its device's answer, if one came, together."""
     if answer is None:
-        return Look(Observation.ALIVE, f"{status.cause}_{DeviceView.CANNOT_SAY}")
+        return Look(Observation.CLAIMED, f"{status.cause}_{DeviceView.CANNOT_SAY}")
     view = read_device(answer)
-    ghost = view in (DeviceView.NO_PHONE, DeviceView.LOGGED_OUT)
     return Look(
-        Observation.GHOST if ghost else Observation.ALIVE,
+        _PROVEN_BY[view],
         f"{status.cause}_{view}",
         throttled=answer.status == HTTPStatus.TOO_MANY_REQUESTS,
         drifted=answer.is_cannot_get,

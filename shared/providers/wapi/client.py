@@ -64,7 +64,7 @@ class WapiClient:
         clock = asyncio.get_running_loop().time
         started = clock()
         status = await self._status(line, within)
-        if status.observation is not Observation.ALIVE:
+        if status.observation is not Observation.CLAIMED:
             return status
         remaining = within - timedelta(seconds=clock() - started)
         device = None
@@ -134,7 +134,8 @@ class WapiClient:
 
     async def _status(self, line: Line, within: timedelta) -> Look:
         try:
-            return read_status(await self._get("status-instance", line, within))
+            answer = await self._get("status-instance", line, within)
+            return read_status(answer, external_id=line.external_id)
         except ExchangeFailedError as error:
             return unknown(error.cause)
 

@@ -188,7 +188,7 @@ def _scalar(value: object) -> int | float | str | None:
 
 
 def is_true(value: object) -> bool:
-    """A yes, in the spellings it comes in."""
+    """Whether a value means yes, in any of its spellings."""
     return value is True or value in (1, "true", "True", "1")
 
 

@@ -106,7 +106,7 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """A call that came to nothing.
+    """A call without a usable answer.
 
     Attributes:
         cause: Why, in one constant word.
