@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shared.sweep.context import SweepContext
 
 _AT_ONCE: Final = 16
+_HELD_FOR_A_MOMENT: Final = 0.25  # seconds
 
 
 class Transitions:
@@ -48,6 +49,10 @@ class Transitions:
             return
         self._report.given_back += sum(not finished or sighting.found is None for sighting in sightings)
         recorded = await self._store.record_looks(sightings, finished=finished)
+        if recorded < len(sightings):
+            # An event may have held a line for a moment. What is written has no lease any more: to write it again does nothing.
+            await asyncio.sleep(_HELD_FOR_A_MOMENT)
+            recorded += await self._store.record_looks(sightings, finished=finished)
         if recorded < len(sightings):
             logs.info("looks.overtaken", count=len(sightings) - recorded)
 

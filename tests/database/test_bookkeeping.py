@@ -213,17 +213,46 @@ def test_a_line_that_somebody_holds_is_skipped_and_the_others_are_recorded(world
     sightings = [sighting_of(line, "ALIVE", looked_at="now").obj for line in row["batch"]["instances"]]
     with psycopg.connect(world.stack.database_url) as somebody:
         somebody.execute("select from public.wapi_instances where id = %s for update", (held.id,))
-        with psycopg.connect(world.stack.database_url, options="-c lock_timeout=50ms") as sweep:
-            [recorded] = sweep.execute(
-                "select public.record_looks((select array_agg(jsonb_populate_record(null::public.sighting, s))"
-                f" from jsonb_array_elements(%(sightings)s) s), {POLICY})",
-                {"sightings": Jsonb(sightings), "policy": POLICY_ROW},
-            ).fetchone()
-        assert recorded == 4
+        assert record(world, sightings) == 4
         assert all(world.row(line)["last_alive_at"] is not None for line in others)
         [health] = world.sql("select * from public.instance_health where instance_id = %s", held.id)
         assert (health["health_lease_until"], health["last_alive_at"]) == (None, None)
     assert [line["id"] for line in world.sql(call)[0]["batch"]["instances"]][:1] == [str(held.id)]
+
+
+def test_a_line_that_an_event_holds_is_recorded_when_the_call_comes_again_and_the_others_only_once(
+    world: World,
+) -> None:
+    company = world.company()
+    held, *others = world.lines(company, 5)
+    [row] = world.sql("select public.claim_instances(now(), '10 minutes', 500) as batch")
+    sightings = [sighting_of(line, "ALIVE", looked_at="now").obj for line in row["batch"]["instances"]]
+    with psycopg.connect(world.stack.database_url) as event:
+        event.execute("select from public.wapi_instances where id = %s for update", (held.id,))
+        event.execute("select from public.instance_health where instance_id = %s for update", (held.id,))
+        assert record(world, sightings) == 4
+    assert world.sql("select instance_id from public.instance_health where health_lease_until is not null") == [
+        {"instance_id": held.id}
+    ]
+    before = [world.row(line)["last_health_check"] for line in others]
+
+    assert record(world, sightings) == 1
+
+    assert [world.row(line)["last_health_check"] for line in others] == before
+    assert world.row(held)["last_alive_at"] is not None
+    assert world.sql("select instance_id from public.instance_health where health_lease_until is not null") == []
+    assert record(world, sightings) == 0
+
+
+def record(world: World, sightings: list[dict[str, Any]]) -> int:
+    """Record looks as a sweep does, and wait for nobody."""
+    with psycopg.connect(world.stack.database_url, options="-c lock_timeout=50ms") as sweep:
+        [recorded] = sweep.execute(
+            "select public.record_looks((select array_agg(jsonb_populate_record(null::public.sighting, s))"
+            f" from jsonb_array_elements(%(sightings)s) s), {POLICY})",
+            {"sightings": Jsonb(sightings), "policy": POLICY_ROW},
+        ).fetchone()
+    return recorded
 
 
 def test_a_row_that_cannot_be_read_is_named_and_costs_no_other_line_anything(world: World) -> None:

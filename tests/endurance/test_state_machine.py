@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 HARD = os.environ.get("HARD") == "1"
 HARD_SEED = int(os.environ.get("HARD_SEED", "1"))
-HISTORIES, STEPS = (300, 40) if HARD else (50, 25)
+HISTORIES, STEPS = (300, 40) if HARD else (30, 25)
 A_ROUND = 10
 
 LIMITS = Limits(

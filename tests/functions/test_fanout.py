@@ -450,7 +450,9 @@ def test_four_processes_share_one_fleet_and_no_line_is_looked_at_twice(world: Wo
         assert not [fact for fact in asking.facts() if fact["message"] == "fanout.failed"]
     assert (answer["helpers_asked"], answer["helpers_answered"], answer["left"]) == (3, 3, 0)
     assert finished == [2, 2, 2]  # one warm, one of help: helpers ask nobody
-    runs = world.sql("select checked, left_due from public.health_check_runs where finished_at is not null order by finished_at")
+    runs = world.sql(
+        "select checked, left_due from public.health_check_runs where finished_at is not null order by finished_at"
+    )
     assert len(runs) == 4
     # On a slow machine a helper may come when all is done, or count a batch that another is just claiming. Whoever ends last
     # leaves nothing, and nobody does it all alone.
