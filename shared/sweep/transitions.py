@@ -50,7 +50,7 @@ class Transitions:
         self._report.given_back += sum(not finished or sighting.found is None for sighting in sightings)
         recorded = await self._store.record_looks(sightings, finished=finished)
         if recorded < len(sightings):
-            # An event may have held a line for a moment. What is written has no lease any more: to write it again does nothing.
+            # An event may have held a line for a moment. What is written has no lease any more: again it does nothing.
             await asyncio.sleep(_HELD_FOR_A_MOMENT)
             recorded += await self._store.record_looks(sightings, finished=finished)
         if recorded < len(sightings):
