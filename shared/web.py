@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 
 from shared import logs
 from shared.errors import EventRejected, StoreError, StoreUnavailable
@@ -36,9 +36,18 @@ def health(request: Request) -> JSONResponse | None:
     return None
 
 
-def method_not_allowed(allowed: str) -> JSONResponse:
-    """405 with the methods that are."""
-    return JSONResponse({"error": f"use {allowed}"}, status_code=405, headers={"Allow": allowed})
+def unless_posted(request: Request, about: str) -> Response | None:
+    """The answer to whatever is no POST: nothing is done, for a browser's or a link preview's GET is nobody's order.
+
+    Args:
+        request: Any.
+        about: One sentence that says what this address is; GET and HEAD answer with it, other methods with 405.
+    """
+    if request.method == "POST":
+        return None
+    if request.method in ("GET", "HEAD"):
+        return PlainTextResponse(f"{about}\n")
+    return JSONResponse({"error": "use POST"}, status_code=405, headers={"Allow": "POST, GET, HEAD"})
 
 
 def unavailable() -> JSONResponse:

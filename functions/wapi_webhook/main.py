@@ -13,7 +13,7 @@ from shared.core.secrets import knows_secret
 from shared.errors import SettingsError
 from shared.providers.wapi.events import MAX_BODY_BYTES, parse_event
 from shared.settings import load_webhook_settings
-from shared.web import WrongKeys, answer, guarded, health, method_not_allowed, read_body
+from shared.web import WrongKeys, answer, guarded, health, read_body, unless_posted
 from shared.webhook.intake import take_event
 
 if TYPE_CHECKING:
@@ -30,16 +30,21 @@ _wrong_keys = WrongKeys()
 gc.freeze()
 gc.set_threshold(50_000)
 
+ABOUT = "This is wapi_webhook: W-API posts what happens on WhatsApp lines here, with the key of the address."
+
 
 @aio.http
 async def wapi_webhook(request: Request) -> Response:
-    """``POST /?key=<secret>``: 200 when the event is committed; 400, 401, 405, 413, or 503. ``GET /health``: 200."""
+    """``POST /?key=<secret>``: 200 when the event is committed; 400, 401, 405, 413, or 503. ``GET /health``: 200.
+
+    Any other GET says what this is and does nothing.
+    """
     logs.configure()
     logs.follow_trace(request.headers, _settings.google_cloud_project)
     if healthy := health(request):
         return healthy
-    if request.method != "POST":
-        return method_not_allowed("POST")
+    if not_posted := unless_posted(request, ABOUT):
+        return not_posted
     if not knows_secret(request.query_params.get("key"), _settings.wapi_webhook_secrets):
         _wrong_keys.note()
         return answer(401, error="wrong or missing key")

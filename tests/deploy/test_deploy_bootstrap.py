@@ -80,6 +80,7 @@ def test_the_scheduler_calls_every_five_minutes_with_an_identity(bootstrapped_on
     job = bootstrapped_once.state["jobs"]["follow-up-check"]
 
     assert job["schedule"] == "*/5 * * * *"
+    assert job["http-method"] == "POST"  # a GET only says what the address is
     assert job["uri"] == job["oidc-token-audience"] == "https://follow-up-check-abc.a.run.app"
     assert job["oidc-service-account-email"] == "scheduler-invoker@p.iam.gserviceaccount.com"
     assert (job["attempt-deadline"], job["max-retry-attempts"]) == ("600s", "2")

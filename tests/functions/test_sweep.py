@@ -527,11 +527,18 @@ def test_every_sweep_writes_its_run(world: World) -> None:
     assert run["took_ms"] > 0
 
 
-def test_health_answers_without_the_database_and_other_methods_do_not(world: World) -> None:
-    world.sweep()
+def test_a_get_looks_at_no_line_and_says_what_the_address_is(world: World) -> None:
+    """Regression: the preview of a pasted link restarted lines."""
+    line = world.line(world.company(users=1), session="disconnected")
     url = world._served("follow_up_check").url
-    assert httpx.get(f"{url}/health").json() == {"status": "ok"}
-    assert httpx.put(url).status_code == 405
+    assert httpx.get(f"{url}/health", trust_env=False).json() == {"status": "ok"}
+    for method, path in (("GET", "/"), ("HEAD", "/"), ("GET", "/anything?at=all")):
+        answer = httpx.request(method, f"{url}{path}", headers={"X-Sweep-Helper": "x"}, trust_env=False)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+        assert ("This is follow_up_check" in answer.text) is (method == "GET")
+    assert httpx.put(url, trust_env=False).status_code == 405
+    assert (world.simulator.calls(line.external_id), world.status(line)) == ({}, "connected")
+    assert world.sql("select 1 from public.health_check_runs") == []
 
 
 def test_an_outage_of_which_nobody_heard_is_told_when_the_platforms_screen_writes_the_status(world: World) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from composites import EVIDENCE, POLICY, SIGHTING, arguments
-from world import OLD_SECRET, webhook_environment
+from world import OLD_SECRET, SECRET, webhook_environment
 
 from dev.functions import FunctionServer
 
@@ -352,14 +352,17 @@ def test_a_body_over_one_mebibyte_is_413(world: World) -> None:
     assert world.post(None, content=streamed()).status_code == 413
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
 def test_other_methods_are_405(world: World, method: str) -> None:
     answer = httpx.request(method, world._served("wapi_webhook").url, trust_env=False)
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST, GET, HEAD")
 
 
-def test_health_answers(world: World) -> None:
-    assert httpx.get(f"{world._served('wapi_webhook').url}/health", trust_env=False).status_code == 200
+def test_a_get_says_what_the_address_is_and_health_answers(world: World) -> None:
+    url = world._served("wapi_webhook").url
+    answer = httpx.get(f"{url}/?key={SECRET}", trust_env=False)
+    assert (answer.status_code, "This is wapi_webhook" in answer.text, SECRET in answer.text) == (200, True, False)
+    assert httpx.get(f"{url}/health", trust_env=False).json() == {"status": "ok"}
 
 
 def test_text_that_a_database_cannot_hold_harms_nothing(world: World) -> None:

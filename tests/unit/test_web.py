@@ -15,9 +15,9 @@ from shared.web import (
     RETRY_AFTER_SECONDS,
     answer,
     health,
-    method_not_allowed,
     read_body,
     unavailable,
+    unless_posted,
 )
 
 LIMIT = 10
@@ -198,11 +198,19 @@ def test_an_answer_is_json_with_its_status() -> None:
     assert shown(response) == {"error": "the body is longer than 10 bytes"}
 
 
+def test_only_a_post_goes_on_and_a_get_hears_what_the_address_is() -> None:
+    assert unless_posted(a_request(method="POST"), "This is a test.") is None
+    for method in ("GET", "HEAD"):
+        said = unless_posted(a_request(method=method), "This is a test.")
+        assert said is not None
+        assert (said.status_code, said.media_type, bytes(said.body)) == (200, "text/plain", b"This is a test.\n")
+
+
 def test_a_wrong_method_hears_which_are_right() -> None:
-    response = method_not_allowed("GET, POST")
-    assert response.status_code == 405
-    assert response.headers["allow"] == "GET, POST"
-    assert "GET, POST" in shown(response)["error"]
+    response = unless_posted(a_request(method="PUT"), "This is a test.")
+    assert response is not None
+    assert (response.status_code, response.headers["allow"]) == (405, "POST, GET, HEAD")
+    assert shown(response) == {"error": "use POST"}
 
 
 def test_a_database_that_is_away_sends_the_caller_back_in_a_moment() -> None:
