@@ -15,6 +15,9 @@ dry_run=${dry_run:-}
 stop() { printf '%s: %s\n' "${0##*/}" "$1" >&2; exit 2; }
 note() { printf '# %s\n' "$1"; }
 
+# shellcheck source-path=SCRIPTDIR source=env.sh
+source deploy/env.sh
+
 # The last word of a script.
 finished() { if [ -n "$dry_run" ]; then note "a dry run: Google was asked nothing, and nothing was changed"; else note "$1"; fi; }
 

@@ -31,14 +31,19 @@ class Clients:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._opened: list[httpx.AsyncClient] = []
+
+    async def aclose(self) -> None:
+        """Close what was opened. A function never does: its process ends with its connections."""
+        while self._opened:
+            await self._opened.pop().aclose()
 
     @cached_property
     def store(self) -> Store:
         """The database."""
         settings = self._settings
-        return connect(
-            settings.supabase_url, settings.supabase_service_role_key, pooled_http(_STORE_TIMEOUT), settings.policy
-        )
+        http = self._open(pooled_http(_STORE_TIMEOUT))
+        return connect(settings.supabase_url, settings.supabase_service_role_key, http, settings.policy)
 
     @cached_property
     def relay(self) -> Relay | None:
@@ -46,14 +51,18 @@ class Clients:
         url = self._settings.event_relay_url
         if url is None:
             return None
-        http = httpx.AsyncClient(timeout=_PROVIDER_TIMEOUT, trust_env=False)
+        http = self._open(httpx.AsyncClient(timeout=_PROVIDER_TIMEOUT, trust_env=False))
         return Relay(http, url, with_connections=self._settings.event_relay_connections)
 
     @cached_property
     def provider(self) -> Provider:
         """W-API directly or, with ``WAPI_SEND_URL``, through the platform's own function."""
         settings = self._settings
-        http = pooled_http(_PROVIDER_TIMEOUT)
+        http = self._open(pooled_http(_PROVIDER_TIMEOUT))
         if settings.wapi_send_url:
             return WapiSendClient(http, settings.wapi_send_url, settings.supabase_service_role_key)
         return WapiClient(http, settings.wapi_base_url)
+
+    def _open(self, http: httpx.AsyncClient) -> httpx.AsyncClient:
+        self._opened.append(http)
+        return http

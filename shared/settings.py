@@ -7,7 +7,7 @@ import ipaddress
 import re
 from dataclasses import replace
 from datetime import timedelta
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -18,11 +18,15 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.core.policy import Limits, Policy
 from shared.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MIN_SECRET_LENGTH = 16
 FERNET_KEY_BYTES = 32
@@ -104,13 +108,18 @@ def _relay_url(value: SecretStr) -> SecretStr:
     return SecretStr(url)
 
 
-class Settings(BaseSettings):
-    """What both functions need. Names are the environment's; seconds may be fractions."""
+class StoreSettings(BaseSettings):
+    """What reading the database needs. Names are the environment's; seconds may be fractions."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     supabase_url: Url
     supabase_service_role_key: Annotated[SecretStr, AfterValidator(_service_key)]
+
+
+class Settings(StoreSettings):
+    """What asking the provider needs as well."""
+
     wapi_base_url: Url = "https://api.w-api.app/v1"
     wapi_send_url: Url | None = None
     google_cloud_project: str | None = None
@@ -119,6 +128,15 @@ class Settings(BaseSettings):
 
     look_timeout_seconds: SomeSeconds = _LIMITS.look_timeout.total_seconds()
     restart_verify_seconds: SomeSeconds = _LIMITS.restart_verify.total_seconds()
+
+    @model_validator(mode="after")
+    def _says_whom_a_local_stack_asks(self) -> Self:
+        if _is_loopback(urlsplit(self.supabase_url).hostname) and "wapi_base_url" not in self.model_fields_set:
+            raise ValueError(
+                "WAPI_BASE_URL is missing: SUPABASE_URL is this machine's, and about the lines of a local stack"
+                " the real W-API must not be asked"
+            )
+        return self
 
     @property
     def look_timeout(self) -> timedelta:
@@ -192,17 +210,21 @@ class WebhookSettings(IntakeSettings):
     ]
 
 
-_Kind = TypeVar("_Kind", bound=Settings)
+_Kind = TypeVar("_Kind", bound=StoreSettings)
 
 
-def load_settings(kind: type[_Kind]) -> _Kind:
+def load_settings(kind: type[_Kind], *, env_file: Path | None = None) -> _Kind:
     """Read what a function or command needs from the environment.
+
+    Args:
+        kind: Whose settings.
+        env_file: Says what the environment does not; the functions have none.
 
     Raises:
         SettingsError: Naming every variable that is missing or wrong, never its value.
     """
     try:
-        return kind()
+        return kind(_env_file=env_file)
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
 
@@ -220,8 +242,8 @@ def load_webhook_settings() -> WebhookSettings:
 def _explain(error: ValidationError) -> str:
     wrongs = []
     for wrong in error.errors(include_input=False, include_url=False, include_context=False):
-        name = str(wrong["loc"][0]).upper() if wrong["loc"] else "the environment"
-        wrongs.append(f"{name} is missing" if wrong["type"] == "missing" else f"{name}: {_plain(wrong['msg'])}")
+        name, said = str(wrong["loc"][0]).upper() if wrong["loc"] else "", _plain(wrong["msg"])
+        wrongs.append(f"{name} is missing" if wrong["type"] == "missing" else f"{name}: {said}" if name else said)
     return "settings: " + "; ".join(wrongs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -18,6 +19,8 @@ from dev.stack import Stack
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+os.environ["ENV_FILE"] = os.devnull  # whatever a developer's .env says
 
 
 @pytest.fixture(scope="session")

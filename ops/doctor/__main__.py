@@ -2,7 +2,15 @@
 
 import sys
 
-from ops.doctor.cli import main
+from ops.common import interrupted
+
+
+def command() -> int:
+    """Load and run it: loading can be interrupted as well."""
+    from ops.doctor.cli import main  # noqa: PLC0415 - see above
+
+    return main()
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupted.run("doctor", command))

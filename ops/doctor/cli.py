@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 from rich.progress import Progress
 
+from ops.common.env_file import env_file
 from ops.doctor.examine import Wishes, examine
 from ops.doctor.findings import Exit, Finding, Report, Severity
 from ops.doctor.render import as_json, print_report
@@ -58,10 +59,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(wishes: Wishes) -> Report:
-    settings = load_settings(DoctorSettings)
+    settings = load_settings(DoctorSettings, env_file=env_file())
     findings, target = [], None
     try:
-        known = load_settings(TargetSettings)
+        known = load_settings(TargetSettings, env_file=env_file())
         target = Target(known.webhook_url, known.wapi_webhook_secrets)
     except SettingsError as error:
         if wishes.fix_webhooks:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from shared.settings import Settings
+    from shared.settings import StoreSettings
 
 _OUTAGES_AT_ONCE: Final = 50
 """So many fit into an address."""
@@ -121,7 +121,7 @@ async def _open_outages(
 
 
 async def read_history(
-    settings: Settings, now: datetime, *, company: UUID | None = None, bounds: Bounds | None = None
+    settings: StoreSettings, now: datetime, *, company: UUID | None = None, bounds: Bounds | None = None
 ) -> History:
     """Read everything that the report needs.
 

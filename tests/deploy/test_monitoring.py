@@ -203,7 +203,7 @@ elif " create " in words:
 def install(state: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [MONITORING / "install", *arguments],
-        env={"PATH": f"{state}:{os.environ['PATH']}", **environment},
+        env={"PATH": f"{state}:{os.environ['PATH']}", "ENV_FILE": os.devnull, **environment},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import subprocess
 import sys
@@ -24,7 +25,9 @@ from waiting import GENEROUS_SECONDS
 from world import SECRET, webhook_environment
 
 from dev.functions import FunctionServer
+from ops.replay.cli import in_words
 from shared import logs
+from shared.core.event import EventOutcome, Noise
 from shared.errors import UndeliveredUnreadable
 from shared.providers.wapi.events import parse_event
 from shared.webhook.dead_letters import PART_BYTES, log_undelivered, read_undelivered
@@ -58,6 +61,7 @@ def replay(world: World, log: str, tmp_path: Path, **changes: str) -> subprocess
     file.write_text(log)
     environment = {
         "PATH": "/usr/bin:/bin",
+        "ENV_FILE": os.devnull,
         "SUPABASE_URL": world.stack.supabase_url,
         "SUPABASE_SERVICE_ROLE_KEY": world.stack.service_role_key,
         "WAPI_BASE_URL": world.simulator.wapi_url,
@@ -137,9 +141,14 @@ def test_an_outage_without_end_is_503_in_bounded_time_and_sealed(
         [{"jsonPayload": json.loads(row)} for row in log.splitlines() if row.startswith("{")], indent=1
     )
     first = replay(world, exported, tmp_path)
-    assert (first.returncode, first.stdout.splitlines()[-1]) == (0, "2 delivered, 0 not")
+    assert (first.returncode, first.stderr) == (0, "")
+    assert first.stdout.splitlines()[-1] == (
+        "2 events delivered: its message is stored (1), the line is marked as disconnected, its people are notified (1);"
+        " none not delivered"
+    )
+    assert line.external_id in first.stdout
     again = replay(world, exported, tmp_path)
-    assert "duplicate" in again.stdout
+    assert (again.stdout.count("was here already"), again.stderr) == (3, "")
     assert world.status(line) == "disconnected"
     assert len(world.bells(line)) == 1
     assert world.sql("select count(*) from public.wapi_messages")[0]["count"] == 1
@@ -218,6 +227,10 @@ def test_any_file_is_read_or_refused(log: str) -> None:
 
 
 def test_a_replay_without_a_key_or_a_file_says_what_is_missing(world: World, tmp_path: Path) -> None:
+    nothing = replay(world, '[{"jsonPayload": {"message": "event.taken"}}]', tmp_path)
+    assert (nothing.returncode, nothing.stdout) == (1, "")
+    assert "no undelivered event is in it. Looked for JSON log entries" in nothing.stderr
+    assert replay(world, "\x00\udcff".encode("utf-8", "surrogatepass").decode("latin-1"), tmp_path).returncode == 1
     done = replay(world, "", tmp_path, EVENT_LOG_KEY="")
     assert (done.returncode, done.stderr.strip()) == (1, "settings: EVENT_LOG_KEY is missing")
     assert replay(world, "", tmp_path, SUPABASE_URL="").stderr.strip() == "settings: SUPABASE_URL is missing"
@@ -272,3 +285,11 @@ def test_an_event_that_meets_a_refusing_database_is_sealed_as_well(
         world.sql("alter table public.wapi_webhook_events drop constraint no_such_event")
     assert answer.status_code == 500
     assert [fact for fact in sealing_webhook.facts() if fact["message"] == "event.undelivered"]
+
+
+def test_what_became_of_an_event_is_said_in_words() -> None:
+    for outcome in EventOutcome:
+        assert "_" not in in_words(outcome), outcome
+        assert not in_words(outcome).startswith("kept ("), outcome
+    assert {in_words(noise) for noise in Noise} == {"kept; there is no message in it"}
+    assert in_words("a_word_of_tomorrow\x1b[2J") == "kept (a_word_of_tomorrow\N{REPLACEMENT CHARACTER}[2J)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -62,7 +63,7 @@ def test_the_command_runs_as_an_operator_runs_it(doctor: Doctor, world: World) -
     environment = {name: value for name, value in doctor.environment.items() if value}
     ran = subprocess.run(
         [sys.executable, "-m", "ops.doctor", "--json"],
-        cwd=ROOT, env={"PATH": "/usr/bin:/bin", **environment}, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, env={"PATH": "/usr/bin:/bin", "ENV_FILE": os.devnull, **environment}, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (ran.returncode, ran.stderr) == (0, "")
     assert json.loads(ran.stdout)["exit_code"] == 0

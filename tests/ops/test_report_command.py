@@ -18,11 +18,11 @@ from pydantic import SecretStr
 
 from ops.common.rows import Company
 from ops.report import rows
-from ops.report.__main__ import FAILED, MISUSED, WRITTEN, main
+from ops.report.cli import FAILED, MISUSED, WRITTEN, main
 from ops.report.history import Bounds, History, read_history
 from ops.report.rows import Line, Row
 from shared.errors import StoreRefused, StoreUnavailable
-from shared.settings import Settings
+from shared.settings import StoreSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,8 +69,8 @@ def run_report(
     return run
 
 
-def settings_of(stack: Stack, *, url: str | None = None, key: str | None = None) -> Settings:
-    return Settings(
+def settings_of(stack: Stack, *, url: str | None = None, key: str | None = None) -> StoreSettings:
+    return StoreSettings(
         supabase_url=url or stack.supabase_url, supabase_service_role_key=SecretStr(key or stack.service_role_key)
     )
 
@@ -99,7 +99,7 @@ def test_the_page_tells_what_a_real_sweep_did(world: World, tmp_path: Path) -> N
     ran = subprocess.run(
         [sys.executable, "-m", "ops.report"],
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment(world.stack)},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "ENV_FILE": os.devnull, **environment(world.stack)},
         capture_output=True,
         text=True,
         timeout=120,
@@ -344,7 +344,7 @@ async def test_dirty_rows_of_a_living_platform_are_read(world: World) -> None:
 async def test_a_gateway_in_front_of_the_database_is_away(httpx_mock: Any, status: int) -> None:
     for _ in range(6):
         httpx_mock.add_response(status_code=status, json={"message": "secret words"}, is_optional=True)
-    settings = Settings(
+    settings = StoreSettings(
         supabase_url="https://x.supabase.co", supabase_service_role_key=SecretStr("sb_secret_0123456789")
     )
     with pytest.raises(StoreUnavailable) as raised:
@@ -360,7 +360,7 @@ async def test_a_row_that_is_not_what_we_know_is_named_and_not_quoted(httpx_mock
     }
     httpx_mock.add_response(text=json.dumps([row]), url=re.compile(r".*/wapi_instances.*"), is_optional=True)
     httpx_mock.add_response(json=[], is_optional=True, is_reusable=True)
-    settings = Settings(
+    settings = StoreSettings(
         supabase_url="https://x.supabase.co", supabase_service_role_key=SecretStr("sb_secret_0123456789")
     )
     with pytest.raises(StoreRefused, match=r"wapi_instances: unexpected value in created_at") as raised:

@@ -66,7 +66,7 @@ class FakeCloud:
     def run(self, script: str, *arguments: str, stdin: str = "", **environment: str) -> Done:
         done = subprocess.run(
             [DEPLOY / script, *arguments],
-            env={"PATH": f"{self.folder}:{os.environ['PATH']}", "PYTHON": "python-of-ours", **environment},
+            env={"PATH": f"{self.folder}:{os.environ['PATH']}", "PYTHON": "python-of-ours", "ENV_FILE": os.devnull, **environment},
             input=stdin, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         return Done(done.returncode, done.stdout, done.stderr)

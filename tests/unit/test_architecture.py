@@ -319,6 +319,7 @@ def test_nothing_is_suppressed_without_knowing_it(module: str) -> None:
 
 ENVIRONMENT = {
     "SUPABASE_URL": "http://127.0.0.1:1",
+    "WAPI_BASE_URL": "http://127.0.0.1:1/v1",
     "SUPABASE_SERVICE_ROLE_KEY": "sb_secret_0123456789",
     "WAPI_WEBHOOK_SECRETS": "0123456789abcdef",
 }

@@ -251,8 +251,18 @@ URLS = ["SUPABASE_URL", "WAPI_BASE_URL", "WAPI_SEND_URL"]
     ],
 )
 def test_an_address_may_be_https_or_loopback(environment: Environment, name: str, value: str, read_as: str) -> None:
-    environment.set(**{name: value})
+    environment.set(**{"WAPI_BASE_URL": "https://wapi.example/v1", name: value})
     assert getattr(load_sweep_settings(), name.lower()) == read_as
+
+
+@pytest.mark.parametrize("load", FOR_BOTH)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:54321", "http://localhost:54321", "http://[::1]:54321"])
+def test_a_local_stack_says_who_plays_the_provider(environment: Environment, load: Load, url: str) -> None:
+    """Regression: a function beside a local stack asked the real W-API about made-up lines."""
+    environment.set(SUPABASE_URL=url, WAPI_BASE_URL="")
+    assert refusal(load).startswith("settings: WAPI_BASE_URL is missing: SUPABASE_URL is this machine's")
+    environment.set(WAPI_BASE_URL="http://127.0.0.1:8080/v1")
+    assert load().wapi_base_url == "http://127.0.0.1:8080/v1"
 
 
 @pytest.mark.parametrize("name", URLS)

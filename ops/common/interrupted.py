@@ -1,0 +1,50 @@
+"""Ctrl-C, SIGTERM and a closed terminal: one line that says what was done, and exit code 130; never a traceback.
+
+Imports next to nothing: it is there before whatever takes a second to load.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXIT: Final = 130
+
+
+class Interrupted(KeyboardInterrupt):
+    """Somebody ended the command, which knows what was done until then; that is its text."""
+
+
+def run(name: str, command: Callable[[], int]) -> int:
+    """Run a command to its end or to its interruption, which reaches it as a KeyboardInterrupt.
+
+    Args:
+        name: What the line begins with.
+        command: Answers its exit code. It may raise ``Interrupted`` to say what was done.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whose place asyncio takes, to cancel what runs
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    try:
+        return command()
+    except Interrupted as done:
+        return _say(f"{name}: interrupted: {done}")
+    except KeyboardInterrupt:
+        return _say(f"{name}: interrupted: nothing was changed")
+    except BrokenPipeError:  # `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed has nowhere to go
+        return EXIT
+
+
+def _say(line: str) -> int:
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:  # the terminal is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    return EXIT

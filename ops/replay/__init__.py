@@ -1,0 +1,1 @@
+"""Delivers events again that could not be kept; see ``cli``."""

@@ -1,0 +1,179 @@
+"""``python -m ops.replay FILE``: delivers the events of ``event.undelivered`` log lines again.
+
+Reads the same settings as wapi_webhook (without its secrets) and ``EVENT_LOG_KEY``, from the environment or .env.
+Idempotent: an event is kept once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ops.common.env_file import env_file
+from ops.common.interrupted import Interrupted
+from ops.common.shown import counted, one_line, shown_external_id
+from shared.clients import Clients
+from shared.core.event import EventOutcome, Noise
+from shared.errors import LineRecoveryError, StoreError
+from shared.providers.wapi.events import parse_event
+from shared.relay import IN_REQUEST
+from shared.settings import IntakeSettings, load_settings
+from shared.webhook.dead_letters import FACT, Undelivered, read_undelivered
+from shared.webhook.intake import deliver
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic import SecretStr
+
+    from shared.database.results import Intake
+
+DELIVERED, FAILED = 0, 1
+_WORDS: Final = {
+    EventOutcome.LOOK: "kept; a look will decide about the line",
+    EventOutcome.FAILED: "kept, but the platform's tables refuse its message",
+    EventOutcome.DUPLICATE: "was here already",
+    EventOutcome.UNKNOWN_INSTANCE: "kept; no line has its id",
+    EventOutcome.PAUSED: "kept; the line is paused",
+    EventOutcome.STALE: "kept; the line has given a sign of life since",
+    EventOutcome.OVERTAKEN: "kept; the line has given a sign of life since",
+    EventOutcome.ALREADY_DISCONNECTED: "kept; the line was marked already",
+    EventOutcome.OWN_RESTART: "kept; a restart of ours had sent it",
+    EventOutcome.DENIED: "kept; a look found the line alive",
+    EventOutcome.DISCONNECTED: "the line is marked as disconnected, its people are notified",
+    EventOutcome.DEGRADED: "the line is degraded, the next sweep decides",
+    EventOutcome.LEFT_TO_SWEEP: "kept; the next sweep decides about the line",
+    EventOutcome.ALIVE: "a sign of life",
+    EventOutcome.NO_PHONE: "kept; it does not say whose phone",
+    EventOutcome.RESTORED: "the line is connected again",
+    EventOutcome.KEPT: "kept",
+    EventOutcome.STORED: "its message is stored",
+    EventOutcome.ALREADY_STORED: "its message was stored already",
+    EventOutcome.APPLIED: "its change of a message is done",
+    EventOutcome.NOT_NEWER: "kept; the message knew better",
+    EventOutcome.WAITING: "kept until its message comes",
+    EventOutcome.NOT_THEIRS: "kept; only the message's own side may change it",
+}
+
+
+def in_words(outcome: str) -> str:
+    """What became of an event."""
+    if outcome in _WORDS:
+        return _WORDS[EventOutcome(outcome)]
+    return "kept; there is no message in it" if outcome in {*Noise} else f"kept ({one_line(outcome)})"
+
+
+class Replay:
+    """Delivers events one by one, and counts.
+
+    Args:
+        settings: The function's own.
+        file: Said when nothing is in it.
+    """
+
+    def __init__(self, settings: IntakeSettings, file: Path) -> None:
+        self._settings = settings
+        self._file = file
+        self._delivered: Counter[str] = Counter()
+        self._failed = 0
+        self._found = 0
+
+    async def run(self, log: str, key: SecretStr) -> int:
+        """Deliver what a log export holds, and say what became of each event.
+
+        Returns:
+            The exit code.
+
+        Raises:
+            LineRecoveryError: When there is nothing to deliver.
+        """
+        found = list(read_undelivered(log, key, parse=parse_event))
+        if not found:
+            raise LineRecoveryError(
+                f'{self._file}: no undelivered event is in it. Looked for JSON log entries with "message": "{FACT}", as'
+                " the function prints them or as `gcloud logging read --format=json` writes them (its [] means: none)"
+            )
+        self._found = len(found)
+        clients = Clients(self._settings)
+        try:
+            for undelivered in found:
+                await self._one(undelivered, clients)
+        finally:
+            await clients.aclose()
+        print(self._summary())
+        return FAILED if self._failed else DELIVERED
+
+    async def _one(self, undelivered: Undelivered, clients: Clients) -> None:
+        name = one_line(undelivered.event_key[:12])  # of a file that anybody may have written
+        if undelivered.event is None:
+            self._failed += 1
+            print(f"{name}  not delivered: {undelivered.problem}")
+            return
+        line = shown_external_id(undelivered.event.external_id)
+        try:
+            intake = await deliver(
+                undelivered.event, clients.store, lambda: clients.provider, settings=self._settings, relay=clients.relay
+            )
+        except StoreError as error:
+            self._failed += 1
+            print(f"{name}  {line}  not delivered: {error}")
+            return
+        if clients.relay is not None and intake.relay is not None:
+            await clients.relay.forward(intake.relay, clients.store, within=IN_REQUEST)
+        self._delivered[in_words(intake.outcome)] += 1
+        print(f"{name}  {line}  {_said(intake)}")
+
+    def _summary(self) -> str:
+        parts = ", ".join(f"{words} ({number})" for words, number in self._delivered.most_common())
+        delivered = f"{counted(self._delivered.total(), 'event')} delivered" + (f": {parts}" if parts else "")
+        return f"{delivered}; {self._failed or 'none'} not delivered"
+
+    def so_far(self) -> str:
+        """What was done when somebody ended it."""
+        done = f"{self._delivered.total() + self._failed} of {counted(self._found, 'event')}"
+        return f"{done} were tried; run it again, no event has its effect twice"
+
+
+def _said(intake: Intake) -> str:
+    words = in_words(intake.outcome)
+    if intake.outcome is EventOutcome.FAILED and intake.code:
+        words += f" ({intake.code})"
+    return f"{words}; but its company has no users" if intake.told == 0 else words
+
+
+def _replay(file: Path) -> int:
+    settings = load_settings(IntakeSettings, env_file=env_file())
+    if settings.event_log_key is None:
+        raise LineRecoveryError("settings: EVENT_LOG_KEY is missing")
+    log = file.read_text("utf-8", errors="replace")
+    replay = Replay(settings, file)
+    try:
+        return asyncio.run(replay.run(log, settings.event_log_key))
+    except KeyboardInterrupt:
+        raise Interrupted(replay.so_far()) from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        0 when every event was delivered, 1 otherwise.
+    """
+    parser = argparse.ArgumentParser(prog="python -m ops.replay", description=__doc__)
+    parser.add_argument(
+        "file", type=Path, help="an export of the log: lines as printed, or `gcloud logging read --format=json`"
+    )
+    file: Path = parser.parse_args(arguments).file
+    logging.getLogger("line_recovery").addHandler(logging.NullHandler())  # each outcome is said here in words
+    try:
+        return _replay(file)
+    except OSError as error:
+        print(f"{file}: {error.strerror}", file=sys.stderr)
+    except LineRecoveryError as error:
+        print(error, file=sys.stderr)
+    return FAILED

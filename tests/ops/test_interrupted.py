@@ -1,0 +1,44 @@
+"""Ctrl-C, SIGTERM and a closed terminal: one line that says what was done, exit code 130, no traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from waiting import GENEROUS_SECONDS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        pytest.param(["ops.report"], signal.SIGINT, id="report, Ctrl-C"),
+        pytest.param(["ops.doctor", "--fix-webhooks"], signal.SIGTERM, id="doctor, SIGTERM"),
+    ],
+)
+def test_an_interrupted_command_says_so_in_a_line(command: list[str], number: signal.Signals, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a database that never answers
+        silent.settimeout(GENEROUS_SECONDS)
+        port = silent.getsockname()[1]
+        environment = {
+            "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "ENV_FILE": os.devnull, "SUPABASE_URL": f"http://127.0.0.1:{port}",
+            "SUPABASE_SERVICE_ROLE_KEY": "sb_secret_0123456789", "WAPI_BASE_URL": "http://127.0.0.1:9/v1",
+            "WEBHOOK_URL": "http://127.0.0.1:9", "WAPI_WEBHOOK_SECRETS": "a-secret-of-16-letters",
+        }  # fmt: skip
+        with subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=tmp_path, env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            connection, _ = silent.accept()
+            with connection:
+                process.send_signal(number)
+                out, err = process.communicate(timeout=GENEROUS_SECONDS)
+    name = command[0].removeprefix("ops.")
+    assert (process.returncode, out, err) == (130, "", f"{name}: interrupted: nothing was changed\n")
+    assert list(tmp_path.iterdir()) == []
