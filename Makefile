@@ -23,6 +23,7 @@ lock: install    ## write the requirement files anew from pyproject.toml
 	@$(PY) -m pip install --quiet uv
 	@$(PY) -m uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -o requirements.txt
 	@$(PY) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -c requirements.txt -o dev/requirements.txt
+	@echo 'psycopg[binary]' | $(PY) -m uv pip compile - --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -c dev/requirements.txt -o deploy/requirements.txt
 	@$(PY) -m uv pip compile pyproject.toml --extra bench --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -c dev/requirements.txt -o bench/requirements.txt
 	@$(PY) -m uv pip compile pyproject.toml --extra mutants --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -c dev/requirements.txt -o dev/mutants-requirements.txt
 bench: install   ## measure everything against its floor (15 min; ARGS="--quick webhook" for a part)

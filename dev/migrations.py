@@ -1,23 +1,24 @@
-"""Applies migrations as ``supabase db push`` does: in order of file name, each file whole or not at all, each once."""
+"""Applies migrations as ``supabase db push`` does: in order of file name, each file whole or not at all, each once.
+
+The local stack has the Supabase CLI's history, as a project has one that is always pushed to. A real project is
+migrated by ``ops.migrate``, which leaves that history alone.
+"""
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import psycopg
-from psycopg.pq import TransactionStatus
 
 from dev.processes import StackError
+from ops.migrate import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FILE_NAME = re.compile(r"(?P<version>[0-9]+)_(?P<name>.+)\.sql")
-HISTORY = """
+_HISTORY: Final = """
     create schema if not exists supabase_migrations;
     create table if not exists supabase_migrations.schema_migrations (
       version text primary key,
@@ -25,7 +26,7 @@ HISTORY = """
       name text
     );
 """
-RECORD = "insert into supabase_migrations.schema_migrations (version, statements, name) values (%s, %s, %s)"
+_RECORD: Final = "insert into supabase_migrations.schema_migrations (version, statements, name) values (%s, %s, %s)"
 
 
 class MigrationError(StackError):
@@ -36,40 +37,20 @@ class MigrationError(StackError):
         sqlstate: PostgreSQL's five characters, None if it was not the database that objected.
     """
 
-    def __init__(self, file: Path, message: str, *, sqlstate: str | None = None) -> None:
-        super().__init__(f"{file.name}: {f'SQLSTATE {sqlstate}: ' if sqlstate else ''}{message}")
-        self.file = file
-        self.sqlstate = sqlstate
+    def __init__(self, error: files.MigrationError) -> None:
+        super().__init__(str(error))
+        self.file = error.file
+        self.sqlstate = error.sqlstate
 
 
-@dataclass(frozen=True, order=True)
-class Migration:
-    """One file; its version is the digits before the first underscore."""
-
-    version: str
-    name: str
-    file: Path
-
-
-def migrations_in(folder: Path) -> list[Migration]:
+def migrations_in(folder: Path) -> list[files.Migration]:
     """Return the folder's migrations in the order in which they are applied.
 
     Raises:
-        StackError: There is no such folder.
-        MigrationError: A file is not named ``<digits>_<name>.sql``, or two files bear the same version.
+        MigrationError: See ``ops.migrate.files.migrations_in``.
     """
-    if not folder.is_dir():
-        raise StackError(f"there is no folder of migrations at {folder}")
-    migrations: dict[str, Migration] = {}
-    for file in sorted(folder.glob("*.sql")):
-        named = FILE_NAME.fullmatch(file.name)
-        if named is None:
-            raise MigrationError(file, "a migration is named <digits>_<name>.sql; the Supabase CLI would skip this one")
-        version = named["version"]
-        if version in migrations:
-            raise MigrationError(file, f"bears the same version as {migrations[version].file.name}")
-        migrations[version] = Migration(version, named["name"], file)
-    return list(migrations.values())
+    with _of_the_stack():
+        return files.migrations_in(folder)
 
 
 def apply_migrations(database_url: str, folder: Path) -> list[str]:
@@ -79,28 +60,24 @@ def apply_migrations(database_url: str, folder: Path) -> list[str]:
         MigrationError: A file failed: its name, the SQLSTATE, the message and the line.
     """
     applied = []
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute(HISTORY)
+    with _of_the_stack(), psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(_HISTORY)
         recorded = {row[0] for row in connection.execute("select version from supabase_migrations.schema_migrations")}
-        for migration in migrations_in(folder):
+        for migration in files.migrations_in(folder):
             if migration.version not in recorded:
                 _apply(connection, migration)
                 applied.append(migration.file.name)
     return applied
 
 
-def execute_file(connection: psycopg.Connection, file: Path) -> str:
-    """Execute a file of SQL in the connection's transaction; return its text.
+def execute_file(connection: psycopg.Connection, file: Path) -> None:
+    """Execute a file of SQL in the connection's transaction.
 
     Raises:
         MigrationError: The database objected, or the file ended the transaction itself.
     """
-    text = file.read_text("utf-8")
-    with _named_after(file, text):
-        connection.execute(text.encode())
-    if connection.info.transaction_status != TransactionStatus.INTRANS:
-        raise MigrationError(file, "ends the transaction that it runs in (commit or rollback): it cannot be undone")
-    return text
+    with _of_the_stack():
+        files.execute_file(connection, file)
 
 
 def seed(database_url: str, file: Path) -> None:
@@ -109,34 +86,21 @@ def seed(database_url: str, file: Path) -> None:
     Raises:
         MigrationError: The database objected.
     """
-    with _named_after(file), psycopg.connect(database_url) as connection:
-        execute_file(connection, file)
+    with _of_the_stack(), files.named_after(file), psycopg.connect(database_url) as connection:
+        files.execute_file(connection, file)
 
 
-def _apply(connection: psycopg.Connection, migration: Migration) -> None:
-    with _named_after(migration.file), connection.transaction():  # deferred constraints object at the commit
-        text = execute_file(connection, migration.file)
-        connection.execute(RECORD, (migration.version, [text], migration.name))
+def _apply(connection: psycopg.Connection, migration: files.Migration) -> None:
+    with files.named_after(migration.file), connection.transaction():  # deferred constraints object at the commit
+        text = files.execute_file(connection, migration.file)
+        connection.execute(_RECORD, (migration.version, [text], migration.name))
     connection.execute("reset all")  # the search_path of one file is not the next one's business
 
 
 @contextmanager
-def _named_after(file: Path, text: str | None = None) -> Iterator[None]:
-    """Turn what the database says into a MigrationError; with the line, if it speaks of ``text``."""
+def _of_the_stack() -> Iterator[None]:
+    """Whoever runs a stack knows its errors alone."""
     try:
         yield
-    except psycopg.Error as error:
-        raise MigrationError(file, _explanation(error, text), sqlstate=error.sqlstate) from error
-
-
-def _explanation(error: psycopg.Error, text: str | None) -> str:
-    said = error.diag
-    parts = [said.message_primary or str(error)]
-    if text is not None and said.statement_position:
-        parts.append(f"line {text.count(chr(10), 0, int(said.statement_position) - 1) + 1}")
-    parts += [
-        f"{label}: {part}" for label, part in (("detail", said.message_detail), ("hint", said.message_hint)) if part
-    ]
-    if said.context:
-        parts.append(said.context)
-    return "; ".join(parts)
+    except files.MigrationError as error:
+        raise MigrationError(error) from error

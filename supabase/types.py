@@ -350,6 +350,24 @@ class PublicProviderStateUpdate(TypedDict):
     server: NotRequired[Annotated[str, Field(alias="server")]]
 
 
+class PublicRecoveryMigrations(BaseModel):
+    applied_at: datetime.datetime = Field(alias="applied_at")
+    checksum: Optional[str] = Field(alias="checksum")
+    version: str = Field(alias="version")
+
+
+class PublicRecoveryMigrationsInsert(TypedDict):
+    applied_at: NotRequired[Annotated[datetime.datetime, Field(alias="applied_at")]]
+    checksum: NotRequired[Annotated[Optional[str], Field(alias="checksum")]]
+    version: Annotated[str, Field(alias="version")]
+
+
+class PublicRecoveryMigrationsUpdate(TypedDict):
+    applied_at: NotRequired[Annotated[datetime.datetime, Field(alias="applied_at")]]
+    checksum: NotRequired[Annotated[Optional[str], Field(alias="checksum")]]
+    version: NotRequired[Annotated[str, Field(alias="version")]]
+
+
 class PublicRelayTurns(BaseModel):
     external_id: str = Field(alias="external_id")
     taken_at: datetime.datetime = Field(alias="taken_at")

@@ -376,6 +376,25 @@ export type Database = {
         };
         Relationships: [];
       };
+      recovery_migrations: {
+        Row: {
+          applied_at: string;
+          checksum: string | null;
+          version: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          applied_at?: string;
+          checksum?: string | null;
+          version: string;
+        };
+        Update: {
+          applied_at?: string;
+          checksum?: string | null;
+          version?: string;
+        };
+        Relationships: [];
+      };
       relay_turns: {
         Row: {
           external_id: string;

@@ -1,10 +1,24 @@
 -- Purpose: the platform's own tables, for a project that does not have them yet.
--- Touches: companies, user_companies, wapi_instances, notifications, wapi_conversations, wapi_messages.
+-- Touches: companies, user_companies, wapi_instances, notifications, wapi_conversations, wapi_messages; and our own
+-- history, recovery_migrations, in which each file records itself, whoever applies it: deploy/migrate, supabase db push
+-- or the SQL editor.
 --
 -- On a platform that has these tables this file changes nothing: what exists keeps its columns, policies and grants.
 -- Row level security, policies and grants are set only on the tables that this very file creates.
 
 set local lock_timeout = '5s';
+
+create table if not exists public.recovery_migrations (
+  version text primary key,
+  applied_at timestamptz not null default now(),
+  checksum text
+);
+comment on table public.recovery_migrations is
+  'Which migrations of the line recovery this database has had. The Supabase CLI''s own history belongs to the platform''s repository.';
+comment on column public.recovery_migrations.checksum is 'sha256 of the file, where deploy/migrate applied it.';
+alter table public.recovery_migrations enable row level security;
+revoke all on public.recovery_migrations from public, anon, authenticated;
+grant select on public.recovery_migrations to service_role;
 
 create temp table fresh_tables on commit drop as
 select name
@@ -177,3 +191,5 @@ begin
   end if;
 end
 $$;
+
+insert into public.recovery_migrations (version) values ('20261122100000') on conflict do nothing;

@@ -109,3 +109,5 @@ begin
   end if;
 end
 $$;
+
+insert into public.recovery_migrations (version) values ('20261122100100') on conflict do nothing;

@@ -335,3 +335,5 @@ begin
   end if;
 end
 $$;
+
+insert into public.recovery_migrations (version) values ('20261122100200') on conflict do nothing;

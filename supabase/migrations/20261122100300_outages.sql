@@ -486,3 +486,5 @@ begin
     'take_instance_down', 'bring_instance_back', 'close_outage_of_paused_instance');
 end
 $$;
+
+insert into public.recovery_migrations (version) values ('20261122100300') on conflict do nothing;

@@ -569,3 +569,5 @@ begin
     'enter_brake', 'finish_sweep');
 end
 $$;
+
+insert into public.recovery_migrations (version) values ('20261122100400') on conflict do nothing;

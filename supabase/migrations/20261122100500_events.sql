@@ -371,3 +371,5 @@ begin
     'receive_events', 'settle_disconnection');
 end
 $$;
+
+insert into public.recovery_migrations (version) values ('20261122100500') on conflict do nothing;

@@ -424,3 +424,5 @@ begin
     'apply_waiting', 'merge_conversations', 'learn_lid', 'store_message', 'change_or_wait');
 end
 $$;
+
+insert into public.recovery_migrations (version) values ('20261122100600') on conflict do nothing;

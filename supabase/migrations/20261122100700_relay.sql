@@ -115,3 +115,5 @@ begin
   perform public.keep_for_service('take_relay_turn', 'claim_relay', 'finish_relay', 'list_relay_backlog');
 end
 $$;
+
+insert into public.recovery_migrations (version) values ('20261122100700') on conflict do nothing;

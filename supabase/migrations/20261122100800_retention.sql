@@ -82,3 +82,5 @@ comment on function public.purge_history is
   'One small step of the retention: at most p_limit rows of each kind; null when somebody else is at it. Also closes the outages of lines that are gone.';
 
 do $$ begin perform public.keep_for_service('purge_history'); end $$;
+
+insert into public.recovery_migrations (version) values ('20261122100800') on conflict do nothing;

@@ -61,3 +61,5 @@ begin
   end if;
 end
 $$;
+
+insert into public.recovery_migrations (version) values ('20261122100900') on conflict do nothing;

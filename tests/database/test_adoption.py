@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -26,18 +27,28 @@ from dev.processes import StackError
 from dev.simulator import Simulator
 from dev.stack import MIGRATIONS, PROJECT, Stack
 from dev.types import supabase_cli
+from ops.migrate.effects import Section, obstacles, read_effects
+from ops.migrate.files import migrations_in
+from ops.migrate.history import BusyError, alone, apply, pending
+from shared.core.notices import NoticeType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ops.migrate.effects import Effect
+
 PLATFORM = Path(__file__).parents[1] / "support" / "living_platform.sql"
-PLATFORM_VERSION = "20240101000000"
+PLATFORM_FILES = {
+    # A history of its own, older and newer than ours.
+    "20240101000000_platform.sql": PLATFORM.read_text("utf-8"),
+    "20991231000000_later.sql": "comment on table public.companies is 'Clientes.';\n",
+}
 FILES = sorted(MIGRATIONS.glob("*.sql"))
 [CLEANING] = MIGRATIONS.glob("*_duplicate_messages.sql")
 TABLES = ("companies", "user_companies", "wapi_instances", "notifications", "wapi_conversations", "wapi_messages")
 NEW_COLUMNS = {
     "wapi_instances": {
-        "last_health_check": None, "auto_recovery_attempts": 0, "is_active": True, "status_reason": None, "provider": "wapi",
+        "last_health_check": None, "auto_recovery_attempts": 0, "is_active": True, "status_reason": None,
     },
 }  # fmt: skip
 
@@ -112,10 +123,19 @@ def connect(url: str) -> psycopg.Connection[Row]:
 
 
 class Platform:
-    """The stack with the platform on it, migrated; and as many fresh copies of the platform as a test wants to spoil."""
+    """The stack with the platform on it, migrated; and as many fresh copies of the platform as a test wants to spoil.
 
-    def __init__(self, stack: Stack) -> None:
+    Attributes:
+        folder: The migrations of the platform's own repository.
+        foretold: What the dry run said before the migrations.
+        by_the_dry_run: Everything that was there before it and after it.
+    """
+
+    def __init__(self, stack: Stack, folder: Path) -> None:
         self.stack = stack
+        self.folder = folder
+        self.foretold: list[Effect] = []
+        self.by_the_dry_run: list[Any] = []
         self._copies = 0
 
     def url(self, database: str) -> str:
@@ -128,19 +148,49 @@ class Platform:
             )
         return self.url(database)
 
-    def copy(self) -> str:
-        """A copy of the platform as it was before the migrations."""
+    def copy(self, template: str = "living") -> str:
+        """A copy of the platform as it was before the migrations, or of another database that was kept."""
         self._copies += 1
-        return self.keep(f"copy_{self._copies}", template="living")
+        return self.keep(f"copy_{self._copies}", template=template)
+
+
+def everything(connection: psycopg.Connection[Any], *, but: str = "") -> tuple[Any, ...]:
+    """Whatever a statement could have changed, but the rows of one table."""
+    found = connection.execute("select tablename as name from pg_tables where schemaname = 'public'")
+    rows = {row["name"]: rows_of(connection, row["name"]) for row in found if row["name"] != but}
+    return catalogue(connection), files_on_disk(connection), rows, cli_rows(connection)
+
+
+def cli_rows(connection: psycopg.Connection[Any]) -> list[Row]:
+    return connection.execute(
+        "select version, md5(m::text) as row from supabase_migrations.schema_migrations m order by version"
+    ).fetchall()
+
+
+def migrate(url: str) -> list[str]:
+    """Apply what is missing, as deploy/migrate does; return the names of the files."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        todo = pending(connection, migrations_in(MIGRATIONS))
+        for each in todo:
+            apply(connection, each.migration)
+    return [each.migration.file.name for each in todo]
+
+
+def foretell(url: str) -> list[Effect]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        return read_effects(connection, migrations_in(MIGRATIONS))
 
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     folder = tmp_path_factory.mktemp("platform")
-    shutil.copy(PLATFORM, folder / f"{PLATFORM_VERSION}_platform.sql")
     with Stack.start(seed=False, migrations=folder) as stack:
-        platform = Platform(stack)
         stack.stop_postgrest()  # a database that is copied has no guests
+        platform = Platform(stack, folder)
+        platform.keep("fresh", template="postgres")
+        for name, text in PLATFORM_FILES.items():
+            (folder / name).write_text(text, "utf-8")
+        stack.apply_migrations(folder)
         with connect(stack.database_url) as connection:
             connection.execute("create schema before")
             for table in TABLES:
@@ -149,7 +199,11 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
                 connection.execute(sql.SQL("alter table before.{} add primary key (id)").format(name))
             connection.execute("create table before.catalogue as " + CATALOGUE)  # type: ignore[arg-type]
         platform.keep("living", template="postgres")
-        stack.apply_migrations()
+        with connect(stack.database_url) as connection:
+            platform.by_the_dry_run.append(everything(connection, but="wapi_messages"))  # seconds each time
+            platform.foretold = foretell(stack.database_url)
+            platform.by_the_dry_run.append(everything(connection, but="wapi_messages"))
+        assert migrate(stack.database_url) == [file.name for file in FILES]
         platform.keep("adopted", template="postgres")
         stack.start_postgrest()
         yield platform
@@ -162,6 +216,13 @@ def adopted(platform: Platform) -> Iterator[psycopg.Connection[Row]]:
         yield connection
 
 
+@pytest.fixture(scope="module")
+def living(platform: Platform) -> Iterator[psycopg.Connection[Any]]:
+    """The platform before the migrations; a test takes back what it changes."""
+    with psycopg.connect(platform.copy(), autocommit=True) as connection:
+        yield connection
+
+
 # What changes
 
 
@@ -170,6 +231,7 @@ WORDS_THAT_STAY = ("connected", "degraded", "disconnected", "connecting", "qr_pe
 
 def expected_lines(before: list[Row]) -> dict[UUID, Row]:
     """What the header of instances says, worked out here: the columns that change, of each line that changes."""
+    before = [line for line in before if line["provider"] in ("wapi", "W-API")]
     changed: dict[UUID, Row] = {}
     for line in before:
         if line["status"] not in WORDS_THAT_STAY:
@@ -311,18 +373,14 @@ def test_no_table_or_index_of_the_platform_is_rewritten(platform: Platform) -> N
 
 
 def test_twice_is_a_no_op(platform: Platform) -> None:
-    with connect(platform.keep("twice", template="adopted")) as connection:
-
-        def everything() -> tuple[Any, ...]:
-            found = connection.execute("select tablename from pg_tables where schemaname = 'public'")
-            rows = {row["tablename"]: rows_of(connection, row["tablename"]) for row in found}
-            return catalogue(connection), files_on_disk(connection), rows
-
-        before = everything()
+    database = platform.keep("twice", template="adopted")
+    with connect(database) as connection:
+        before = everything(connection)
+        assert migrate(database) == []
         for file in FILES:
             with connection.transaction():
                 connection.execute(file.read_bytes())
-        assert everything() == before
+        assert everything(connection) == before
 
 
 # Locks
@@ -554,10 +612,15 @@ def test_an_index_that_lets_copies_in_changes_nothing(messages: psycopg.Connecti
     assert cleaned(messages)[HIGH]["message_id"] is None
 
 
-def test_a_platform_without_metadata_and_without_created_at_is_adopted_too(platform: Platform) -> None:
-    with connect(platform.copy()) as connection:
+def test_an_older_platform_without_metadata_created_at_and_providers_is_adopted_too(platform: Platform) -> None:
+    database = platform.copy()
+    foretold = {effect.what for effect in foretell(database)}
+    with connect(database) as connection:
         connection.execute("drop view public.inbox")
+        connection.execute("delete from public.wapi_instances where provider in ('zapi', 'evolution')")
+        connection.execute("alter table public.wapi_instances drop column provider, drop column client_token")
         connection.execute("alter table public.wapi_messages drop column metadata, drop column created_at")
+        assert foretold - {effect.what for effect in foretell(database)} == {OTHERS}
         for file in FILES:
             with connection.transaction():
                 connection.execute(file.read_bytes())
@@ -569,33 +632,126 @@ def test_a_platform_without_metadata_and_without_created_at_is_adopted_too(platf
         assert found["copies"] == found["told"] > 5000
 
 
-def test_rows_of_other_providers_are_left_as_they_are(platform: Platform) -> None:
-    """A platform of later keeps Z-API's and Evolution's lines in the same table, with ids and words of their own."""
-    with connect(platform.copy()) as connection:
-        connection.execute("alter table public.wapi_instances add column provider text not null default 'wapi'")
-        connection.execute("comment on column public.wapi_instances.provider is 'The platform''s own words.'")
-        connection.execute(
-            "insert into public.wapi_instances (id, user_id, instance_id, instance_token, status, company_id, provider)"
-            " select md5(name)::uuid, md5('owner ' || name)::uuid, external_id, 't', status, md5('company alegria')::uuid, provider"
-            " from (values ('z 1', 'SAME', 'open', 'zapi'), ('z 2', 'SAME', null, 'zapi'), ('e 1', 'SAME', 'close', 'evolution'),"
-            " ('w 1', 'SAME', 'connected', 'W-API'), ('w 2', ' SAME ', 'qr_pending', 'wapi')) as l(name, external_id, status, provider)"
+def test_rows_of_other_providers_are_left_as_they_are(adopted: psycopg.Connection[Row]) -> None:
+    """A platform of today keeps Z-API's and Evolution's lines in the same table, with ids and words of their own."""
+    rows = adopted.execute(
+        "select provider, status, status_reason, is_active from public.wapi_instances where btrim(instance_id) = 'SAME'"
+        ' order by provider collate "C", status nulls first'
+    ).fetchall()
+    assert [tuple(row.values()) for row in rows] == [
+        ("W-API", "connected", None, True),
+        ("evolution", "close", None, True),
+        ("wapi", "qr_pending", "duplicate_external_id", False),
+        ("zapi", None, None, True),
+        ("zapi", "open", None, True),
+    ]
+
+
+# What the dry run foretells
+
+RENAMED = "status becomes disconnected"
+PAUSED = "lines are paused"
+COPIES = re.compile(r"(\d+) messages lose their message_id")
+OTHERS = "rows of other providers are neither changed nor watched"
+
+
+def told(effects: list[Effect], words: str) -> Effect:
+    [found] = [effect for effect in effects if words in effect.what]
+    return found
+
+
+def test_a_dry_run_changes_nothing(platform: Platform) -> None:
+    before, after = platform.by_the_dry_run
+    assert before == after
+
+
+def test_what_the_dry_run_foretold_is_what_then_happened(platform: Platform, adopted: psycopg.Connection[Row]) -> None:
+    expected = expected_lines(adopted.execute("select * from before.wapi_instances").fetchall())
+    names = {
+        row["id"]: f"{row['unit'] or '(no unit)'}, {row['name']} ({row['external_id']})"
+        for row in adopted.execute(
+            "select i.id, i.unit, c.name, case when btrim(i.instance_id) ~ '^LITE' then btrim(i.instance_id)"
+            " when btrim(i.instance_id) <> '' then '…' || right(btrim(i.instance_id), 4) else 'without external id' end as external_id"
+            " from public.wapi_instances i join public.companies c on c.id = i.company_id"
         )
-        for file in FILES:
-            with connection.transaction():
-                connection.execute(file.read_bytes())
-        rows = connection.execute(
-            "select provider, status, status_reason, is_active from public.wapi_instances where btrim(instance_id) = 'SAME'"
-            ' order by provider collate "C", status nulls first'
-        ).fetchall()
-        assert [tuple(row.values()) for row in rows] == [
-            ("W-API", "connected", None, True),
-            ("evolution", "close", None, True),
-            ("wapi", "qr_pending", "duplicate_external_id", False),
-            ("zapi", None, None, True),
-            ("zapi", "open", None, True),
-        ]
-        words = "select col_description('public.wapi_instances'::regclass, attnum) as words from pg_attribute where attrelid = 'public.wapi_instances'::regclass and attname = 'provider'"
-        assert connection.execute(words).fetchall() == [{"words": "The platform's own words."}]
+    }
+    renamed, paused = told(platform.foretold, RENAMED), told(platform.foretold, PAUSED)
+    assert sorted(renamed.concerns) == sorted(names[line] for line in expected if "status" in expected[line])
+    assert "unauthorized (2)" in renamed.what
+    assert sorted(paused.concerns) == sorted(names[line] for line in expected if "is_active" in expected[line])
+    [copies] = [found for effect in platform.foretold if (found := COPIES.match(effect.what))]
+    [happened] = adopted.execute("select count(*) as n from public.wapi_messages where metadata ? 'duplicate_of'")
+    assert int(copies[1]) == happened["n"]
+
+
+@pytest.mark.parametrize(
+    ("words", "section", "concerns"),
+    [
+        pytest.param(OTHERS, Section.STAYS, ("zapi: 2 rows", "evolution: 1 row"), id="other providers"),
+        pytest.param("Realtime publishes notifications, wapi_instances, wapi_messages", Section.STAYS, (), id="what Realtime publishes"),
+        pytest.param("Realtime publishes wapi_instances, of which", Section.LOOK, (), id="a published table that every sweep writes"),
+        pytest.param("rows of two companies have one external id", Section.LOOK, ("Pinheiros, bela (LITE-AB12CD-000003)", "Santana, vazia (LITE-AB12CD-000003)"), id="an id in two companies"),
+        pytest.param("moments are impossible", Section.LOOK, ("(no unit), bela (LITE-AB12CD-000008): connected_at = 2999-01-01T00:00:00+00:00",), id="a moment ahead by centuries"),
+        pytest.param("do not look like W-API's", Section.LOOK, ("(no unit), alegria (…SAME)", "(no unit), alegria (…SAME)"), id="an id without its form"),
+        pytest.param("triggers on notifications", Section.LOOK, ("count_notifications calls count_notification",), id="a trigger on the bell"),
+        pytest.param("2 users of 2 companies in user_companies are gone", Section.LOOK, (), id="users that are gone"),
+    ],
+)  # fmt: skip
+def test_the_dry_run_tells(platform: Platform, words: str, section: Section, concerns: tuple[str, ...]) -> None:
+    effect = told(platform.foretold, words)
+    assert (effect.section, effect.concerns) == (section, concerns)
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "concerns"),
+    [
+        pytest.param("add constraint few check (type not like '%disconnected')", "the check few on notifications refuses these bells", {"instance_disconnected"}, id="a check that refuses one type"),
+        pytest.param("add constraint late check (created_at > '2030-01-01') not valid", "the check late on notifications refuses these bells", set(NoticeType), id="a check that refuses all"),
+        pytest.param("add column priority int not null", "columns must be filled and have no default", {"priority"}, id="a column that must be filled"),
+        pytest.param("add constraint once unique (user_id, type) deferrable", "unique indexes on notifications may refuse a second bell", {"once"}, id="a unique index"),
+        pytest.param("drop constraint known_type, alter column type type public.bell using 'new_lead'", "does not know words of ours", set(NoticeType), id="a type of its own"),
+    ],
+)  # fmt: skip
+def test_the_dry_run_tells_what_would_refuse_our_bells(
+    platform: Platform, living: psycopg.Connection[Any], change: str, words: str, concerns: set[str]
+) -> None:
+    with living.transaction(force_rollback=True):
+        living.execute("create type public.bell as enum ('new_lead')")
+        living.execute("truncate public.notifications")
+        living.execute(f"alter table public.notifications {change}")  # type: ignore[arg-type]
+        effect = told(read_effects(living, ()), words)
+    assert effect.section is Section.LOOK
+    assert {*effect.concerns} == concerns
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param("alter table public.wapi_instances drop column phone_number", "lack columns", id="a missing column"),
+        pytest.param("create table public.notices (id int)", "other tables stand under names that ours need", id="a table of another with a name of ours"),
+        pytest.param("alter table public.wapi_conversations drop constraint wapi_conversations_instance_id_remote_jid_key", "has no unique (instance_id, remote_jid)", id="a chat that may be there twice"),
+        pytest.param("set local role authenticated", "does not own tables", id="a user who does not own them"),
+        pytest.param("alter table public.companies rename to of_old; create view public.companies as select * from public.of_old", "views stand where tables must be", id="a view"),
+    ],
+)  # fmt: skip
+def test_what_would_stop_the_migrations_is_told_before_anything_is_applied(
+    living: psycopg.Connection[Any], change: str, words: str
+) -> None:
+    files = migrations_in(MIGRATIONS)
+    with living.transaction(force_rollback=True):
+        living.execute(change)  # type: ignore[arg-type]
+        assert words in next(effect.what for effect in obstacles(living, files))
+        assert {effect.section for effect in read_effects(living, files)} == {Section.STOPS}
+
+
+def test_an_unpublished_bell_is_added_and_a_missing_publication_told(living: psycopg.Connection[Any]) -> None:
+    with living.transaction(force_rollback=True):
+        living.execute("alter publication supabase_realtime drop table public.notifications")
+        assert told(read_effects(living, ()), "notifications is added").section is Section.CHANGES
+        living.execute("alter publication supabase_realtime add table public.notifications where (type = 'new_lead')")
+        assert told(read_effects(living, ()), "not publish every insert").section is Section.LOOK
+        living.execute("drop publication supabase_realtime")
+        assert told(read_effects(living, ()), "there is no publication").section is Section.LOOK
 
 
 # What works then
@@ -761,7 +917,6 @@ FUTURE = "9999-01-01"
         {"status": "connected", "status_reason": "mine"},
         {"status": "ALL IS WELL"},
         {"is_active": None},
-        {"provider": None},
         {"provider": "W-API"},
         {"instance_id": "  LITE-AB12CD-000004 "},
         {"updated_at": FUTURE, "created_at": FUTURE, "phone_number": "", "unit": None},
@@ -860,39 +1015,135 @@ def cli() -> str:
         pytest.skip(str(error))
 
 
-def test_an_operator_who_is_no_superuser_adopts_a_platform_that_has_migrations_of_its_own(
-    platform: Platform, cli: str, tmp_path: Path
-) -> None:
-    database = platform.copy()
-    with connect(database) as connection:
-        connection.execute(HOSTED_ROLE)
-        before: set[Fact] = catalogue(connection)
-    url = re.sub(r"//postgres:[^@]+@", "//hosted:made-up@", database)
-    (tmp_path / "supabase").mkdir()
-    shutil.copytree(MIGRATIONS, tmp_path / "supabase" / "migrations")
-    shutil.copy(PROJECT / "supabase" / "config.toml", tmp_path / "supabase")
+class Repository:
+    """A folder with migrations of its own and the Supabase CLI in it: the platform's, or ours as a stranger clones it."""
 
-    def run(*command: str) -> str:
+    def __init__(self, cli: str, folder: Path, migrations: Path) -> None:
+        self._cli = cli
+        self._folder = folder
+        self.migrations = folder / "supabase" / "migrations"
+        shutil.copytree(migrations, self.migrations)
+        shutil.copy(PROJECT / "supabase" / "config.toml", folder / "supabase")
+
+    def run(self, url: str, *command: str) -> tuple[int, str]:
         done = subprocess.run(
-            [cli, *command, f"--workdir={tmp_path}", f"--remote={url}", "--yes"],
-            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DO_NOT_TRACK": "1"},
+            [self._cli, *command, f"--workdir={self._folder}", f"--remote={url}", "--yes"],
+            env={"PATH": os.environ["PATH"], "HOME": str(self._folder), "DO_NOT_TRACK": "1"},
             capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        return done.returncode, done.stdout + done.stderr
 
-    run("migration", "fetch")  # else the push refuses: the platform's own versions are not in this folder
-    listed = run("db", "push", "--dry-run")
-    assert re.findall(r"\d{14}_\w+\.sql", listed) == [file.name for file in FILES]
+    def push(self, url: str, *arguments: str) -> list[str]:
+        """`supabase db push`; the files that it applied."""
+        status, said = self.run(url, "db", "push", *arguments)
+        assert status == 0, said
+        return re.findall(r"Applying migration (\S+\.sql)", said)
+
+
+def deploy_migrate(url: str, *arguments: str) -> tuple[int, str]:
+    """The script, as an operator runs it."""
+    done = subprocess.run(
+        [PROJECT / "deploy" / "migrate", *arguments],
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DATABASE_URL": url, "PYTHON": sys.executable},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert "made-up" not in done.stdout + done.stderr  # the password
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_an_operator_who_is_no_superuser_adopts_a_platform_that_pushes_migrations_of_its_own(
+    platform: Platform, cli: str, tmp_path: Path
+) -> None:
+    """Design, section 9: refused by the CLI; its advice empties that history."""
+    database = platform.copy()
+    url = re.sub(r"//postgres:[^@]+@", "//hosted:made-up@", database)
+    theirs = Repository(cli, tmp_path, platform.folder)
     with connect(database) as connection:
+        connection.execute(HOSTED_ROLE)
+        before, history = catalogue(connection), cli_rows(connection)
+
+        status, said = deploy_migrate(url, "--dry-run")
+        assert (status, re.findall(r"\d{14}_\w+\.sql", said)) == (0, [file.name for file in FILES]), said
         assert catalogue(connection) == before
-    run("db", "push")
+        status, said = deploy_migrate(url)
+        assert (status, re.findall(r"applied (\S+)", said)) == (0, [file.name for file in FILES]), said
+        assert before < catalogue(connection)
+        assert cli_rows(connection) == history
+
+        (theirs.migrations / "20991231000001_next.sql").write_text("create table public.next_of_theirs (id int);\n")
+        assert theirs.push(url) == ["20991231000001_next.sql"]
+        status, said = deploy_migrate(url)
+        assert (status, "nothing to apply" in said) == (0, True), said
+
+
+def test_a_former_push_of_ours_is_taken_over_and_what_it_left_in_the_clis_history_is_told(
+    platform: Platform, cli: str, tmp_path: Path
+) -> None:
+    database = platform.copy("fresh")
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    versions = ["20240101000000", "20991231000000"]
+    for version in versions:
+        (shop / f"{version}_shop.sql").write_text(f"create table public.shop_{version} (id int);\n")
+    ours = Repository(cli, tmp_path / "ours", MIGRATIONS)
+    theirs = Repository(cli, tmp_path / "theirs", shop)
+    theirs.push(database)
+    assert ours.run(database, "migration", "fetch")[0] == 0  # what the CLI wants before it pushes beside other versions
+    assert ours.push(database, "--include-all") == [file.name for file in FILES]
+    assert theirs.run(database, "db", "push")[0] != 0
+
+    status, said = deploy_migrate(database)
+    assert (status, "nothing to apply" in said) == (0, True), said
     with connect(database) as connection:
-        after = catalogue(connection)
-        assert before < after
-        [copies] = connection.execute(
-            "select from public.wapi_messages where metadata ? 'duplicate_of' limit 1"
-        ).fetchall()
-        assert copies == {}
-        applied = connection.execute("select version from supabase_migrations.schema_migrations order by version")
-        assert [row["version"] for row in applied] == [PLATFORM_VERSION, *(file.name.split("_")[0] for file in FILES)]
+        connection.execute(said[said.index("delete from supabase_migrations") :].encode())
+        assert [row["version"] for row in cli_rows(connection)] == versions
+    assert theirs.push(database) == []
+    assert deploy_migrate(database)[1].count("delete from") == 0
+
+
+def test_a_fresh_project_may_be_pushed_to_before_and_after(platform: Platform, cli: str, tmp_path: Path) -> None:
+    migrated, pushed = platform.copy("fresh"), platform.copy("fresh")
+    ours = Repository(cli, tmp_path, MIGRATIONS)
+    files = [file.name for file in FILES]
+
+    assert migrate(migrated) == files
+    assert ours.push(migrated) == files
+    assert migrate(migrated) == []
+    assert ours.push(pushed) == files
+    assert migrate(pushed) == []
+
+
+def test_a_file_whose_text_has_changed_is_applied_again_and_one_of_unknown_text_is_not(platform: Platform) -> None:
+    with (
+        psycopg.connect(platform.url("adopted"), autocommit=True) as connection,
+        connection.transaction(force_rollback=True),
+    ):
+        first, second = migrations_in(MIGRATIONS)[:2]
+        connection.execute("update public.recovery_migrations set checksum = 'old' where version = %s", [first.version])
+        connection.execute("update public.recovery_migrations set checksum = null where version = %s", [second.version])
+        found = pending(connection, migrations_in(MIGRATIONS))
+    assert [(each.migration, each.changed) for each in found] == [(first, True)]
+
+
+@pytest.mark.parametrize("file", FILES, ids=topic)
+def test_each_file_records_itself(file: Path) -> None:
+    version = file.name.split("_")[0]
+    recorded = re.findall(
+        r"^insert into public\.recovery_migrations \(version\) values \('(\d+)'\) on conflict do nothing;$",
+        file.read_text("utf-8"),
+        re.MULTILINE,
+    )
+    assert recorded == [version]
+
+
+def test_two_at_once_do_not_meet_and_a_lock_that_somebody_holds_is_told(platform: Platform) -> None:
+    url = platform.copy("fresh")
+    with psycopg.connect(url, autocommit=True) as one, psycopg.connect(url, autocommit=True) as other:
+        with alone(one), pytest.raises(BusyError), alone(other):
+            pass
+        with alone(other):
+            pass
+
+
+def test_a_platform_that_has_none_of_its_tables_is_a_fresh_project(platform: Platform) -> None:
+    assert "a fresh project" in foretell(platform.url("fresh"))[0].what

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -13,8 +15,6 @@ from cloud import DEPLOY, PLACE, PROJECT, SECRETS, SETTINGS, FakeCloud
 from psycopg import sql
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from dev.stack import Stack
 
 OLD = SECRETS["WAPI_WEBHOOK_SECRETS"]
@@ -118,36 +118,22 @@ def test_a_cleanup_that_cannot_see_everything_deletes_nothing(ready: FakeCloud) 
     assert ready.state == before
 
 
-def cli(folder: Path) -> None:
-    """A Supabase CLI that says what reaches it."""
-    tool = folder / "supabase"
-    tool.write_text('#!/bin/sh\necho "$*|$PGPASSWORD|$PGSSLMODE"\n', "utf-8")
-    tool.chmod(0o755)
-
-
 @pytest.mark.parametrize(
-    ("address", "reaches"),
+    ("address", "why"),
     [
-        pytest.param("postgresql://u:p%40s%25s@db.example.com:5432/postgres", "postgresql://u@db.example.com:5432/postgres --yes|p@s%s|require", id="the password is taken out and decoded, TLS is demanded"),
-        pytest.param("postgres://u.ref@pool.example.com/d?x=1", "postgres://u.ref@pool.example.com/d?x=1 --yes||require", id="no password"),
-        pytest.param("postgresql://u:p@127.0.0.1:5432/d", "postgresql://u@127.0.0.1:5432/d --yes|p|", id="TLS is not asked of this machine"),
+        pytest.param("db.example.com", "must look like", id="a host alone"),
+        pytest.param("u:p@h", "must look like", id="no scheme"),
+        pytest.param("postgresql://u:hidden@pool.example.com:6543/d", "port 6543 is the transaction pooler", id="the transaction pooler"),
+        pytest.param("postgresql://u:hidden@127.0.0.1:1/d?pgbouncer=true", "the port: nobody answers at 127.0.0.1:1", id="nobody there"),
     ],
 )  # fmt: skip
-def test_the_databases_password_is_no_argument(cloud: FakeCloud, address: str, reaches: str) -> None:
-    cli(cloud.folder)
-    done = cloud.run("migrate", DATABASE_URL=address, SUPABASE_CLI="supabase")
-
-    assert done.status == 0, done.err
-    assert done.out.splitlines()[-1] == f"db push --remote={reaches}"
-
-
-@pytest.mark.parametrize("address", ["db.example.com", "postgresql://db.example.com/d", "u:p@h"])
-def test_an_address_that_is_none_is_refused_without_showing_it(cloud: FakeCloud, address: str) -> None:
-    cli(cloud.folder)
-    done = cloud.run("migrate", DATABASE_URL=address, SUPABASE_CLI="supabase")
+def test_an_address_that_cannot_work_is_refused_without_showing_it(cloud: FakeCloud, address: str, why: str) -> None:
+    done = cloud.run("migrate", DATABASE_URL=address)
 
     assert done.status == 2
+    assert why in done.err
     assert address not in done.out + done.err
+    assert "hidden" not in done.out + done.err
 
 
 def test_migrations_apply_once_with_a_password(cloud: FakeCloud, stack: Stack) -> None:
@@ -157,16 +143,36 @@ def test_migrations_apply_once_with_a_password(cloud: FakeCloud, stack: Stack) -
         connection.execute(
             sql.SQL("create role migrator login superuser password {}").format(sql.Literal("p@ss:w%rd/ü"))
         )
-        done = cloud.run(
-            "migrate",
-            DATABASE_URL=f"postgresql://migrator:{quote('p@ss:w%rd/ü', safe='')}@{parts.hostname}:{parts.port}{parts.path}",
-            HOME=os.environ.get("HOME", "/"),
-        )
+        done = [
+            cloud.run(
+                "migrate",
+                DATABASE_URL=f"postgresql://migrator:{password}@{parts.hostname}:{parts.port}{parts.path}?pgbouncer=true",
+            )
+            for password in (
+                quote("p@ss:w%rd/ü", safe=""),
+                "p@ss:w%rd/ü",
+            )  # escaped as it should be, and as people paste it
+        ]
         connection.execute("drop role migrator")
 
-    assert done.status == 0, done.out + done.err
-    assert "up to date" in done.out + done.err
-    assert "p@ss" not in done.out + done.err
+    for each in done:
+        assert each.status == 0, each.out + each.err
+        assert "up to date: nothing to apply" in each.out
+        assert "p@ss" not in each.out + each.err
+
+
+def test_what_migrating_needs_is_pinned_alone_and_is_all_it_imports() -> None:
+    """An operator's machine and the pipeline have Python and no project."""
+    script = "import sys; others = {*sys.modules}; import ops.migrate.cli; print(*({*sys.modules} - others))"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=PROJECT, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    pinned = re.findall(r"^([\w-]+)", (DEPLOY / "requirements.txt").read_text("utf-8"), re.MULTILINE)
+
+    imported = {name.partition(".")[0] for name in done.stdout.split()}
+    foreign = {name for name in imported if name not in sys.stdlib_module_names and not name.startswith("_")}
+    assert foreign - {"ops", "shared", "cython_runtime"} <= {name.replace("-", "_") for name in pinned}
 
 
 def test_the_pipeline_migrates_with_the_same_script() -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PRODUCTION = "requirements.txt"
+MIGRATING = "deploy/requirements.txt"
 TOOLS = {"dev/requirements.txt": "dev", "bench/requirements.txt": "bench", "dev/mutants-requirements.txt": "mutants"}
 ADDRESS = re.compile(r"https?://|--(extra-)?index-url|--find-links|--trusted-host|git\+|file:")
 UPLOADED = re.compile(r"(main\.py|pyproject\.toml|requirements\.txt|LICENSE|(shared|functions)/[\w/]+\.py)")
@@ -77,7 +78,7 @@ def test_every_dependency_is_pinned_at_a_version_that_satisfies_it(file: str, ex
         assert wanted.extras <= pin.requirement.extras, wanted
 
 
-@pytest.mark.parametrize("file", [PRODUCTION, *TOOLS])
+@pytest.mark.parametrize("file", [PRODUCTION, MIGRATING, *TOOLS])
 def test_every_pin_has_a_hash_and_no_file_an_address(file: str) -> None:
     assert pins_of(file)
     assert not [name for name, pin in pins_of(file).items() if pin.hashes == 0]
@@ -91,6 +92,12 @@ def test_tests_and_tools_run_on_productions_versions(file: str) -> None:
     assert {name: pin.version for name, pin in tools.items() if name in production} == {
         name: pin.version for name, pin in production.items()
     }
+
+
+def test_migrations_run_on_the_versions_that_they_are_tested_with() -> None:
+    tested, pinned = pins_of("dev/requirements.txt"), pins_of(MIGRATING)
+
+    assert {name: tested[name].version for name in pinned} == {name: pin.version for name, pin in pinned.items()}
 
 
 def test_what_is_installed_here_is_what_production_pins() -> None:

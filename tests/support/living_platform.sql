@@ -1,4 +1,6 @@
--- Purpose: a platform with years of live rows, as the migrations find it, with all its dirt.
+-- Purpose: a platform of today with years of live rows, as the migrations find it, with all its dirt: lines of several
+-- providers, rules of its own on notifications, members who write whole rows, users that are gone, publications of every
+-- kind. Its history of migrations is the folder's that the tests apply it from.
 -- Called by: tests/database/test_adoption.py. No identifier is random: md5('line jardins')::uuid is that line in every run.
 
 create table public.companies (
@@ -37,14 +39,17 @@ create table public.wapi_instances (
   created_at timestamptz default now(),
   updated_at timestamptz default now(),
   bot_prompt text,
+  provider text not null default 'wapi' check (provider in ('wapi', 'zapi', 'evolution', 'W-API')),
+  client_token text,
   unique (user_id, unit)
 );
+comment on column public.wapi_instances.provider is 'O gateway da linha.';
 
 create table public.notifications (
   id uuid primary key default gen_random_uuid(),
   user_id uuid not null references auth.users (id) on delete cascade,
   company_id uuid,
-  type text,
+  type text constraint known_type check (type in ('new_lead', 'task', 'instance_disconnected', 'instance_reconnected')),
   title text not null,
   message text,
   data jsonb,
@@ -104,6 +109,16 @@ create trigger set_updated_at before update on public.wapi_instances
 create trigger set_updated_at before update on public.wapi_messages
   for each row execute function public.touch_updated_at();
 
+-- A trigger of somebody's on the bell, and a publication of every kind there is.
+create function public.count_notification() returns trigger language plpgsql
+as $$ begin perform pg_catalog.set_config('platform.notified', new.id::text, true); return new; end $$;
+create trigger count_notifications before insert on public.notifications
+  for each row execute function public.count_notification();
+create publication everything for all tables;
+create publication one_schema for tables in schema public;
+create publication new_connected_lines for table public.wapi_instances (id, unit, status) where (status = 'connected')
+  with (publish = 'insert');
+
 create function public.is_member(p_company uuid) returns boolean language sql stable security definer set search_path = public
 as $$ select exists (select from user_companies where user_id = auth.uid() and company_id = p_company) $$;
 
@@ -118,7 +133,7 @@ create policy "Members can manage conversations" on public.wapi_conversations us
 create policy "Members can manage messages" on public.wapi_messages using (public.is_member(company_id));
 revoke all on public.wapi_instances, public.wapi_messages, public.notifications from anon;
 
-alter publication supabase_realtime add table public.notifications, public.wapi_messages;
+alter publication supabase_realtime add table public.notifications, public.wapi_messages, public.wapi_instances;
 
 -- People
 
@@ -131,7 +146,8 @@ select md5('user ' || name)::uuid, name || '@example.com' from unnest(array['ana
 
 insert into public.user_companies (user_id, company_id, role)
 select md5('user ' || name)::uuid, md5('company ' || company)::uuid, 'owner'
-from (values ('ana', 'alegria'), ('bia', 'alegria'), ('caio', 'bela'), ('ana', 'bela')) as member (name, company);
+from (values ('ana', 'alegria'), ('bia', 'alegria'), ('caio', 'bela'), ('ana', 'bela'), ('gone', 'alegria'), ('long gone', 'bela'))
+  as member (name, company);
 
 -- Lines
 
@@ -158,8 +174,26 @@ from (values
   -- None is connected: the newest stays, and an unknown age is no age.
   ('old copy',     'LITE-AB12CD-000010', 'disconnected',       null,        'bela',    '2026-01-01'),
   ('newest copy',  'LITE-AB12CD-000010', null,                 null,        'bela',    '2026-01-03'),
-  ('ageless copy', 'LITE-AB12CD-000010', 'degraded',           null,        'bela',    null)
+  ('ageless copy', 'LITE-AB12CD-000010', 'degraded',           null,        'bela',    null),
+  -- Of another company than its twin.
+  ('stranger',     'LITE-AB12CD-000003', 'disconnected',       'Santana',   'vazia',   '2025-01-01')
 ) as line (name, external_id, status, unit, company, created_at);
+
+-- A browser's clock that was wrong by centuries.
+update public.wapi_instances set connected_at = '2999-01-01' where id = md5('line shouting')::uuid;
+
+-- Other providers' lines, with ids and words of their own; and one of ours under the vendor's own spelling.
+insert into public.wapi_instances
+  (id, user_id, instance_id, instance_token, client_token, status, company_id, provider, created_at, updated_at)
+select md5('line ' || name)::uuid, md5('owner ' || name)::uuid, external_id, token, 'c', status, md5('company alegria')::uuid, provider,
+  '2026-01-01', '2026-02-01'
+from (values
+  ('z 1', 'SAME',   't',  'open',       'zapi'),
+  ('z 2', 'SAME',   't',  null,         'zapi'),
+  ('e 1', 'SAME',   't',  'close',      'evolution'),
+  ('w 1', 'SAME',   null, 'connected',  'W-API'),
+  ('w 2', ' SAME ', null, 'qr_pending', 'wapi')
+) as line (name, external_id, token, status, provider);
 
 -- Notices: some without company, type, data or read mark; some of a type that we use too.
 

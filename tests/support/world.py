@@ -77,7 +77,7 @@ def empty(database: psycopg.Connection[dict[str, Any]]) -> None:
         row["name"]
         for row in database.execute(
             "select format('%I.%I', schemaname, tablename) as name from pg_tables"
-            " where schemaname = 'public' or (schemaname, tablename) = ('auth', 'users')"
+            " where schemaname = 'public' and tablename <> 'recovery_migrations' or (schemaname, tablename) = ('auth', 'users')"
         )
     ]
     database.execute("set session_replication_role = replica")  # neither foreign keys nor triggers: in any order

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ops.doctor.checks.rivals import CronJob
 
 OUR_TABLES: Final = (
+    "recovery_migrations",
     "instance_health",
     "restart_claims",
     "provider_state",
