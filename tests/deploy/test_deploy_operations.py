@@ -128,7 +128,7 @@ def test_a_cleanup_that_cannot_see_everything_deletes_nothing(ready: FakeCloud) 
     ],
 )  # fmt: skip
 def test_an_address_that_cannot_work_is_refused_without_showing_it(cloud: FakeCloud, address: str, why: str) -> None:
-    done = cloud.run("migrate", DATABASE_URL=address)
+    done = cloud.run("migrate", DATABASE_URL=address, PYTHON=sys.executable)
 
     assert done.status == 2
     assert why in done.err
@@ -146,6 +146,7 @@ def test_migrations_apply_once_with_a_password(cloud: FakeCloud, stack: Stack) -
         done = [
             cloud.run(
                 "migrate",
+                PYTHON=sys.executable,
                 DATABASE_URL=f"postgresql://migrator:{password}@{parts.hostname}:{parts.port}{parts.path}?pgbouncer=true",
             )
             for password in (

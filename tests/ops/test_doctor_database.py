@@ -211,6 +211,7 @@ def hooks(own_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SUPABASE_URL", own_stack.supabase_url)
     monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", own_stack.service_role_key)
+    monkeypatch.setenv("WAPI_BASE_URL", "http://127.0.0.1:9/v1")
 
 
 def test_what_the_functions_need_and_the_database_lacks_is_named_and_the_rest_waits(
