@@ -3,6 +3,8 @@
 A fact is named ``noun.past_participle`` in constant text and its values stand in fields. INFO: a fact; WARNING: we
 coped; ERROR: a human must look. Exceptions show where and of what kind they were, and their text only if it is ours:
 a database's or a transport's words may quote rows and addresses.
+
+On a terminal the same fact is a short coloured line with the unit and the external id.
 """
 
 from __future__ import annotations
@@ -31,29 +33,72 @@ _NOISY = ("httpx", "httpcore", "aiohttp", "asyncio", "hpack")
 """httpx logs whole URLs at INFO."""
 
 
-class _JsonLines(logging.Handler):
+_SHOWN_ELSEWHERE = ("instance", "run", "event_id")
+"""Ids that say nothing to who reads a terminal."""
+_LONGEST = 60
+_MOST_NAMES = 10_000
+_COLOURS = {logging.INFO: "32", logging.WARNING: "33", logging.ERROR: "31"}
+
+_names: dict[str, str] = {}
+"""Unit and external id by our id of a line; filled on a terminal only."""
+
+
+class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        line: dict[str, Any] = {
-            "severity": record.levelname,
-            "message": record.getMessage(),
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
-            **_trace.get(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info and record.exc_info[1]:
-            line["stack_trace"] = _describe(record.exc_info[1])
-        if record.levelno >= logging.ERROR:
-            line |= _for_error_reporting(record)
+        # sys.stdout is looked up at each line: servers and tests replace it.
         try:
-            # In ASCII: some readers also end a line at U+2028 or U+0085, which a name in an event may hold.
-            # sys.stdout is looked up at each line: servers and tests replace it.
-            sys.stdout.write(json.dumps(line, default=str) + "\n")
+            line = _for_a_terminal(record) if sys.stdout.isatty() else _as_json(record)
+            sys.stdout.write(line + "\n")
             sys.stdout.flush()
         except (OSError, ValueError):
             self.handleError(record)
 
 
-_handler = _JsonLines()
+def _as_json(record: logging.LogRecord) -> str:
+    line: dict[str, Any] = {
+        "severity": record.levelname,
+        "message": record.getMessage(),
+        "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+        **_trace.get(),
+        **getattr(record, "fields", {}),
+    }
+    if record.exc_info and record.exc_info[1]:
+        line["stack_trace"] = _describe(record.exc_info[1])
+    if record.levelno >= logging.ERROR:
+        line |= _for_error_reporting(record)
+    # In ASCII: some readers also end a line at U+2028 or U+0085, which a name in an event may hold.
+    return json.dumps(line, default=str)
+
+
+def _for_a_terminal(record: logging.LogRecord) -> str:
+    """Time, level, fact, unit and external id, then the other fields that hold something."""
+    fields: dict[str, object] = getattr(record, "fields", {})
+    name = _names.get(str(fields.get("instance")), "")
+    at = datetime.fromtimestamp(record.created).astimezone()
+    parts = [f"{at:%H:%M:%S}", _coloured(f"{record.levelname:<7}", record.levelno), _coloured(record.getMessage(), 0)]
+    parts += [name] if name else []
+    for key, told in fields.items():
+        if told is not None and not (key in _SHOWN_ELSEWHERE and (name or key != "instance")):
+            parts.append(f"{key}={_shown(told)}")
+    line = " ".join(parts)
+    if record.exc_info and record.exc_info[1]:
+        line += "\n    " + _describe(record.exc_info[1]).replace("\n", "\n    ")
+    return line
+
+
+def _coloured(text: str, level: int) -> str:
+    if os.environ.get("NO_COLOR"):
+        return text
+    return f"\x1b[{_COLOURS.get(level, '1')}m{text}\x1b[0m"
+
+
+def _shown(told: object) -> str:
+    """Foreign words on one line, without what controls a terminal."""
+    text = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(told))
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+_handler = _Lines()
 
 
 def _for_error_reporting(record: logging.LogRecord) -> dict[str, Any]:
@@ -111,6 +156,21 @@ def configure() -> None:
     _logger.propagate = False
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def name_line(instance: object, *, unit: str | None, external_id: str | None) -> None:
+    """Say once what people call a line, so that a terminal's lines about it can; elsewhere it does nothing.
+
+    Args:
+        instance: Our id, as it will stand in the field of that name.
+        unit: The venue; None keeps what is known of it.
+        external_id: The provider's id.
+    """
+    if instance is None or not sys.stdout.isatty() or (unit is None and str(instance) in _names):
+        return
+    if len(_names) >= _MOST_NAMES:
+        _names.clear()
+    _names[str(instance)] = " ".join(_shown(part) for part in (unit, external_id) if part)
 
 
 def follow_trace(headers: Mapping[str, str], project: str | None) -> None:

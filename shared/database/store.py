@@ -380,11 +380,13 @@ class Store:
 def _read_instance(row: Any) -> Instance | None:  # noqa: ANN401 - JSON
     """One line of a batch; None, and a word in the log that names the fields, when it cannot be read."""
     try:
-        return Instance.model_validate(row)
+        instance = Instance.model_validate(row)
     except ValidationError as error:
         fields = sorted({str(wrong["loc"][0]) for wrong in error.errors() if wrong["loc"]})
         logs.error("instance.unreadable", instance=row.get("id") if isinstance(row, dict) else None, fields=fields)
         return None
+    logs.name_line(instance.id, unit=instance.unit, external_id=instance.external_id)
+    return instance
 
 
 def _log_refusal(notified: Notified, instance: UUID | None) -> None:

@@ -90,6 +90,7 @@ async def deliver(
     if intake.outcome is EventOutcome.LOOK:
         settled = await _settle(intake, store, provider, settings)
         intake = settled.model_copy(update={"relay": intake.relay})
+    logs.name_line(intake.instance_id, unit=None, external_id=event.external_id)
     logs.info(
         "event.taken",
         event=event.name,

@@ -278,11 +278,15 @@ def test_no_other_module_than_the_settings_reads_the_environment(module: str) ->
     assert environment_readers(module) == []
 
 
-def test_the_log_reads_of_the_environment_only_what_cloud_run_calls_itself() -> None:
+def test_the_log_reads_of_the_environment_only_what_cloud_run_calls_itself_and_whether_there_are_colours() -> None:
     assert environment_readers("shared.logs") == ["os"]
     uses = [node for node in ast.walk(tree_of("shared.logs")) if isinstance(node, ast.Name) and node.id == "os"]
     readings = [ast.unparse(call) for call in calls_of("shared.logs") if ast.unparse(call.func) == "os.environ.get"]
-    assert sorted(readings) == ["os.environ.get('K_REVISION', 'local')", "os.environ.get('K_SERVICE', 'local')"]
+    assert sorted(readings) == [
+        "os.environ.get('K_REVISION', 'local')",
+        "os.environ.get('K_SERVICE', 'local')",
+        "os.environ.get('NO_COLOR')",
+    ]
     assert len(uses) == len(readings)
 
 

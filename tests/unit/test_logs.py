@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import logging.config
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -58,6 +59,57 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Lines:
 def one(lines: Lines) -> dict[str, Any]:
     (line,) = lines()
     return line
+
+
+# A terminal.
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Terminal:
+    logs.configure()
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    shown = Terminal()
+    monkeypatch.setattr("sys.stdout", shown)
+    return shown
+
+
+def test_on_a_terminal_a_fact_is_one_short_line_with_unit_and_external_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
+    logs.name_line(UUID(int=7), unit="São João \x1b[2J\n", external_id="LITE-AB12CD-EF34G1")
+    logs.warning("restart.failed", instance=UUID(int=7), answer="refused", told=None, run=UUID(int=9), took_ms=812)
+    logs.info("sweep.finished", checked=6, instance=UUID(int=8), text="x" * 500)
+    failed, finished = terminal.getvalue().splitlines()
+
+    assert re.fullmatch(r"\d\d:\d\d:\d\d \x1b\[33mWARNING\x1b\[0m \x1b\[1mrestart\.failed\x1b\[0m .*", failed)
+    assert failed.endswith(" São João \ufffd[2J\ufffd LITE-AB12CD-EF34G1 answer=refused took_ms=812")
+    assert "\x1b[32mINFO   \x1b[0m" in finished
+    assert finished.endswith(f" checked=6 instance={UUID(int=8)} text={'x' * 59}…")
+
+
+def test_a_terminal_without_colours_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch, NO_COLOR="1")
+    logs.error("sweep.failed", cause=ValueError("token-abc"))
+    line, *trace = terminal.getvalue().splitlines()
+    assert line[9:] == "ERROR   sweep.failed"
+    assert trace == ["    Traceback (most recent call last):", "    ValueError"]
+
+
+def test_an_event_keeps_the_unit_that_a_sweep_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
+    logs.name_line(UUID(int=5), unit="Moema", external_id="LITE-5")
+    logs.name_line(UUID(int=5), unit=None, external_id="LITE-5")
+    logs.name_line(None, unit=None, external_id="LITE-6")
+    logs.info("event.taken", instance=UUID(int=5))
+    logs.info("event.taken", instance=None)
+    first, second = terminal.getvalue().splitlines()
+    assert first.endswith("event.taken\x1b[0m Moema LITE-5")
+    assert second.endswith("event.taken\x1b[0m")
 
 
 # Lines.
