@@ -1,13 +1,15 @@
 # Each target works on a fresh clone; `make` alone lists them.
 PY := .venv/bin/python
 
-.PHONY: help install demo stack test unit check lock types doctor report deploy bench mutants hard
+.PHONY: help install demo play stack test unit check lock types doctor report deploy bench mutants hard
 help:            ## this list
 	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 install:         ## install into .venv and dev/node_modules
 	@dev/install
 demo: install    ## play the whole story on a local stack
 	@$(PY) -m dev.demo
+play: install    ## the same stack, simulator and functions to try by hand, with lines to paste
+	@$(PY) -m dev.play
 stack: install   ## run PostgreSQL + PostgREST in the foreground (facts in .local/stack.json)
 	@$(PY) -m dev.stack
 test: install    ## all tests

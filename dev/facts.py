@@ -43,13 +43,19 @@ def facts_file() -> Path:
     return Path(os.environ.get("STACK_FILE") or FACTS_FILE)
 
 
-def write(facts: dict[str, str], file: Path) -> None:
-    """Write the facts whole or not at all, readable by us alone."""
+def write(facts: dict[str, str], file: Path) -> Path:
+    """Write the facts whole or not at all, readable by us alone.
+
+    Returns:
+        Where they stand: under another name when the file is another running stack's, which needs it still.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f"{file.name}.{os.getpid()}")
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
         out.write(json.dumps(facts, indent=2) + "\n")
-    unfinished.replace(file)
+    if file.exists():
+        file = file.with_name(f"{file.stem}-{os.getpid()}{file.suffix}")
+    return unfinished.replace(file)
 
 
 def read(file: Path) -> dict[str, str]:
@@ -66,7 +72,7 @@ def read(file: Path) -> dict[str, str]:
 
 
 def remove_if_ours(facts: dict[str, str], file: Path) -> None:
-    """Remove the file if it holds these facts: a second stack may have replaced it."""
+    """Remove the file if it holds these facts: another stack may have replaced it."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         if json.loads(file.read_text("utf-8")) == facts:
             file.unlink()

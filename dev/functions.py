@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import signal
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from dev.processes import LOOPBACK, StackError, free_port, tail
+from dev.processes import LOOPBACK, Children, StackError, free_port, tail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,11 @@ START_SECONDS = 30
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 
 
+@cache
+def _children() -> Children:
+    return Children()
+
+
 class FunctionServer:
     """A served function; leaving the ``with`` block ends it.
 
@@ -31,36 +37,35 @@ class FunctionServer:
         target: ``follow_up_check`` or ``wapi_webhook``.
         environment: Its whole environment, but for PATH and the like.
         source: The file it stands in; None is the root's ``main.py``, as in production.
+        aloud: Its output goes where ours goes, and not into a log of its own.
 
     Attributes:
         url: Where it answers.
     """
 
-    def __init__(self, target: str, environment: Mapping[str, str], *, source: Path | None = None) -> None:
+    def __init__(
+        self, target: str, environment: Mapping[str, str], *, source: Path | None = None, aloud: bool = False
+    ) -> None:
         self._target = target
         log, path = tempfile.mkstemp(prefix=f"{target}-", suffix=".log")
+        os.close(log)
         self._log = Path(path)
         port = free_port()
         self.url = f"http://{LOOPBACK}:{port}"
         inherited = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        try:
-            self._process = subprocess.Popen(
-                [
-                    Path(sys.executable).with_name("functions-framework"),
-                    f"--target={target}",
-                    f"--host={LOOPBACK}",
-                    f"--port={port}",
-                    *([f"--source={source}"] if source else []),
-                ],
-                cwd=PROJECT,
-                env={**inherited, "PYTHONUNBUFFERED": "1", **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        finally:
-            os.close(log)
+        self._process = _children().start(
+            [
+                Path(sys.executable).with_name("functions-framework"),
+                f"--target={target}",
+                f"--host={LOOPBACK}",
+                f"--port={port}",
+                *([f"--source={source}"] if source else []),
+            ],
+            log=None if aloud else self._log,
+            folder=PROJECT,
+            variables={**inherited, "PYTHONUNBUFFERED": "1", **environment},
+            on_our_death=signal.SIGTERM,  # it ends its workers
+        )
         try:
             self._wait_until_healthy()
         except BaseException:
@@ -86,6 +91,11 @@ class FunctionServer:
             return False  # not listening yet
 
     @property
+    def has_died(self) -> bool:
+        """Whether it ended without our asking."""
+        return self._process.poll() is not None
+
+    @property
     def pid(self) -> int:
         """The server's process, which is also its process group."""
         return self._process.pid
@@ -100,13 +110,7 @@ class FunctionServer:
 
     def stop(self) -> None:
         """End it and its workers."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, 9)
-                self._process.wait()
+        _children().stop(self._process, with_signal=signal.SIGTERM)
         self._log.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:

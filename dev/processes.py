@@ -96,18 +96,20 @@ class Children:
         self,
         command: Sequence[str | Path],
         *,
-        log: Path,
+        log: Path | None,
         folder: Path,
         account: Account | None = None,
+        variables: Mapping[str, str] | None = None,
         on_our_death: signal.Signals = signal.SIGKILL,
     ) -> Process:
         """Start a child in its own session, its output appended to ``log``.
 
         Args:
             command: The program and its arguments.
-            log: Where its output goes; created readable by us alone.
+            log: Where its output goes; created readable by us alone. None is where ours goes.
             folder: Its working directory; ``account`` must be able to enter it.
             account: Whom to run as; None is ourselves.
+            variables: Its whole environment; None is ``environment()``.
             on_our_death: What the kernel sends it when we are gone (Linux).
 
         Raises:
@@ -116,7 +118,7 @@ class Children:
         arm = _death_signal(on_our_death)
 
         def order() -> Process:
-            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if log else None
             try:
                 child = subprocess.Popen(
                     command,
@@ -124,7 +126,7 @@ class Children:
                     stdout=output,
                     stderr=output,
                     cwd=folder,
-                    env=environment(),
+                    env=environment() if variables is None else variables,
                     user=account.uid if account else None,
                     group=account.gid if account else None,
                     extra_groups=[] if account else None,
@@ -132,7 +134,8 @@ class Children:
                     preexec_fn=arm,  # noqa: PLW1509  one system call; after setuid, which would clear the setting
                 )
             finally:
-                os.close(output)
+                if output is not None:
+                    os.close(output)
             self._alive.append(child)
             return child
 

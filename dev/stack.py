@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
     from uuid import UUID
 
+    from dev.functions import FunctionServer
     from dev.gateway import PostgrestRequests
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -195,18 +196,19 @@ class Stack:
         self.stop_postgres()
         self.start_postgres()
 
-    def watch(self) -> NoReturn:
-        """Wait for a part to end by itself.
+    def watch(self, *functions: FunctionServer) -> NoReturn:
+        """Wait for a part, or for one of these functions, to end by itself.
 
         Raises:
-            StackError: A part has ended; with the end of its log.
+            StackError: One has ended; with the end of its log.
         """
-        while not (self._postgres.has_died or self._postgrest.has_died):
+        while True:
+            for name, part in (("PostgreSQL", self._postgres), ("PostgREST", self._postgrest)):
+                if part.has_died:
+                    raise StackError(f"{name} has ended by itself; the end of its log:\n{tail(part.log)}")
+            if any(function.has_died for function in functions):
+                raise StackError("a function has ended by itself; what it said stands above")
             time.sleep(LOOK_AT_CHILDREN_SECONDS)
-        name, log = (
-            ("PostgreSQL", self._postgres.log) if self._postgres.has_died else ("PostgREST", self._postgrest.log)
-        )
-        raise StackError(f"{name} has ended by itself; the end of its log:\n{tail(log)}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -235,7 +237,7 @@ def _serve(*, seed: bool) -> NoReturn:
     file = facts.facts_file()
     facts.remove_if_stale(file)
     with Stack.start(seed=seed) as stack:
-        facts.write(stack.facts, file)
+        file = facts.write(stack.facts, file)
         try:
             print(
                 f"URL               {stack.supabase_url}\n"

@@ -14,21 +14,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EXIT: Final = 130
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
     """Somebody ended the command, which knows what was done until then; that is its text."""
 
 
-def run(name: str, command: Callable[[], int]) -> int:
+def run(name: str, command: Callable[[], int], *, cleans_up: bool = False) -> int:
     """Run a command to its end or to its interruption, which reaches it as a KeyboardInterrupt.
 
     Args:
         name: What the line begins with.
         command: Answers its exit code. It may raise ``Interrupted`` to say what was done.
+        cleans_up: It ends what it has started: an impatient second signal is ignored.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # whose place asyncio takes, to cancel what runs
-    for number in (signal.SIGTERM, signal.SIGHUP):
+
+    def interrupt(_number: int, _frame: object) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    # asyncio takes the place of this very handler, to cancel what runs.
+    signal.signal(signal.SIGINT, interrupt if cleans_up else signal.default_int_handler)
+    for number in _SIGNALS[1:]:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
             signal.signal(number, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     try:

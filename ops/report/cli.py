@@ -76,11 +76,10 @@ def read(settings: StoreSettings, now: datetime, company: UUID | None) -> Histor
     return history
 
 
-def report(out: Path, company: UUID | None) -> str:
+def report(out: Path, company: UUID | None, settings: StoreSettings) -> str:
     """Write the page and say what was written.
 
     Raises:
-        SettingsError: Naming what is missing or wrong.
         ReportError: See there.
     """
     began = time.monotonic()
@@ -89,7 +88,7 @@ def report(out: Path, company: UUID | None) -> str:
     except ZoneInfoNotFoundError:
         raise ReportError(f"this machine does not know the time zone {_ZONE}: install its tzdata package") from None
     now = datetime.now(UTC)
-    history = read(load_settings(StoreSettings, env_file=env_file()), now, company)
+    history = read(settings, now, company)
     figures = figure(history, now=now, zone=zone)
     scope = (history.companies[company].name or "") if company else None
     page = render(figures, zone=zone, scope=scope)
@@ -110,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--company", type=UUID, metavar="UUID", help="only this company's lines")
     asked = parser.parse_args(arguments)
     try:
-        print(report(asked.out, asked.company))
+        print(report(asked.out, asked.company, load_settings(StoreSettings, env_file=env_file())))
     except SettingsError as error:
         print(error, file=sys.stderr)
         return MISUSED

@@ -19,6 +19,7 @@ from postgrest.exceptions import APIError
 from supabase import Client, create_client
 from waiting import GENEROUS_SECONDS, until
 
+from dev import facts as facts_file
 from dev.migrations import MigrationError
 from dev.processes import Children, StackError
 from dev.run_folder import StackFolder, clear_dead_folders
@@ -339,6 +340,18 @@ def test_a_stack_in_the_foreground_serves_from_its_facts_and_leaves_nothing(
     assert running.returncode == 0, printed
     assert facts["supabase_url"] in printed
     assert (file.exists(), list(own_tmp.iterdir()), processes_of(own_tmp)) == (False, [], [])
+
+
+def test_a_second_stack_leaves_the_first_ones_facts_alone(tmp_path: Path) -> None:
+    file = tmp_path / "stack.json"
+    first, second = {"supabase_url": "first"}, {"supabase_url": "second"}
+    assert facts_file.write(first, file) == file
+    other = facts_file.write(second, file)
+    assert (facts_file.read(file), facts_file.read(other), other.parent) == (first, second, tmp_path)
+    facts_file.remove_if_ours(second, other)
+    assert list(tmp_path.iterdir()) == [file]
+    facts_file.remove_if_ours(second, file)
+    assert facts_file.read(file) == first
 
 
 def test_without_a_running_stack_there_are_no_user_tokens(in_the_foreground: Foreground, tmp_path: Path) -> None:
