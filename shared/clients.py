@@ -45,6 +45,10 @@ class Clients:
         http = self._open(pooled_http(_STORE_TIMEOUT))
         return connect(settings.supabase_url, settings.supabase_service_role_key, http, settings.policy)
 
+    async def is_migrated(self) -> bool:
+        """Whether the database can be reached and has what this code needs; see ``Store.is_migrated``."""
+        return await self.store.is_migrated()
+
     @cached_property
     def relay(self) -> Relay | None:
         """The platform's own handler, with ``EVENT_RELAY_URL``."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 RETRY_AFTER_SECONDS = 5
 BODY_SECONDS = 15
+READY_SECONDS = 5
+"""So long an answer to ``/ready`` serves: anybody may ask, and each look is a call to the database."""
 WRONG_KEYS_SECONDS = 30
 """Half a minute, so that continued attempts show in every whole minute, which the alert looks at."""
 
@@ -34,6 +36,38 @@ def health(request: Request) -> JSONResponse | None:
     if request.scope["path"].rstrip("/") == "/health" and request.method in ("GET", "HEAD"):
         return answer(200, status="ok")
     return None
+
+
+class Readiness:
+    """Answers ``GET /ready``: whether the database can be reached and has the migrations that this code needs.
+
+    Args:
+        is_migrated: Asks the database; one call at a time, whoever asks.
+        clock: Seconds that only go forward.
+    """
+
+    def __init__(self, is_migrated: Callable[[], Awaitable[bool]], clock: Callable[[], float] = time.monotonic) -> None:
+        self._is_migrated = is_migrated
+        self._clock = clock
+        self._alone = asyncio.Lock()
+        self._answer: Response | None = None
+        self._asked_at = 0.0
+
+    async def answer(self, request: Request) -> Response | None:
+        """200, 503 when the database is away or lacks migrations, 500 when it refuses; None to any other request."""
+        if request.scope["path"].rstrip("/") != "/ready" or request.method not in ("GET", "HEAD"):
+            return None
+        async with self._alone:
+            if self._answer is None or self._clock() - self._asked_at >= READY_SECONDS:
+                self._answer = await guarded("readiness", self._ask)
+                self._asked_at = self._clock()
+            return self._answer
+
+    async def _ask(self) -> Response:
+        if await self._is_migrated():
+            return answer(200, status="ready")
+        logs.error("migrations.missing")
+        return answer(503, error="migrations are missing: run deploy/migrate")
 
 
 def unless_posted(request: Request, about: str) -> Response | None:

@@ -14,7 +14,7 @@ from shared.housekeeping import keep_house
 from shared.settings import load_sweep_settings
 from shared.sweep.fanout import Fanout, read_help
 from shared.sweep.run import run_sweep
-from shared.web import answer, guarded, health, unless_posted
+from shared.web import Readiness, answer, guarded, health, unless_posted
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -25,21 +25,22 @@ try:
 except SettingsError as error:
     raise SystemExit(str(error)) from None  # the message is all an operator needs
 _clients = Clients(_settings)
+_readiness = Readiness(_clients.is_migrated)
 
 ABOUT = "This is follow_up_check: Cloud Scheduler posts here every five minutes to have all WhatsApp lines looked at."
 
 
 @aio.http
 async def follow_up_check(request: Request) -> Response:
-    """``POST /``: 200 and the sweep's counts; 503 when the database is away. ``GET /health``: 200.
+    """``POST /``: 200 and the sweep's counts; 503 when the database is away. ``GET /health`` and ``/ready``: 200.
 
     Any other GET says what this is and does nothing. With the header ``X-Sweep-Helper``, which another sweep sends, it
     helps that one.
     """
     logs.configure()
     logs.follow_trace(request.headers, _settings.google_cloud_project)
-    if healthy := health(request):
-        return healthy
+    if known := health(request) or await _readiness.answer(request):
+        return known
     if not_posted := unless_posted(request, ABOUT):
         return not_posted
     return await guarded("sweep", lambda: _sweep(request))

@@ -13,7 +13,7 @@ from shared.core.secrets import knows_secret
 from shared.errors import SettingsError
 from shared.providers.wapi.events import MAX_BODY_BYTES, parse_event
 from shared.settings import load_webhook_settings
-from shared.web import WrongKeys, answer, guarded, health, read_body, unless_posted
+from shared.web import Readiness, WrongKeys, answer, guarded, health, read_body, unless_posted
 from shared.webhook.intake import take_event
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ try:
 except SettingsError as error:
     raise SystemExit(str(error)) from None  # the message is all an operator needs
 _clients = Clients(_settings)
+_readiness = Readiness(_clients.is_migrated)
 _wrong_keys = WrongKeys()
 # What is imported stays: the collector need not walk it with every few events. A tenth more events a second.
 gc.freeze()
@@ -35,14 +36,14 @@ ABOUT = "This is wapi_webhook: W-API posts what happens on WhatsApp lines here, 
 
 @aio.http
 async def wapi_webhook(request: Request) -> Response:
-    """``POST /?key=<secret>``: 200 when the event is committed; 400, 401, 405, 413, or 503. ``GET /health``: 200.
+    """``POST /?key=<secret>``: 200 when the event is committed; 400, 401, 405, 413, or 503.
 
-    Any other GET says what this is and does nothing.
+    ``GET /health`` and ``/ready``: 200. Any other GET says what this is and does nothing.
     """
     logs.configure()
     logs.follow_trace(request.headers, _settings.google_cloud_project)
-    if healthy := health(request):
-        return healthy
+    if known := health(request) or await _readiness.answer(request):
+        return known
     if not_posted := unless_posted(request, ABOUT):
         return not_posted
     if not knows_secret(request.query_params.get("key"), _settings.wapi_webhook_secrets):

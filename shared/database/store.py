@@ -38,10 +38,10 @@ from shared.database.results import (
     SweepEnd,
     Transition,
 )
-from shared.errors import StoreRefused, StoreUnavailable
+from shared.errors import StoreError, StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -57,6 +57,10 @@ _ATTEMPTS: Final = 4
 _WAIT_AFTER: Final = dict.fromkeys(ROLLED_BACK, 0.05) | dict.fromkeys(NOT_BEGUN, 0.5)
 """Seconds, at most, times the tries so far, before what had no effect is asked again."""
 _CALL_SECONDS: Final = 20
+NEWEST_MIGRATION: Final = "20261122100900"
+"""The last file of supabase/migrations, which an upload does not hold."""
+_NO_SUCH_TABLE: Final = ("PGRST205", "42P01")
+"""PostgREST's word and, before its version 13, the database's."""
 EVENTS_A_TURN: Final = 20
 RELAY_TURN: Final = timedelta(seconds=30)
 """A turn to forward a line's events is longer than its holder may take; after a crash somebody else goes on then."""
@@ -84,6 +88,19 @@ class Store:
         self._client = client
         self._policy = policy_row(policy)
         self._batches = Batches(self._receive_events)
+
+    async def is_migrated(self) -> bool:
+        """Whether the database has had the newest migration that this code knows."""
+
+        def newest() -> Any:  # noqa: ANN401 - a query of the Supabase client
+            return self._client.table("recovery_migrations").select("version").eq("version", NEWEST_MIGRATION)
+
+        try:
+            return bool(await self._execute("recovery_migrations", newest))
+        except StoreError as error:
+            if error.code in _NO_SUCH_TABLE:
+                return False
+            raise
 
     # The sweep
 
@@ -360,10 +377,13 @@ class Store:
             raise StoreRefused(operation, "unexpected answer") from None
 
     async def _call(self, operation: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+        return await self._execute(operation, lambda: self._client.rpc(operation, arguments))
+
+    async def _execute(self, operation: str, query: Callable[[], Any]) -> Any:  # noqa: ANN401 - JSON
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 async with asyncio.timeout(_CALL_SECONDS):  # a dripping answer never times out by itself
-                    return (await self._client.rpc(operation, arguments).execute()).data
+                    return (await query().execute()).data
             except PostgrestAPIError as error:
                 wait = _WAIT_AFTER.get(error.code or "")
                 if wait is None or attempt == _ATTEMPTS:

@@ -1,5 +1,6 @@
 """What both functions ask of a request before they act on it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -10,9 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shared.core.secrets import knows_secret
-from shared.errors import EventRejected
+from shared.errors import EventRejected, StoreRefused, StoreUnavailable
 from shared.web import (
+    READY_SECONDS,
     RETRY_AFTER_SECONDS,
+    Readiness,
     answer,
     health,
     read_body,
@@ -189,6 +192,65 @@ def test_health_is_answered_with_ok(method: str, path: str) -> None:
 )
 def test_whatever_is_not_health_goes_on(method: str, path: str) -> None:
     assert health(a_request(method=method, path=path)) is None
+
+
+class Database:
+    """Says whether it is migrated, or raises, and counts how often it was asked."""
+
+    def __init__(self, *says: bool | Exception) -> None:
+        self._says = list(says)
+        self.asked = 0
+        self.at_once = self.most_at_once = 0
+
+    async def is_migrated(self) -> bool:
+        self.asked += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(0)
+        self.at_once -= 1
+        said = self._says.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+
+@pytest.mark.parametrize(
+    ("says", "status", "words"),
+    [
+        pytest.param(True, 200, "ready", id="reached and migrated"),
+        pytest.param(False, 503, "migrations are missing", id="reached, not migrated"),
+        pytest.param(StoreUnavailable("x", "ConnectError"), 503, "cannot be reached", id="away"),
+        pytest.param(StoreRefused("x", "401"), 500, "refused", id="the key is refused"),
+    ],
+)
+async def test_ready_is_who_reaches_a_migrated_database(says: bool | Exception, status: int, words: str) -> None:
+    response = await Readiness(Database(says).is_migrated).answer(a_request(method="GET", path="/ready/"))
+    assert response is not None
+    assert response.status_code == status
+    assert words in str(shown(response))
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/ready"), ("GET", "/"), ("GET", "/readyz"), ("GET", "/x/ready")]
+)
+async def test_whatever_does_not_ask_for_readiness_goes_on_and_asks_nobody(method: str, path: str) -> None:
+    database = Database(True)
+    assert await Readiness(database.is_migrated).answer(a_request(method=method, path=path)) is None
+    assert database.asked == 0
+
+
+async def test_however_many_ask_the_database_is_asked_once_in_a_while() -> None:
+    now = [0.0]
+    database = Database(True, False)
+    readiness = Readiness(database.is_migrated, lambda: now[0])
+    request = a_request(method="GET", path="/ready")
+
+    answers = await asyncio.gather(*(readiness.answer(request) for _ in range(50)))
+    assert ({each.status_code for each in answers if each}, database.asked, database.most_at_once) == ({200}, 1, 1)
+    now[0] = READY_SECONDS
+    later = await readiness.answer(request)
+    assert later is not None
+    assert (later.status_code, database.asked) == (503, 2)
 
 
 def test_an_answer_is_json_with_its_status() -> None:
