@@ -2,6 +2,7 @@
 # What the scripts of this folder share: settings, names, and how a command is printed, asked and run.
 # Sourced after `set -euo pipefail`. No feature of bash that version 3.2 (macOS) lacks.
 
+head=$(cd "$(dirname "$0")" && pwd)/${0##*/}
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export CLOUDSDK_CORE_DISABLE_PROMPTS=1
 
@@ -12,11 +13,38 @@ export -n SUPABASE_SERVICE_ROLE_KEY WAPI_WEBHOOK_SECRETS EVENT_LOG_KEY EVENT_REL
 made_by=line-recovery exclusion=wapi-webhook-requests # the label by which cleanup knows what is ours; the log's filter
 dry_run=${dry_run:-}
 
-stop() { printf '%s: %s\n' "${0##*/}" "$1" >&2; exit 2; }
+script=${0##*/}
+stop() { printf '%s: %s\n' "$script" "$1" >&2; exit 2; }
 note() { printf '# %s\n' "$1"; }
+
+# The head of each script is what its --help says.
+for argument; do
+  case $argument in
+    --help | -h)
+      # Not $0: the folder is the project's now.
+      sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//p;}' "$head"
+      exit 0
+      ;;
+  esac
+done
 
 # shellcheck source-path=SCRIPTDIR source=env.sh
 source deploy/env.sh
+
+# shellcheck source-path=SCRIPTDIR source=nonsense.sh
+source deploy/nonsense.sh
+
+# "3 of 8: accounts (about 20 s)"; a script that has steps says how many, if it is
+# no step itself.
+steps=0 at=0
+heading() {
+  at=$((at + 1))
+  if [ -n "${STEP_OF_ANOTHER:-}" ]; then
+    note "$1"
+  elif [ "$steps" -gt 0 ]; then
+    printf '\n# %s of %s: %s\n' "$at" "$steps" "$1"
+  fi
+}
 
 # The last word of a script.
 finished() { if [ -n "$dry_run" ]; then note "a dry run: Google was asked nothing, and nothing was changed"; else note "$1"; fi; }
@@ -43,7 +71,12 @@ asked() {
   local example=$1
   shift
   printed '?' "$@" >&2
-  if [ -n "$dry_run" ]; then printf '%s\n' "$example"; else "$@"; fi
+  if [ -z "$dry_run" ]; then
+    "$@"
+  else
+    [ -z "$example" ] || note "  made up for this dry run: ${example//$'\n'/ }" >&2
+    printf '%s\n' "$example"
+  fi
 }
 
 # For what Google knows only some seconds after it was made: a new account, a right just granted.
@@ -72,6 +105,7 @@ meaning_of() {
     SUPABASE_URL) echo "https://<project>.supabase.co" ;;
     DATABASE_URL) echo "postgresql://…, where the migrations go" ;;
     RELEASE) echo "it names the revisions of this release" ;;
+    ALERT_EMAIL) echo "who is told" ;;
     SUPABASE_SERVICE_ROLE_KEY) echo "from Supabase: Project Settings, API keys" ;;
   esac
 }

@@ -1,9 +1,8 @@
 # shellcheck shell=bash
-# The arguments with which a service is deployed, whichever gcloud command does it. Sourced after project.sh.
+# The arguments with which a service is deployed, whichever gcloud command does it. Sourced after project.sh, when
+# refuse_nonsense has seen the settings.
 
 fanout=${SWEEP_FANOUT:-0}
-case $fanout in '' | *[!0-9]*) stop "SWEEP_FANOUT must be a number from 0 to 50" ;; esac
-[ "$fanout" -le 50 ] || stop "SWEEP_FANOUT must be a number from 0 to 50"
 
 # Sets `environment` to NAME=VALUE pairs, in a form that may hold commas.
 read_environment() {

@@ -24,9 +24,11 @@ def test_a_deployment_serves_only_after_its_smoke_test(ready: FakeCloud) -> None
         "follow-up-check-r1",
         "wapi-webhook-r1",
     ]
-    assert [line.split()[-1] for line in ready.curls[-2:]] == [
-        "https://candidate---follow-up-check-abc.a.run.app/health", "https://candidate---wapi-webhook-abc.a.run.app/health",
-    ]  # fmt: skip
+    assert [line.split()[-1] for line in ready.curls[-4:]] == [
+        f"https://candidate---{service}-abc.a.run.app/{path}"
+        for service in ("follow-up-check", "wapi-webhook")
+        for path in ("health", "ready")
+    ]
 
 
 def test_the_private_candidate_is_asked_with_a_token_that_no_argument_shows(ready: FakeCloud) -> None:
@@ -34,7 +36,7 @@ def test_the_private_candidate_is_asked_with_a_token_that_no_argument_shows(read
     token = flags(next(line for line in reversed(ready.asked) if line.startswith("auth")))
 
     assert token["--audiences"] == "https://follow-up-check-abc.a.run.app"
-    assert token["--impersonate-service-account"] == "scheduler-invoker@p.iam.gserviceaccount.com"
+    assert token["--impersonate-service-account"] == "scheduler-invoker@my-project.iam.gserviceaccount.com"
     assert f'header = "Authorization: Bearer token-{SECRET_MARK}"' in (ready.folder / "curl.stdin").read_text("utf-8")
     assert SECRET_MARK not in done.out + done.err + " ".join(ready.curls)
 
@@ -46,6 +48,17 @@ def test_a_candidate_that_is_not_healthy_never_serves(ready: FakeCloud) -> None:
 
     assert done.status == 2
     assert "answered 302" in done.err
+    assert {service: ready.serving(service) for service in before} == before
+
+
+def test_a_candidate_that_does_not_reach_a_migrated_database_never_serves(ready: FakeCloud) -> None:
+    before = {service: ready.serving(service) for service in ("follow-up-check", "wapi-webhook")}
+    (ready.folder / "ready").write_text("503", "utf-8")
+    (ready.folder / "said").write_text('{"error":"migrations are missing: run deploy/migrate"}', "utf-8")
+    done = ready.run("deploy", **PLACE, RELEASE="r1")
+
+    assert done.status == 2
+    assert 'answered 503: {"error":"migrations are missing: run deploy/migrate"}; nothing was promoted' in done.err
     assert {service: ready.serving(service) for service in before} == before
 
 
@@ -133,11 +146,17 @@ def test_every_setting_of_a_function_reaches_it(
         - SECRETS.keys()
         - {"GOOGLE_CLOUD_PROJECT", "SWEEP_FANOUT", "SWEEP_FANOUT_URL"}
     )
-    chosen = {name: f"of-{name},1" for name in names}
+    chosen = {
+        name: f"https://{name.lower().replace('_', '-')}.example.com,1" if name.endswith("_URL") else f"of-{name},1"
+        for name in names
+    }
     cloud.deploy("r1", **chosen)
     secrets = {each.split("=")[0] for each in cloud.deployment(service)["--set-secrets"].split(",")}
 
-    assert settings_passed(cloud, service) == chosen | {"GOOGLE_CLOUD_PROJECT": "p", "LOG_EXECUTION_ID": "false"}
+    assert settings_passed(cloud, service) == chosen | {
+        "GOOGLE_CLOUD_PROJECT": "my-project",
+        "LOG_EXECUTION_ID": "false",
+    }
     assert secrets == {name.upper() for name in kind.model_fields} & SECRETS.keys()
 
 
@@ -145,7 +164,7 @@ def test_what_a_deployment_does_not_name_stays_as_it_was(ready: FakeCloud) -> No
     ready.deploy("r1", WAPI_SEND_URL="")
 
     assert settings_passed(ready, "wapi-webhook") == {
-        "GOOGLE_CLOUD_PROJECT": "p",
+        "GOOGLE_CLOUD_PROJECT": "my-project",
         "LOG_EXECUTION_ID": "false",
         "WAPI_SEND_URL": "",
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 
 import pytest
@@ -71,7 +73,7 @@ def test_each_account_has_the_rights_it_needs_and_no_other(cloud: FakeCloud) -> 
     assert {(on, who) for on, role, who in cloud.bindings if role == "run.invoker"} == {
         ("follow-up-check", "serviceAccount:scheduler-invoker"), ("wapi-webhook", "allUsers"),
     }  # fmt: skip
-    of_the_project = {(role, who) for on, role, who in cloud.bindings if on == "p"}
+    of_the_project = {(role, who) for on, role, who in cloud.bindings if on == PLACE["PROJECT"]}
     assert {who for _, who in of_the_project} == {"serviceAccount:deployer"}
     assert not {role for role, _ in of_the_project} & {"run.admin", "owner", "editor", "secretmanager.secretAccessor"}
 
@@ -82,7 +84,7 @@ def test_the_scheduler_calls_every_five_minutes_with_an_identity(bootstrapped_on
     assert job["schedule"] == "*/5 * * * *"
     assert job["http-method"] == "POST"  # a GET only says what the address is
     assert job["uri"] == job["oidc-token-audience"] == "https://follow-up-check-abc.a.run.app"
-    assert job["oidc-service-account-email"] == "scheduler-invoker@p.iam.gserviceaccount.com"
+    assert job["oidc-service-account-email"] == "scheduler-invoker@my-project.iam.gserviceaccount.com"
     assert (job["attempt-deadline"], job["max-retry-attempts"]) == ("600s", "2")
     assert int(bootstrapped_once.deployment("follow-up-check")["--timeout"].rstrip("s")) < 600
 
@@ -161,6 +163,94 @@ def test_a_missing_setting_is_named(cloud: FakeCloud, script: str, arguments: tu
     assert done.status == 2
     assert f"{missing} is missing" in done.err
     assert not [line for line in cloud.asked if MAKES.match(line)]
+
+
+def test_all_nonsense_is_refused_at_once_and_before_the_first_command(cloud: FakeCloud) -> None:
+    done = cloud.run(
+        "bootstrap", PROJECT="My Project", REGION="southamerica-east1-a", SUPABASE_URL="http://127.0.0.1:54321",
+        SUPABASE_SERVICE_ROLE_KEY=f"sb_publishable_{SECRET_MARK}", DATABASE_URL=f"postgresql://postgres:{SECRET_MARK}@pool.example.com:6543/postgres",
+        EVENT_RELAY_URL=f"https://localhost/hook?key={SECRET_MARK}", WAPI_WEBHOOK_SECRETS=f"short,{SECRET_MARK}-{SECRET_MARK}",
+        EVENT_LOG_KEY=f"{SECRET_MARK}", OPERATOR="ops@example.com", SWEEP_FANOUT="51", RELEASE="R1",
+    )  # fmt: skip
+    complaints = done.err.splitlines()
+
+    assert done.status == 2
+    assert not cloud.calls
+    assert SECRET_MARK not in done.out + done.err
+    assert [line.split()[1] for line in complaints] == [
+        "PROJECT", "REGION", "SUPABASE_URL", "SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY", "each", "EVENT_LOG_KEY", "OPERATOR",
+        "EVENT_RELAY_URL", "DATABASE_URL", "SWEEP_FANOUT", "RELEASE",
+    ]  # fmt: skip
+    assert "the region is southamerica-east1" in complaints[1]
+
+
+def a_jwt(**claims: str) -> str:
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"eyJhbGciOiJIUzI1NiJ9.{payload}.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "why"),
+    [
+        pytest.param("PROJECT", "123456789012", "is no project id", id="a project's number"),
+        pytest.param("PROJECT", "example.com:my-project", "", id="a project of a domain"),
+        pytest.param("REGION", "sao-paulo", "is no region of Cloud Run", id="no region"),
+        pytest.param("SUPABASE_URL", "https://[::1]:54321", "points to this machine", id="loopback, version 6"),
+        pytest.param("SUPABASE_URL", "https://abcdefghijklmnopqrst.supabase.co/rest/v1", "must end after the host", id="an address with a path"),
+        pytest.param("SUPABASE_URL", "https://abcdefghijklmnopqrst.supabase.co/", "", id="a slash at the end"),
+        pytest.param("SUPABASE_URL", "https://db.my-shop.com.br", "warning: SUPABASE_URL does not look like", id="a domain of one's own"),
+        pytest.param("SUPABASE_SERVICE_ROLE_KEY", a_jwt(role="anon", iss="supabase"), "not the service role's", id="the anon key"),
+        pytest.param("SUPABASE_SERVICE_ROLE_KEY", a_jwt(role="service_role", iss="supabase", ref="a"), "", id="a legacy key"),
+        pytest.param("SUPABASE_SERVICE_ROLE_KEY", "eyJhb", "must begin with sb_secret_", id="half a key"),
+        pytest.param("WAPI_SEND_URL", "functions/v1/wapi-send", "must be an address that begins with https://", id="half an address"),
+        pytest.param("DATABASE_URL", "postgresql://u@127.0.0.1/d", "points to this machine", id="a database of this machine"),
+        pytest.param("DATABASE_URL", "postgresql://postgres:x@db.abcdefghijklmnopqrst.supabase.co:5432/postgres", "warning: DATABASE_URL is a direct address, which has no IPv4", id="a direct address"),
+        pytest.param("OPERATOR", "user:nobody", "names no e-mail address", id="an operator without an address"),
+        pytest.param("WEBHOOK_MAX_INSTANCES", "many", "must be a number", id="not a number"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_cannot_work_is_refused_and_one_that_may_is_a_warning(
+    cloud: FakeCloud, setting: str, value: str, why: str
+) -> None:
+    done = cloud.run("bootstrap", "--dry-run", **(SETTINGS | SECRETS | {setting: value}))
+
+    assert why in done.err
+    assert (done.status, not done.commands) == ((2, True) if why and "warning" not in why else (0, False)), done.err
+
+
+def test_a_first_run_without_the_service_key_is_refused_and_a_dry_run_says_so(cloud: FakeCloud) -> None:
+    refused, dry = cloud.run("bootstrap", **SETTINGS), cloud.run("bootstrap", "--dry-run", **SETTINGS)
+
+    assert (refused.status, dry.status) == (2, 0)
+    assert "SUPABASE_SERVICE_ROLE_KEY is missing" in refused.err
+    assert "warning: SUPABASE_SERVICE_ROLE_KEY is not set" in dry.err
+    assert [line for line in cloud.asked if not line.startswith("secrets list")] == []
+
+
+def test_the_steps_have_headings_with_their_number_and_how_long_they_take(cloud: FakeCloud) -> None:
+    for script, steps in (("bootstrap", 8), ("deploy", 4), ("rotate", 3), ("as-functions", 2)):
+        done = cloud.run(script, "--dry-run", **SETTINGS, **SECRETS)
+        headings = re.findall(r"^# (\d) of (\d): .+ \(.*\b(?:seconds?|s|min|minute)\b.*\)$", done.out, re.MULTILINE)
+        assert headings == [(str(number), str(steps)) for number in range(1, steps + 1)], done.out
+
+
+def test_what_a_dry_run_makes_up_is_marked(cloud: FakeCloud) -> None:
+    done = cloud.run("bootstrap", "--dry-run", **SETTINGS, **SECRETS)
+    made_up = set(re.findall(r"https://[\w.-]+\.example\.run\.app", done.out))
+
+    assert made_up
+    for address in made_up:
+        assert f"made up for this dry run: {address}" in done.err
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, "migrate", "monitoring/install"])
+@pytest.mark.parametrize("asked", ["--help", "-h"])
+def test_every_script_says_what_it_does(cloud: FakeCloud, script: str, asked: str) -> None:
+    done = cloud.run(script, asked)
+
+    assert (done.status, done.err, cloud.calls) == (0, "", [])
+    assert f"deploy/{script}" in done.out
+    assert "set -euo" not in done.out
 
 
 @pytest.mark.parametrize("script", [*SCRIPTS, "migrate"])

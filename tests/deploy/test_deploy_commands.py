@@ -106,7 +106,7 @@ def test_the_workflow_runs_what_ci_runs() -> None:
 
 def commands_of_first_runs(cloud: FakeCloud) -> list[str]:
     """What the dry runs print, look-ups included."""
-    everything = SETTINGS | SECRETS | {"SWEEP_FANOUT": "3", "DATABASE_URL": "postgresql://u@127.0.0.1/d"}
+    everything = SETTINGS | SECRETS | {"SWEEP_FANOUT": "3", "DATABASE_URL": "postgresql://u@pool.example.com/d"}
     scripts = ("bootstrap", "deploy", "rollback", "rotate", "cleanup", "as-functions")
     return [command for name in scripts for command in cloud.run(name, "--dry-run", **everything).commands]
 

@@ -75,7 +75,7 @@ def test_cleanup_asks_first(ready: FakeCloud) -> None:
     assert ready.state == before
 
 
-@pytest.mark.parametrize(("arguments", "typed"), [((), "p\n"), (("--yes",), "")])
+@pytest.mark.parametrize(("arguments", "typed"), [((), "my-project\n"), (("--yes",), "")])
 def test_cleanup_leaves_nothing_of_ours(ready: FakeCloud, arguments: tuple[str, ...], typed: str) -> None:
     done = ready.run("cleanup", *arguments, **PLACE, stdin=typed)
     assert done.status == 0, done.err
@@ -84,20 +84,20 @@ def test_cleanup_leaves_nothing_of_ours(ready: FakeCloud, arguments: tuple[str, 
 
     for kind in ("secrets", "accounts", "services", "jobs", "exclusions"):
         assert left[kind] == {}
-    assert not [who for on, _, who in left["bindings"] if on == "p"]
+    assert not [who for on, _, who in left["bindings"] if on == PLACE["PROJECT"]]
     assert again.status == 0, again.err
 
 
 def test_cleanup_leaves_what_is_not_ours(ready: FakeCloud) -> None:
     ready.add("secrets", "database-password", {"ours": False, "versions": []})
-    ready.add("accounts", "somebody@p.iam.gserviceaccount.com", {"ours": False})
+    ready.add("accounts", "somebody@my-project.iam.gserviceaccount.com", {"ours": False})
     ready.add("services", "shop", {"ours": True, "traffic": {}, "tags": {}})
     ready.add("exclusions", "noise-of-others", "name=noise-of-others")
     done = ready.run("cleanup", "--yes", **PLACE)
 
     assert done.status == 0, done.err
     assert {kind: [*ready.state[kind]] for kind in ("secrets", "accounts", "services", "exclusions")} == {
-        "secrets": ["database-password"], "accounts": ["somebody@p.iam.gserviceaccount.com"],
+        "secrets": ["database-password"], "accounts": ["somebody@my-project.iam.gserviceaccount.com"],
         "services": ["shop"], "exclusions": ["noise-of-others"],
     }  # fmt: skip
     assert "somebody-elses" not in " ".join(ready.asked)

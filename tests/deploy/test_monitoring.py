@@ -217,8 +217,8 @@ def gcloud(tmp_path: Path) -> Path:
 
 
 def test_installing_twice_updates_what_is_there(gcloud: Path) -> None:
-    first = install(gcloud, PROJECT="p", ALERT_EMAIL="ops@example.com")
-    second = install(gcloud, PROJECT="p", ALERT_EMAIL="ops@example.com")
+    first = install(gcloud, PROJECT="my-project", ALERT_EMAIL="ops@example.com")
+    second = install(gcloud, PROJECT="my-project", ALERT_EMAIL="ops@example.com")
 
     made, kept = first.stdout.splitlines(), second.stdout.splitlines()
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
@@ -233,14 +233,16 @@ def test_installing_twice_updates_what_is_there(gcloud: Path) -> None:
 
 
 def test_a_dry_run_asks_google_nothing(gcloud: Path) -> None:
-    done = install(gcloud, "--dry-run", PROJECT="p", ALERT_EMAIL="ops@example.com")
+    done = install(gcloud, "--dry-run", PROJECT="my-project", ALERT_EMAIL="ops@example.com")
 
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(METRIC_FILES) + len(ALERT_FILES) + 2
+    commands = [line for line in done.stdout.splitlines() if line.startswith("+ ")]
+    assert len(commands) == len(METRIC_FILES) + len(ALERT_FILES) + 2
+    assert re.findall(r"^# (\d) of 4", done.stdout, re.MULTILINE) == ["1", "2", "3", "4"]
     assert not (gcloud / "calls").exists()
 
 
-@pytest.mark.parametrize("given", [{"PROJECT": "p"}, {"ALERT_EMAIL": "ops@example.com"}], ids="".join)
+@pytest.mark.parametrize("given", [{"PROJECT": "my-project"}, {"ALERT_EMAIL": "ops@example.com"}], ids="".join)
 def test_a_missing_setting_is_named(gcloud: Path, given: dict[str, str]) -> None:
     done = install(gcloud, **given)
 
@@ -253,7 +255,7 @@ def test_a_missing_setting_is_named(gcloud: Path, given: dict[str, str]) -> None
 def test_gcloud_knows_every_command_and_flag_of_the_installation(gcloud: Path) -> None:
     (gcloud / "gcloud").unlink()
     lines = install(gcloud, "--dry-run", PROJECT="p-without-account", ALERT_EMAIL="ops@example.com").stdout.splitlines()
-    commands = [line.removeprefix("+ ") for line in lines]
+    commands = [line.removeprefix("+ ") for line in lines if line.startswith("+ ")]
     unknown = "gcloud logging metrics create x --no-such-flag"
 
     misread = misread_by_gcloud([*commands, unknown], gcloud / "config", folder=MONITORING)

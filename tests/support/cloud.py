@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).parents[2]
 DEPLOY = PROJECT / "deploy"
 PARSER = Path(__file__).with_name("gcloud_parser.py")
-PLACE = {"PROJECT": "p", "REGION": "sa1"}
-SETTINGS = PLACE | {"SUPABASE_URL": "https://abcdefgh.supabase.co"}
+PLACE = {"PROJECT": "my-project", "REGION": "southamerica-east1"}
+SETTINGS = PLACE | {"SUPABASE_URL": "https://abcdefghijklmnopqrst.supabase.co"}
 SECRETS = {
     "SUPABASE_SERVICE_ROLE_KEY": f"sb_secret_{SECRET_MARK}-key",
     "WAPI_WEBHOOK_SECRETS": f"webhook-secret-{SECRET_MARK}",
-    "EVENT_LOG_KEY": f"{SECRET_MARK}-event-log-key",
+    "EVENT_LOG_KEY": f"{SECRET_MARK}-event-log-key".ljust(43, "0") + "=",
     "EVENT_RELAY_URL": f"https://platform.example.com/hook?key={SECRET_MARK}",
 }
 PRINTED = re.compile(r"^[+?] (gcloud .*)$", re.MULTILINE)
@@ -50,7 +50,8 @@ class FakeCloud:
         self._tool("gcloud", f'exec {sys.executable} -I -S {Path(__file__).with_name("fake_gcloud.py")} {folder} "$@"')
         self._tool(
             "curl",
-            f'cat >> {folder}/curl.stdin; echo "$*" >> {folder}/curl.calls; cat {folder}/health 2>/dev/null || printf 200',
+            f'cat >> {folder}/curl.stdin; echo "$*" >> {folder}/curl.calls\n'
+            f'case "$*" in *--write-out*) cat "{folder}/${{*##*/}}" 2>/dev/null || printf 200 ;; *) cat {folder}/said ;; esac',
         )
         self._tool("sleep", f'echo "$*" >> {folder}/sleep.calls')
         self._tool(

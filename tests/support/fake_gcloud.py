@@ -175,7 +175,7 @@ class Cloud:
             "artifacts repositories list": lambda: print("cloud-run-source-deploy"),
             "artifacts packages list": lambda: print("follow-up-check", "somebody-elses", sep="\n"),
             "artifacts packages delete": lambda: None,
-            "storage buckets list": lambda: print("run-sources-p-sa1"),
+            "storage buckets list": lambda: print("run-sources-my-project-southamerica-east1"),
             "storage rm": lambda: None,
             "logging metrics list": lambda: print("line_recovery/sweeps"),
             "logging metrics delete": lambda: None,
