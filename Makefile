@@ -1,11 +1,13 @@
 # Each target works on a fresh clone; `make` alone lists them.
 PY := .venv/bin/python
 
-.PHONY: help install demo play stack test unit check lock types doctor report deploy bench mutants hard
+.PHONY: help install clean demo play stack test unit check lock types doctor report deploy bench mutants hard
 help:            ## this list
 	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 install:         ## install into .venv and dev/node_modules
 	@dev/install
+clean:           ## remove what these targets made here: .venv, dev/node_modules, .local, caches
+	@rm -rf .venv dev/node_modules .local .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage mutants
 demo: install    ## play the whole story on a local stack
 	@$(PY) -m dev.demo
 play: install    ## the same stack, simulator and functions to try by hand, with lines to paste
