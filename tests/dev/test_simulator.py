@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from loopback import a_client, http
 from waiting import GENEROUS_SECONDS, until
 
 from dev.simulator import Fault, RestartBehaviour, Session, Simulator, SimulatorApp
@@ -68,7 +69,7 @@ def sim(running: Simulator) -> Simulator:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(trust_env=False, timeout=GENEROUS_SECONDS) as opened:
+    with a_client() as opened:
         yield opened
 
 
@@ -166,14 +167,17 @@ def test_a_restart_can_take_its_time_and_posts_both_events_in_order(
     sim: Simulator, ask: Any, receiver: Receiver
 ) -> None:
     sim.set_line(
-        LINE, restart="comes_back_after_seconds", comes_back_after_seconds=0.2, restart_events=True,
+        LINE, restart="comes_back_after_seconds", comes_back_after_seconds=3600, restart_events=True,
         webhook_url=receiver.url, session="ghost",
     )  # fmt: skip
     assert ask("/instance/restart").json()["error"] is False
     assert ask("/instance/status-instance").json()["connected"] is False
-    until(lambda: len(receiver.got) == 2)
-    assert receiver.events() == ["webhookDisconnected", "webhookConnected"]
-    assert receiver.got[1][1]["moment"] >= receiver.got[0][1]["moment"]
+    until(lambda: receiver.events() == ["webhookDisconnected"])
+    sim.set_line(LINE, comes_back_after_seconds=0.05)
+    ask("/instance/restart")
+    until(lambda: len(receiver.got) == 3)
+    assert receiver.events() == ["webhookDisconnected", "webhookDisconnected", "webhookConnected"]
+    assert receiver.got[2][1]["moment"] >= receiver.got[1][1]["moment"]
     assert ask("/instance/device").json()["connectedPhone"] == "5511900000001"
 
 
@@ -348,9 +352,7 @@ def test_a_reset_is_a_reset_on_the_wire(sim: Simulator, ask: Any) -> None:
 
 def test_a_drip_never_ends_and_a_hang_never_begins(sim: Simulator, ask: Any) -> None:
     sim.set_line(LINE, faults={"device": "drip", "status-instance": "hang"})
-    with httpx.stream(
-        "GET", f"{sim.wapi_url}/instance/device", params={"instanceId": LINE}, trust_env=False
-    ) as dripping:
+    with http.stream("GET", f"{sim.wapi_url}/instance/device", params={"instanceId": LINE}) as dripping:
         drops = dripping.iter_raw()
         began = time.monotonic()
         assert [next(drops) for _ in range(4)] == [b" "] * 4
@@ -379,19 +381,31 @@ def test_the_provider_as_a_whole_can_be_down(sim: Simulator, ask: Any) -> None:
 
 
 def test_more_calls_in_a_second_than_the_limit_get_429(sim: Simulator, ask: Any) -> None:
-    sim.set_provider(max_requests_per_second=2, tells_retry_after=True, retry_after_seconds=9)
-    answers = [ask("/instance/status-instance") for _ in range(4)]
-    assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
-    assert answers[3].headers["retry-after"] == "9"
-    assert sim.summary()["rate_limited"] == 2
+    sim.set_provider(max_requests_per_second=1, tells_retry_after=True, retry_after_seconds=9)
+    codes = []
+
+    def refused() -> bool:
+        """Whether two calls fell into one second: on a busy machine not every two do."""
+        answers = [ask("/instance/status-instance") for _ in range(2)]
+        codes.extend(answer.status_code for answer in answers)
+        return [(answer.status_code, answer.headers.get("retry-after")) for answer in answers] == [
+            (200, None),
+            (429, "9"),
+        ]
+
+    until(refused)
+    assert sim.summary()["rate_limited"] == codes.count(429)
 
 
 def test_more_calls_at_once_than_the_limit_get_429_without_retry_after(sim: Simulator, ask: Any) -> None:
-    sim.set_provider(max_concurrent_requests=1, latency_ms=200)
-    with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda _: ask("/instance/status-instance"), range(3)))
-    assert sorted(answer.status_code for answer in answers) == [200, 429, 429]
-    assert all("retry-after" not in answer.headers for answer in answers)
+    sim.set_provider(max_concurrent_requests=1)
+    sim.set_line(OTHER, faults={"device": "drip"})
+    with http.stream("GET", f"{sim.wapi_url}/instance/device", params={"instanceId": OTHER}):
+        refused = [ask("/instance/status-instance") for _ in range(2)]
+    until(lambda: sim.summary()["in_flight"] == 0)
+
+    assert [(answer.status_code, answer.headers.get("retry-after")) for answer in refused] == [(429, None)] * 2
+    assert ask("/instance/status-instance").status_code == 200
 
 
 def test_a_line_can_be_slow_by_itself(sim: Simulator, ask: Any) -> None:
@@ -497,7 +511,7 @@ def test_stopping_does_not_wait_for_hangs_and_drips() -> None:
         own.stop()
         assert time.monotonic() - began < GENEROUS_SECONDS
         with pytest.raises(httpx.ConnectError):
-            httpx.get(own.url, trust_env=False)
+            http.get(own.url)
 
 
 def test_the_command_line_tells_where_it_listens_and_ends_when_told() -> None:
@@ -507,7 +521,7 @@ def test_the_command_line_tells_where_it_listens_and_ends_when_told() -> None:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
         assert set(told) == {"url", "wapi_url", "wapi_send_url"}
-        assert httpx.post(told["wapi_send_url"], trust_env=False).status_code == 401
+        assert http.post(told["wapi_send_url"]).status_code == 401
         process.terminate()
         process.wait(GENEROUS_SECONDS)
 
