@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -12,16 +13,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import httpx
-
 from dev.processes import LOOPBACK, Children, StackError, free_port, tail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from dev.processes import Process
+
 PROJECT = Path(__file__).resolve().parent.parent
-START_SECONDS = 30
+START_SECONDS = 60
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 
 
@@ -50,21 +51,14 @@ class FunctionServer:
         log, path = tempfile.mkstemp(prefix=f"{target}-", suffix=".log")
         os.close(log)
         self._log = Path(path)
-        port = free_port()
-        self.url = f"http://{LOOPBACK}:{port}"
+        self._port = free_port()
+        self.url = f"http://{LOOPBACK}:{self._port}"
         inherited = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        self._process = _children().start(
-            [
-                Path(sys.executable).with_name("functions-framework"),
-                f"--target={target}",
-                f"--host={LOOPBACK}",
-                f"--port={port}",
-                *([f"--source={source}"] if source else []),
-            ],
-            log=None if aloud else self._log,
-            folder=PROJECT,
-            variables={**inherited, "PYTHONUNBUFFERED": "1", **environment},
-            on_our_death=signal.SIGTERM,  # it ends its workers
+        arguments = [f"--target={target}", f"--host={LOOPBACK}", f"--port={self._port}"]
+        self._process = self.launch(
+            [*arguments, *([f"--source={source}"] if source else [])],
+            {**inherited, "PYTHONUNBUFFERED": "1", **environment},
+            None if aloud else self._log,
         )
         try:
             self._wait_until_healthy()
@@ -72,23 +66,40 @@ class FunctionServer:
             self.stop()
             raise
 
+    def launch(self, arguments: list[str], environment: Mapping[str, str], log: Path | None) -> Process:
+        """Run ``functions-framework`` in a session of its own, its output appended to ``log``."""
+        return _children().start(
+            [Path(sys.executable).with_name("functions-framework"), *arguments],
+            log=log,
+            folder=PROJECT,
+            variables=environment,
+            on_our_death=signal.SIGTERM,  # it ends its workers
+        )
+
+    def end(self) -> None:
+        """End what was launched, and its workers."""
+        _children().stop(self._process, with_signal=signal.SIGTERM)
+
     def _wait_until_healthy(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        with httpx.Client(timeout=5, trust_env=False) as client:
-            while not self._is_healthy(client):
-                if self._process.poll() is not None:
-                    raise StackError(
-                        f"{self._target} ended with status {self._process.returncode}; its log:\n{tail(self._log)}"
-                    )
-                if time.monotonic() > deadline:
-                    raise StackError(f"{self._target} did not answer in {START_SECONDS} s; its log:\n{tail(self._log)}")
-                time.sleep(0.01)
+        while not self._is_healthy():
+            if self._process.poll() is not None:
+                raise StackError(
+                    f"{self._target} ended with status {self._process.poll()}; its log:\n{tail(self._log)}"
+                )
+            if time.monotonic() > deadline:
+                raise StackError(f"{self._target} did not answer in {START_SECONDS} s; its log:\n{tail(self._log)}")
+            time.sleep(0.02)
 
-    def _is_healthy(self, client: httpx.Client) -> bool:
+    def _is_healthy(self) -> bool:
+        connection = http.client.HTTPConnection(LOOPBACK, self._port, timeout=START_SECONDS)
         try:
-            return client.get(f"{self.url}/health").is_success
-        except httpx.TransportError:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
             return False  # not listening yet
+        finally:
+            connection.close()
 
     @property
     def has_died(self) -> bool:
@@ -110,7 +121,7 @@ class FunctionServer:
 
     def stop(self) -> None:
         """End it and its workers."""
-        _children().stop(self._process, with_signal=signal.SIGTERM)
+        self.end()
         self._log.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:

@@ -29,7 +29,7 @@ from dev.processes import (
 if TYPE_CHECKING:
     from dev.processes import Process
 
-START_SECONDS = 30
+START_SECONDS = 60
 SETTINGS = {
     "listen_addresses": LOOPBACK,
     "max_connections": "100",

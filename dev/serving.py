@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-START_SECONDS = 10
+START_SECONDS = 60
 KEEP_ALIVE_SECONDS = 75
 """Longer than any client's pool keeps a connection, as real gateways do: none is closed under its user."""
 

@@ -9,10 +9,10 @@ import psycopg
 import pytest
 from cloud import FakeCloud
 from psycopg.rows import dict_row
+from served import FunctionServer
 from wire import OnTheWire
 from world import World, check_environment, empty, webhook_environment
 
-from dev.functions import FunctionServer
 from dev.simulator import Simulator
 from dev.stack import Stack
 

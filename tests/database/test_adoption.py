@@ -19,10 +19,10 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
+from served import FunctionServer
 from supabase import Client, create_client
 from world import Line, World, check_environment, webhook_environment
 
-from dev.functions import FunctionServer
 from dev.processes import StackError
 from dev.simulator import Simulator
 from dev.stack import MIGRATIONS, PROJECT, Stack

@@ -8,19 +8,21 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
 import psycopg
 import pytest
+from loopback import http
 from psycopg.rows import dict_row
 from pydantic import SecretStr
-from waiting import GENEROUS_SECONDS
+from served import FunctionServer
+from waiting import GENEROUS_SECONDS, until
 from world import SECRET, check_environment, webhook_environment
 
 from dev.fault_proxy import FaultProxy, Mishap
-from dev.functions import FunctionServer
 from shared.core.policy import Policy
 from shared.database.store import connect
 from shared.errors import StoreUnavailable
@@ -80,7 +82,7 @@ class Bench:
     @staticmethod
     def _timed(url: str, **request: Any) -> tuple[int, float]:
         began = time.monotonic()
-        answer = httpx.post(url, timeout=90, trust_env=False, **request)
+        answer = http.post(url, **request)
         return answer.status_code, time.monotonic() - began
 
 
@@ -88,8 +90,8 @@ class Bench:
 def bench(world: World, served: tuple[FaultProxy, FunctionServer, FunctionServer]) -> Iterator[Bench]:
     proxy, check, hook = served
     proxy.plan(None)
-    httpx.post(check.url, timeout=60, trust_env=False).raise_for_status()  # both have made their clients
-    httpx.post(hook.url, params={"key": SECRET}, json={"event": "warm"}, timeout=60, trust_env=False).raise_for_status()
+    http.post(check.url).raise_for_status()  # both have made their clients
+    http.post(hook.url, params={"key": SECRET}, json={"event": "warm"}).raise_for_status()
     yield Bench(world, proxy, check, hook)
     proxy.plan(None)
     proxy.settle()
@@ -199,7 +201,7 @@ def test_with_all_connections_taken_events_are_503_in_bounded_time_and_nothing_i
             holder.execute("lock table public.wapi_webhook_events in access exclusive mode")
             posting = [pool.submit(bench.post, event) for event in events]
             answers = [posted.result() for posted in posting]
-            health = httpx.get(f"{bench.hook.url}/health", timeout=5, trust_env=False)
+            health = http.get(f"{bench.hook.url}/health")
         assert {code for code, _ in answers} == {503}
         assert max(took for _, took in answers) < AN_EVENT
         assert health.status_code == 200
@@ -241,13 +243,15 @@ def test_a_postgres_that_restarts_under_load_costs_nothing_but_time(bench: Bench
     with ThreadPoolExecutor(len(lines) + 1) as pool:
         pouring = [pool.submit(pour, line) for line in lines]
         sweeping = pool.submit(sweep)
-        for _ in range(3 if HARD else 1):
-            wait_for_messages(world, more=50)
-            world.stack.restart_postgres()
-            world.database = psycopg.connect(world.stack.database_url, autocommit=True, row_factory=dict_row)
-            back.set()
-            wait_for_messages(world, more=50)
-        over.set()
+        try:
+            for _ in range(3 if HARD else 1):
+                wait_for_messages(world, more=50)
+                world.stack.restart_postgres()
+                world.database = psycopg.connect(world.stack.database_url, autocommit=True, row_factory=dict_row)
+                back.set()
+                wait_for_messages(world, more=50)
+        finally:
+            over.set()
         poured = [each.result() for each in pouring]
         swept = sweeping.result()
 
@@ -259,8 +263,10 @@ def test_a_postgres_that_restarts_under_load_costs_nothing_but_time(bench: Bench
     )
     assert rows == [{"n": sent, "ids": sent}]
     assert world.sql("select sum(unread_count) as n from public.wapi_conversations") == [{"n": sent}]
+    for _ in range(2):  # PostgreSQL may have gone between the claim of the restart and its outcome: degraded, then told
+        world.pass_time(timedelta(minutes=11))
+        assert bench.sweep()[0] == 200
     assert (world.restarts(dead), len(world.bells(dead))) == (1, 1)
-    assert bench.sweep()[0] == 200
     assert bench.is_never_restarted()
     print(
         f"\nPostgres restarted under load: {sent} events, {codes.count(503)} times 503; {len(swept)} sweeps, {swept.count(503)} times 503; nothing lost"
@@ -274,10 +280,8 @@ def wait_for_messages(world: World, *, more: int) -> None:
         assert row is not None
         return int(row[0])
 
-    enough, deadline = count() + more, time.monotonic() + 60
-    while count() < enough:
-        assert time.monotonic() < deadline, "no more messages come in"
-        time.sleep(0.02)
+    enough = count() + more
+    until(lambda: count() >= enough)
 
 
 @pytest.fixture

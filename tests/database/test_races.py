@@ -6,14 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import psycopg
 import pytest
 from composites import EVIDENCE, POLICY, SIGHTING, arguments
+from loopback import http
 from psycopg.rows import dict_row
+from served import FunctionServer
 from world import check_environment
-
-from dev.functions import FunctionServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -218,7 +217,7 @@ def test_a_thousand_healthy_lines_take_at_most_ten_round_trips(world: World) -> 
     with FunctionServer("follow_up_check", patient) as server:
         counted.reset()
 
-        answer = httpx.post(server.url, timeout=120, trust_env=False).json()
+        answer = http.post(server.url, timeout=120).json()
 
     assert (answer["checked"], answer["alive"], answer["left"]) == (1000, 1000, 0)
     assert counted.total <= 2 * 2 + 4 + 2  # batches, the sweep's own, and two chores with nothing to do

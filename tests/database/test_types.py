@@ -6,8 +6,8 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
+from loopback import http
 
 from dev.types import PYTHON, TYPESCRIPT, row_types
 
@@ -58,10 +58,9 @@ def test_the_row_types_read_what_postgrest_answers(world: World, row_shapes: Any
         "notifications": row_shapes.PublicNotifications,
     }
     for table, shape in shapes.items():
-        answer = httpx.get(
+        answer = http.get(
             f"{world.stack.supabase_url}/rest/v1/{table}",
             headers={"apikey": world.stack.service_role_key, "Authorization": f"Bearer {world.stack.service_role_key}"},
-            trust_env=False,
         )
         rows = answer.json()
         assert rows, table

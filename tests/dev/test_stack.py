@@ -15,6 +15,7 @@ import httpx
 import psutil
 import psycopg
 import pytest
+from loopback import http
 from postgrest.exceptions import APIError
 from supabase import Client, create_client
 from waiting import GENEROUS_SECONDS, until
@@ -112,9 +113,9 @@ def test_a_secret_key_acts_as_the_service_role(stack: Stack) -> None:
 
 def test_an_api_key_alone_is_enough_and_a_user_token_goes_before_a_secret_key(stack: Stack) -> None:
     url = f"{stack.supabase_url}/rest/v1/rpc/who"
-    assert httpx.post(url, headers={"apikey": stack.service_role_key}).json()["current"] == "service_role"
+    assert http.post(url, headers={"apikey": stack.service_role_key}).json()["current"] == "service_role"
     as_user = {"apikey": stack.secret_key, "Authorization": f"Bearer {stack.user_token(BRUNO)}"}
-    assert httpx.post(url, headers=as_user).json()["uid"] == str(BRUNO)
+    assert http.post(url, headers=as_user).json()["uid"] == str(BRUNO)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_the_front_refuses_what_the_gateway_refuses(
     stack: Stack, path: str, headers: dict[str, str], status: int, message: str
 ) -> None:
     stack.postgrest_requests.reset()
-    answer = httpx.get(stack.supabase_url + path, headers=headers)
+    answer = http.get(stack.supabase_url + path, headers=headers)
     assert (answer.status_code, answer.json()) == (status, {"message": message})
     assert stack.postgrest_requests.total == 0
 

@@ -27,10 +27,11 @@ import pytest
 from composites import mark_down
 from history import History, Posted
 from invariants import check_invariants
+from loopback import http
+from served import FunctionServer
 from world import SECRET, World, check_environment, empty, webhook_environment
 
 from dev.fault_proxy import FaultProxy, Mishap
-from dev.functions import FunctionServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,7 +149,7 @@ class Bench:
     def post(self, server: FunctionServer, content: str) -> int | None:
         """Call it while others do."""
         try:
-            answer = httpx.post(server.url, params={"key": SECRET}, content=content, timeout=60, trust_env=False)
+            answer = http.post(server.url, params={"key": SECRET}, content=content)
         except httpx.TransportError:
             return None
         return answer.status_code

@@ -13,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
+from loopback import a_client, http
+from served import FunctionServer
 from world import SECRET, check_environment, webhook_environment
-
-from dev.functions import FunctionServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,12 +98,12 @@ def test_a_crowd_of_sweeps_and_events_does_nothing_twice_and_loses_nothing(
     ]
 
     def sweep(server: FunctionServer) -> list[int]:
-        with httpx.Client(timeout=120, trust_env=False) as client:
+        with a_client(timeout=120) as client:
             return [client.post(server.url).status_code for _ in range(SWEEPS_EACH)]
 
     def post(server: FunctionServer, events: list[dict[str, Any]]) -> list[int]:
         with (
-            httpx.Client(timeout=60, trust_env=False, params={"key": SECRET}) as client,
+            a_client(params={"key": SECRET}) as client,
             ThreadPoolExecutor(EVENTS_AT_ONCE) as senders,
         ):
             return list(senders.map(lambda event: client.post(server.url, json=event).status_code, events))
@@ -115,7 +114,7 @@ def test_a_crowd_of_sweeps_and_events_does_nothing_twice_and_loses_nothing(
         posting = [pool.submit(post, server, events) for server, events in zip(hooks, posted, strict=True)]
         answers = Counter(status for each in [*sweeping, *posting] for status in each.result())
     took = time.monotonic() - began
-    last = httpx.post(checks[0].url, timeout=120, trust_env=False).json()
+    last = http.post(checks[0].url, timeout=120).json()
 
     assert answers == {200: SWEEPERS * SWEEPS_EACH + POSTERS * EVENTS_EACH}
     # One restart for each dead line within these seconds, whoever asked.

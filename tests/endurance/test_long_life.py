@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from served import FunctionServer
 from world import SECRET, check_environment, webhook_environment
 
 from bench.load import post_all
-from dev.functions import FunctionServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,11 +20,12 @@ import pytest
 from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
+from loopback import a_client, http
 from pydantic import SecretStr
+from served import FunctionServer
 from waiting import GENEROUS_SECONDS
 from world import SECRET, webhook_environment
 
-from dev.functions import FunctionServer
 from ops.replay.cli import in_words
 from shared import logs
 from shared.core.event import EventOutcome, Noise
@@ -83,7 +84,7 @@ def test_of_500_events_around_three_seconds_without_the_database_none_is_lost(
     limits = httpx.Limits(max_connections=32)
     began = threading.Event()
 
-    with httpx.Client(timeout=60, trust_env=False, limits=limits) as client, ThreadPoolExecutor(32) as pool:
+    with a_client(limits=limits) as client, ThreadPoolExecutor(32) as pool:
 
         def post(event: dict[str, Any]) -> int:
             if event is events[60]:
@@ -124,11 +125,9 @@ def test_an_outage_without_end_is_503_in_bounded_time_and_sealed(
     world.stack.stop_postgrest()
     try:
         began = time.monotonic()
-        answer = httpx.post(sealing_webhook.url, params={"key": SECRET}, json=secret_event, timeout=30, trust_env=False)
+        answer = http.post(sealing_webhook.url, params={"key": SECRET}, json=secret_event)
         took = time.monotonic() - began
-        httpx.post(
-            sealing_webhook.url, params={"key": SECRET}, json=world.disconnection(line), timeout=30, trust_env=False
-        )
+        http.post(sealing_webhook.url, params={"key": SECRET}, json=world.disconnection(line))
     finally:
         world.stack.start_postgrest()
 
@@ -158,12 +157,7 @@ def test_without_a_key_only_size_and_event_key_are_logged(world: World) -> None:
     with FunctionServer("wapi_webhook", webhook_environment(world.stack, world.simulator)) as server:
         world.stack.stop_postgrest()
         try:
-            assert (
-                httpx.post(
-                    server.url, params={"key": SECRET}, json=message(1, 1), timeout=30, trust_env=False
-                ).status_code
-                == 503
-            )
+            assert http.post(server.url, params={"key": SECRET}, json=message(1, 1)).status_code == 503
         finally:
             world.stack.start_postgrest()
         [fact] = [fact for fact in server.facts() if fact["message"] == "event.undelivered"]
@@ -257,7 +251,7 @@ def test_a_flood_of_one_line_without_the_database_is_sealed_in_bounded_time(
 ) -> None:
     def flood(number: int) -> int:
         url, params = sealing_webhook.url, {"key": SECRET}
-        return httpx.post(url, params=params, json=message(1, number), timeout=60, trust_env=False).status_code
+        return http.post(url, params=params, json=message(1, number)).status_code
 
     world.stack.stop_postgrest()
     try:
@@ -278,9 +272,7 @@ def test_an_event_that_meets_a_refusing_database_is_sealed_as_well(
 ) -> None:
     world.sql("alter table public.wapi_webhook_events add constraint no_such_event check (event <> 'refused')")
     try:
-        answer = httpx.post(
-            sealing_webhook.url, params={"key": SECRET}, json={"event": "refused"}, timeout=30, trust_env=False
-        )
+        answer = http.post(sealing_webhook.url, params={"key": SECRET}, json={"event": "refused"})
     finally:
         world.sql("alter table public.wapi_webhook_events drop constraint no_such_event")
     assert answer.status_code == 500

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from loopback import http
 from pydantic import SecretStr
+from served import FunctionServer
 from waiting import until
 from world import SECRET, check_environment, webhook_environment
 
-from dev.functions import FunctionServer
 from dev.processes import StackError
 from shared.core.policy import Limits, Policy
 from shared.database.store import Store, connect
@@ -31,7 +32,7 @@ def test_without_the_database_both_functions_answer_503_and_work_again_when_it_i
     check, hook = world._served("follow_up_check"), world._served("wapi_webhook")
     world.stack.stop_postgrest()
     try:
-        swept = httpx.post(check.url, timeout=30, trust_env=False)
+        swept = http.post(check.url)
         taken = world.post(world.disconnection(line))
     finally:
         world.stack.start_postgrest()
@@ -40,8 +41,8 @@ def test_without_the_database_both_functions_answer_503_and_work_again_when_it_i
     assert int(taken.headers["retry-after"]) > 0
     assert world.facts("follow_up_check", "store.unavailable")
     assert world.facts("wapi_webhook", "store.unavailable")
-    assert httpx.get(f"{hook.url}/health", trust_env=False).status_code == 200
-    until(lambda: httpx.post(check.url, timeout=30, trust_env=False).status_code == 200)
+    assert http.get(f"{hook.url}/health").status_code == 200
+    until(lambda: http.post(check.url).status_code == 200)
     assert world.status(line) == "disconnected"
     assert world.event(world.connection(line)) == "restored"
 
@@ -52,14 +53,14 @@ def test_a_restarted_postgres_is_survived(world: World) -> None:
     world.stack.restart_postgres()
 
     check = world._served("follow_up_check")
-    until(lambda: httpx.post(check.url, timeout=30, trust_env=False).status_code == 200)
+    until(lambda: http.post(check.url).status_code == 200)
     assert world.simulator.calls(line.external_id)["status-instance"] >= 2
 
 
 def test_a_database_that_refuses_is_500_with_a_logged_reason(world: World) -> None:
     environment = check_environment(world.stack, world.simulator) | {"SUPABASE_SERVICE_ROLE_KEY": world.stack.anon_key}
     with FunctionServer("follow_up_check", environment) as server:
-        answer = httpx.post(server.url, timeout=30, trust_env=False)
+        answer = http.post(server.url)
         [fact] = [fact for fact in server.facts() if fact["message"] == "store.refused"]
 
     assert answer.status_code == 500
@@ -95,7 +96,7 @@ def test_a_new_style_service_key_works_as_well(world: World) -> None:
         "SUPABASE_SERVICE_ROLE_KEY": world.stack.secret_key
     }
     with FunctionServer("follow_up_check", environment) as server:
-        answer = httpx.post(server.url, timeout=30, trust_env=False)
+        answer = http.post(server.url)
     assert answer.json()["alive"] == 1
 
 
@@ -113,10 +114,10 @@ def test_no_token_secret_phone_or_message_ever_shows_in_logs_or_answers(world: W
 
         def post(event: Any, key: str = SECRET) -> None:
             headers = {"traceparent": "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"}
-            answers.append(httpx.post(hook.url, params={"key": key}, json=event, headers=headers, trust_env=False).text)
+            answers.append(http.post(hook.url, params={"key": key}, json=event, headers=headers).text)
 
         for _ in range(2):
-            answers.append(httpx.post(check.url, timeout=30, trust_env=False).text)
+            answers.append(http.post(check.url).text)
             post(
                 {
                     "event": "webhookReceived",
@@ -128,9 +129,7 @@ def test_no_token_secret_phone_or_message_ever_shows_in_logs_or_answers(world: W
             post(world.connection(lines[1]))
             post(["segredo do cliente"])
             post({"event": "x"}, key="wrong-key-of-a-stranger")
-            answers.append(
-                httpx.post(hook.url, params={"key": SECRET}, content=b"segredo do cliente", trust_env=False).text
-            )
+            answers.append(http.post(hook.url, params={"key": SECRET}, content=b"segredo do cliente").text)
         said = check.output() + hook.output() + "".join(answers)
         facts = check.facts() + hook.facts()
 

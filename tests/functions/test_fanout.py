@@ -15,11 +15,12 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from loopback import http
 from pydantic import SecretStr
+from served import FunctionServer
 from waiting import GENEROUS_SECONDS
 from world import check_environment
 
-from dev.functions import FunctionServer
 from shared.core.brake import brake_engages, can_brake
 from shared.core.model import Census
 from shared.core.policy import Limits, Policy
@@ -358,7 +359,7 @@ def test_a_helper_leaves_the_housekeeping_to_the_sweep_that_asked(
     world.sql("insert into public.health_check_runs (started_at) values (now() - interval '31 days')")
     old = "select 1 from public.health_check_runs where started_at < now() - interval '30 days'"
     headers = {HEADER: helping().model_dump_json()}
-    assert httpx.post(follow_up_check.url, headers=headers, timeout=60, trust_env=False).status_code == 200
+    assert http.post(follow_up_check.url, headers=headers).status_code == 200
     assert world.sql(old)
     world.sweep()
     assert not world.sql(old)
@@ -439,12 +440,12 @@ def test_four_processes_share_one_fleet_and_no_line_is_looked_at_twice(world: Wo
         asking, *helpers = [stack.enter_context(each.result()) for each in started]
         urls += [helper.url for helper in helpers]
         for server in (asking, *helpers):  # warm, with an empty fleet
-            assert httpx.post(server.url, timeout=60, trust_env=False).json()["helpers_asked"] == 0
+            assert http.post(server.url).json()["helpers_asked"] == 0
         fleet(world, 2000)
         world.sql("truncate public.health_check_runs")
         world.simulator.set_provider(latency_ms=300)
 
-        answer = httpx.post(asking.url, timeout=120, trust_env=False).json()
+        answer = http.post(asking.url, timeout=120).json()
 
         finished = [len([f for f in each.facts() if f["message"] == "sweep.finished"]) for each in helpers]
         assert not [fact for fact in asking.facts() if fact["message"] == "fanout.failed"]
@@ -474,8 +475,8 @@ def test_a_sweep_whose_helpers_cannot_be_reached_does_the_work_alone(world: Worl
         }
         with FunctionServer("follow_up_check", environment) as server:
             fleet(world, 501)
-            answer = httpx.post(server.url, timeout=120, trust_env=False)
-            refused = httpx.post(server.url, timeout=30, trust_env=False, headers={HEADER: "me too"})
+            answer = http.post(server.url, timeout=120)
+            refused = http.post(server.url, headers={HEADER: "me too"})
             failed = [fact for fact in server.facts() if fact["message"] == "fanout.failed"]
     assert answer.status_code == 200
     assert (answer.json()["checked"], answer.json()["left"]) == (501, 0)

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import httpx
 import psutil
 import pytest
 from history import History
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from invariants import check_invariants
+from loopback import a_client, http
 from pydantic import SecretStr
+from waiting import GENEROUS_SECONDS
 from world import SECRET
 
 from shared import logs
@@ -30,15 +31,14 @@ from shared.web import WRONG_KEYS_SECONDS, WrongKeys
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from served import FunctionServer
     from world import World
-
-    from dev.functions import FunctionServer
 
 HARD = os.environ.get("HARD") == "1"
 MEBIBYTE = 1024 * 1024
 QUICKLY = 10  # seconds, on any machine
 
-CLIENT = httpx.Client(trust_env=False, timeout=60)
+CLIENT = a_client()
 
 
 def fuzzed(examples: int) -> settings:
@@ -81,7 +81,7 @@ def hook(world: World) -> Iterator[FunctionServer]:
     server = world._served("wapi_webhook")
     worker, before = worker_of(server).pid, len(server.output())
     yield server
-    assert httpx.get(f"{server.url}/health", timeout=QUICKLY, trust_env=False).status_code == 200
+    assert http.get(f"{server.url}/health").status_code == 200
     assert worker_of(server).pid == worker
     printed = server.output()[before:]
     facts = assert_only_json_lines(printed)
@@ -161,7 +161,7 @@ def test_numbers_without_measure_are_kept_or_refused(world: World, hook: Functio
 
 def opened(hook: FunctionServer) -> socket.socket:
     address = urlsplit(hook.url)
-    return socket.create_connection((address.hostname, address.port), timeout=QUICKLY)
+    return socket.create_connection((address.hostname, address.port), timeout=GENEROUS_SECONDS)
 
 
 def poured(connection: socket.socket, chunks: Iterable[bytes]) -> bytes:
@@ -273,7 +273,7 @@ def test_every_secret_is_compared_whichever_fits_and_with_a_comparison_in_consta
 def test_wrong_keys_by_the_thousand_are_401_counted_and_no_flood_of_the_log(world: World, hook: FunctionServer) -> None:
     count = 10_000 if HARD else 1_500
     before, began = len(world.facts("wapi_webhook", "webhook.unauthorized")), time.monotonic()
-    with httpx.Client(trust_env=False, timeout=60) as client, ThreadPoolExecutor(16) as pool:
+    with a_client() as client, ThreadPoolExecutor(16) as pool:
 
         def guess(number: int) -> int:
             return client.post(hook.url, params={"key": f"a-guess-{number}"}, content=b"x" * 1000).status_code

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from loopback import a_client
 from world import SECRET
 
 from shared.core.event import EventKind
@@ -311,7 +312,7 @@ def line(world: World) -> Line:
 
 def post_all(world: World, line: Line, events: Iterable[dict[str, Any]], *, threads: int = 1) -> list[int]:
     url = world._served("wapi_webhook").url
-    with httpx.Client(timeout=30, trust_env=False) as client, ThreadPoolExecutor(threads) as pool:
+    with a_client() as client, ThreadPoolExecutor(threads) as pool:
 
         def post(event: dict[str, Any]) -> int:
             body = json.dumps(event | {"instanceId": line.external_id, "connectedPhone": line.phone})
@@ -406,7 +407,7 @@ def test_200_concurrent_posts_of_50_events_of_ten_lines_are_exactly_the_right_ro
     random.Random(4).shuffle(posts)
     url = world._served("wapi_webhook").url
     limits = httpx.Limits(max_connections=200)
-    with httpx.Client(timeout=60, trust_env=False, limits=limits) as client, ThreadPoolExecutor(200) as pool:
+    with a_client(limits=limits) as client, ThreadPoolExecutor(200) as pool:
         codes = list(pool.map(lambda event: client.post(url, params={"key": SECRET}, json=event).status_code, posts))
 
     assert set(codes) == {200}

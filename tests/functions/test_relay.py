@@ -12,12 +12,11 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
-import httpx
 import pytest
+from loopback import http
+from served import FunctionServer
 from waiting import GENEROUS_SECONDS, until
 from world import SECRET, check_environment, webhook_environment
-
-from dev.functions import FunctionServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,7 +100,7 @@ def event(line: int, number: int) -> dict[str, Any]:
 
 
 def post(hook: FunctionServer, body: Any) -> dict[str, Any]:
-    answer = httpx.post(hook.url, params={"key": SECRET}, json=body, timeout=30, trust_env=False)
+    answer = http.post(hook.url, params={"key": SECRET}, json=body)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -116,7 +115,7 @@ def test_an_event_is_forwarded_as_it_came_after_it_is_committed_in_one_more_roun
     post(hook, {"event": "warm"})
     world.stack.postgrest_requests.reset()
     body = b'{"event" : "webhookReceived",\n "instanceId": "LITE-1", "o": "\\u00e7\xc3\xa7"}'
-    answer = httpx.post(hook.url, params={"key": SECRET}, content=body, timeout=30, trust_env=False)
+    answer = http.post(hook.url, params={"key": SECRET}, content=body)
 
     assert answer.status_code == 200
     assert handler.raw[-1] == body
@@ -152,10 +151,10 @@ def test_what_could_not_be_forwarded_waits_and_the_sweep_forwards_it_backlog_fir
     assert states(world) == {"pending": 8}
 
     handler.status = 200
-    httpx.post(check.url, timeout=60, trust_env=False).raise_for_status()
+    http.post(check.url).raise_for_status()
     assert [each["n"] for each in handler.got] == list(range(8))
     assert states(world) == {"done": 8}
-    httpx.post(check.url, timeout=60, trust_env=False).raise_for_status()
+    http.post(check.url).raise_for_status()
     assert len(handler.got) == 8
 
 
@@ -216,7 +215,7 @@ def test_down_then_back_everything_arrives_in_order_per_line(
         list(pool.map(of_line, range(6)))
 
     def caught_up() -> bool:
-        httpx.post(check.url, timeout=60, trust_env=False).raise_for_status()
+        http.post(check.url).raise_for_status()
         return states(world) == {"done": 72}
 
     until(caught_up)
@@ -232,7 +231,7 @@ def test_concurrent_events_of_one_line_are_forwarded_by_one_at_a_time(
     random.Random(2).shuffle(bodies)
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(lambda body: post(hook, body), bodies))
-    httpx.post(check.url, timeout=60, trust_env=False).raise_for_status()
+    http.post(check.url).raise_for_status()
 
     # Which of two that came at once was first, nobody can say; but each came, and came once.
     assert sorted(each["n"] for each in handler.got) == list(range(40))
@@ -244,11 +243,11 @@ def test_a_turn_whose_holder_died_is_taken_over(world: World, check: FunctionSer
         "insert into public.wapi_webhook_events (event_key, kind, external_id, body, relay) values ('k', 'other', 'L', '{\"n\": 1}', 'pending')"
     )
     world.sql("select public.claim_relay('L', 20, '10 seconds')")
-    httpx.post(check.url, timeout=60, trust_env=False).raise_for_status()
+    http.post(check.url).raise_for_status()
     assert handler.got == []
 
     world.sql("update public.relay_turns set until = now() - interval '1 second'")
-    httpx.post(check.url, timeout=60, trust_env=False).raise_for_status()
+    http.post(check.url).raise_for_status()
     assert handler.got == [{"n": 1}]
 
 
@@ -281,13 +280,11 @@ def test_one_event_that_the_handler_does_not_want_holds_its_line_for_ten_minutes
         post(hook, event(2, number))
     assert [each["instanceId"] for each in handler.got] == ["LITE-2"] * 4
     assert not [fact for fact in hook.facts() if fact["message"] == "relay.broken"]
-    httpx.post(check.url, timeout=60, trust_env=False).raise_for_status()
+    http.post(check.url).raise_for_status()
     assert states(world)["pending"] == 4
 
     world.pass_time(timedelta(minutes=11))
-    until(
-        lambda: bool(httpx.post(check.url, timeout=60, trust_env=False)) and states(world) == {"done": 7, "refused": 1}
-    )
+    until(lambda: bool(http.post(check.url)) and states(world) == {"done": 7, "refused": 1})
     assert [each["n"] for each in handler.got if each["instanceId"] == "LITE-1"] == [1, 2, 3]
 
 
@@ -301,7 +298,7 @@ def test_a_slow_handler_gets_next_to_nothing_twice(
     handler.takes = 0.3
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda number: post(hook, event(1, number)), range(4, 16)))
-    until(lambda: bool(httpx.post(check.url, timeout=60, trust_env=False)) and states(world) == {"done": 16})
+    until(lambda: bool(http.post(check.url)) and states(world) == {"done": 16})
 
     assert len(handler.got) == 16
 

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
+from loopback import http
 from waiting import until
 from world import SECRET
 
@@ -531,12 +531,12 @@ def test_a_get_looks_at_no_line_and_says_what_the_address_is(world: World) -> No
     """Regression: the preview of a pasted link restarted lines."""
     line = world.line(world.company(users=1), session="disconnected")
     url = world._served("follow_up_check").url
-    assert httpx.get(f"{url}/health", trust_env=False).json() == {"status": "ok"}
+    assert http.get(f"{url}/health").json() == {"status": "ok"}
     for method, path in (("GET", "/"), ("HEAD", "/"), ("GET", "/anything?at=all")):
-        answer = httpx.request(method, f"{url}{path}", headers={"X-Sweep-Helper": "x"}, trust_env=False)
+        answer = http.request(method, f"{url}{path}", headers={"X-Sweep-Helper": "x"})
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
         assert ("This is follow_up_check" in answer.text) is (method == "GET")
-    assert httpx.put(url, trust_env=False).status_code == 405
+    assert http.put(url).status_code == 405
     assert (world.simulator.calls(line.external_id), world.status(line)) == ({}, "connected")
     assert world.sql("select 1 from public.health_check_runs") == []
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
-from waiting import GENEROUS_SECONDS
+from loopback import http
+from served import FunctionServer
 from world import check_environment
-
-from dev.functions import FunctionServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +98,7 @@ def test_a_second_look_that_does_not_fit_the_budget_leaves_the_line_as_it_is(
     dead, alive = world.line(company, session="disconnected"), world.line(company)
     before = world.row(dead)
 
-    answer: dict[str, Any] = httpx.post(patient.url, timeout=GENEROUS_SECONDS, trust_env=False).json()
+    answer: dict[str, Any] = http.post(patient.url).json()
 
     assert (answer["alive"], answer["restarted"], answer["disconnected"]) == (1, 0, 0)
     after = world.row(dead)

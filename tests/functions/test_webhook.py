@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from composites import EVIDENCE, POLICY, SIGHTING, arguments
+from loopback import http
+from served import FunctionServer
 from world import OLD_SECRET, SECRET, webhook_environment
-
-from dev.functions import FunctionServer
 
 if TYPE_CHECKING:
     from world import Line, World
@@ -354,15 +354,15 @@ def test_a_body_over_one_mebibyte_is_413(world: World) -> None:
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
 def test_other_methods_are_405(world: World, method: str) -> None:
-    answer = httpx.request(method, world._served("wapi_webhook").url, trust_env=False)
+    answer = http.request(method, world._served("wapi_webhook").url)
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST, GET, HEAD")
 
 
 def test_a_get_says_what_the_address_is_and_health_answers(world: World) -> None:
     url = world._served("wapi_webhook").url
-    answer = httpx.get(f"{url}/?key={SECRET}", trust_env=False)
+    answer = http.get(f"{url}/?key={SECRET}")
     assert (answer.status_code, "This is wapi_webhook" in answer.text, SECRET in answer.text) == (200, True, False)
-    assert httpx.get(f"{url}/health", trust_env=False).json() == {"status": "ok"}
+    assert http.get(f"{url}/health").json() == {"status": "ok"}
 
 
 def test_text_that_a_database_cannot_hold_harms_nothing(world: World) -> None:
@@ -430,7 +430,7 @@ def test_without_confirmation_a_disconnection_is_believed_unseen(world: World) -
     line = world.line(world.company(users=1), session="alive")
     settings = webhook_environment(world.stack, world.simulator) | {"CONFIRM_DISCONNECT_EVENTS": "false"}
     with FunctionServer("wapi_webhook", settings) as server:
-        answer = httpx.post(server.url, params={"key": OLD_SECRET}, json=world.disconnection(line), trust_env=False)
+        answer = http.post(server.url, params={"key": OLD_SECRET}, json=world.disconnection(line))
 
     assert answer.json() == {"outcome": "disconnected"}
     assert world.simulator.calls(line.external_id) == {}
@@ -441,7 +441,7 @@ def test_through_wapi_send_the_look_that_confirms_goes_there_too(world: World) -
     line = world.line(world.company(users=1), session="alive")
     settings = webhook_environment(world.stack, world.simulator) | {"WAPI_SEND_URL": world.simulator.wapi_send_url}
     with FunctionServer("wapi_webhook", settings) as server:
-        answer = httpx.post(server.url, params={"key": OLD_SECRET}, json=world.disconnection(line), trust_env=False)
+        answer = http.post(server.url, params={"key": OLD_SECRET}, json=world.disconnection(line))
 
     assert answer.json() == {"outcome": "denied"}
     assert world.simulator.calls(line.external_id) == {"wapi-send:get-status": 1}

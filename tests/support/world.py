@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-import httpx
+from loopback import http
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
+    import httpx
     import psycopg
+    from served import FunctionServer
 
-    from dev.functions import FunctionServer
     from dev.simulator import Simulator
     from dev.stack import Stack
 
@@ -206,7 +207,7 @@ class World:
 
     def sweep(self, *, through_wapi_send: bool = False) -> dict[str, Any]:
         name = "follow_up_check_through_wapi_send" if through_wapi_send else "follow_up_check"
-        answer = httpx.post(self._served(name).url, timeout=60, trust_env=False)
+        answer = http.post(self._served(name).url)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -214,7 +215,7 @@ class World:
         params = {"key": key} if key is not None else {}
         if event is not None:
             request["json"] = event
-        return httpx.post(self._served("wapi_webhook").url, params=params, timeout=30, trust_env=False, **request)
+        return http.post(self._served("wapi_webhook").url, params=params, **request)
 
     def event(self, event: dict[str, Any]) -> str:
         """Post an event that must be taken; answer what became of it."""
