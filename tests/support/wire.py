@@ -158,13 +158,16 @@ class OnTheWire:
         self._database = httpx.AsyncClient(transport=self.wire, timeout=httpx.Timeout(15), trust_env=False)
         self._provider = httpx.AsyncClient(transport=self.wire, timeout=httpx.Timeout(None), trust_env=False)
         self._stack = world.stack
+        self._wapi_url = world.simulator.wapi_url
         self.begin_anew()
         self.provider = WapiClient(self._provider, world.simulator.wapi_url)
 
     @property
     def intake_settings(self) -> IntakeSettings:
         return IntakeSettings(
-            supabase_url=self._stack.supabase_url, supabase_service_role_key=self._stack.service_role_key
+            supabase_url=self._stack.supabase_url,
+            supabase_service_role_key=self._stack.service_role_key,
+            wapi_base_url=self._wapi_url,
         )
 
     def begin_anew(self) -> None:
