@@ -106,14 +106,11 @@ def runs(
     count = (until - since) // every
     first = run(until, **columns)
     lasted = (first.finished_at or until) - until
-    return [
-        first.model_copy(
-            update={
-                "started_at": until - every * back,
-                "finished_at": until - every * back + lasted if first.finished_at else None,
-            }
-        )
-        for back in range(count, -1, -1)
+    same = dict(first)
+    ended = first.finished_at is not None
+    return [  # it was validated once: to do so 8,640 times takes seconds
+        Run.model_construct(**same | {"started_at": at, "finished_at": at + lasted if ended else None})
+        for at in (until - every * back for back in range(count, -1, -1))
     ]
 
 
