@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-if TYPE_CHECKING:
-    from datetime import datetime
+from shared.core.previews import Label
 
 
 class EventKind(StrEnum):
@@ -20,6 +20,8 @@ class EventKind(StrEnum):
     MESSAGE = "message"
     ACK = "ack"
     OTHER = "other"
+    REJECTED = "rejected"
+    """No event: a body that is no JSON object, kept for an operator to see."""
 
 
 CONNECTION_KINDS: Final = (EventKind.DISCONNECTION, EventKind.CONNECTION)
@@ -30,18 +32,31 @@ class Noise(StrEnum):
 
     ACK_UNREADABLE = "ack_unreadable"
     """It names no message, or a status that we do not know."""
+    ACK_OF_OUR_OWN = "ack_of_our_own"
+    """The line's owner read or played something on another device, or a device asks for something again."""
     BROADCAST = "broadcast"
+    """To a broadcast list of our own: it belongs to nobody alone."""
     CHAT_UNREADABLE = "chat_unreadable"
     EDIT_UNREADABLE = "edit_unreadable"
     EMPTY = "empty"
+    HIDDEN = "hidden"
+    """It could not be decrypted, and its sender says that nobody need know."""
     NEWSLETTER = "newsletter"
     NO_CHAT = "no_chat"
     NO_MESSAGE_ID = "no_message_id"
+    NOT_A_PERSON = "not_a_person"
+    """Announcements of WhatsApp, its own bots, calls, other networks."""
     OTHER = "noise"
-    """A kind of message that we do not read."""
+    """Only fields that are named as noise."""
+    PART = "part"
+    """A picture of another message: of an event, of an option in a poll."""
     PROTOCOL = "protocol"
+    SILENT = "silent"
+    """A signal that leaves nothing to see, or one that nobody but its own phone can open."""
     STORY = "story"
     STUB = "stub"
+    TWIN = "twin"
+    """The same picture again in better quality, or the film of a live photo."""
 
 
 class EventOutcome(StrEnum):
@@ -87,10 +102,13 @@ class EventOutcome(StrEnum):
 
 
 MessageType: TypeAlias = Literal[
-    "text", "image", "video", "audio", "document", "sticker", "location", "contact", "poll", "reaction", "button_reply"
-]
+    "text", "image", "video", "audio", "document", "sticker", "location", "contact", "poll", "reaction", "button_reply",
+    "template", "list", "order", "product", "payment", "event", "invite", "unsupported",
+]  # fmt: skip
 """The column ``wapi_messages.message_type``, as we write it."""
 AckStatus: TypeAlias = Literal["pending", "sent", "delivered", "read", "error"]
+Mark: TypeAlias = Literal["edited", "pinned", "kept"]
+"""What a message can be marked as in its ``metadata``, beside the deletion."""
 
 
 class _Frozen(BaseModel):
@@ -107,6 +125,7 @@ class Who(_Frozen):
         lid: The other side's hidden identity (``…@lid``), None if the event does not give it.
         sender_phone: Who wrote in a group, None if it is not said or was the line.
         sender_lid: The same one's hidden identity.
+        is_dialled: The address is what was dialled through the API, not what WhatsApp wrote.
     """
 
     from_me: bool
@@ -115,6 +134,7 @@ class Who(_Frozen):
     lid: str | None
     sender_phone: str | None = None
     sender_lid: str | None = None
+    is_dialled: bool = False
 
 
 class Message(Who):
@@ -126,12 +146,13 @@ class Message(Who):
         contact_name: Of the person or the group.
         contact_picture: Its address.
         type: What kind of thing it is.
+        label: What a list of conversations calls it when it has no text, None for the type's own.
         content: Text or caption, None without one.
         media_url: As delivered.
-        media_key: As delivered.
+        media_key: In base64.
         media_direct_path: As delivered.
-        quoted_message_id: The message that this one answers or reacts to.
-        metadata: What else is worth keeping.
+        quoted_message_id: The message that this one answers.
+        metadata: What else is worth keeping. ``stub`` says that the message itself may still come under this id.
     """
 
     do: Literal["store"] = "store"
@@ -139,6 +160,7 @@ class Message(Who):
     contact_name: str | None
     contact_picture: str | None
     type: MessageType
+    label: Label | None = None
     content: str | None
     media_url: str | None = None
     media_key: str | None = None
@@ -148,20 +170,30 @@ class Message(Who):
 
 
 class Change(_Frozen):
-    """A change of a message that may not be there yet.
+    """A change of a message that may not be there yet, or of what is known about somebody.
 
     Attributes:
-        do: What to do with it.
-        message_id: Which message.
+        do: What to do; ``learn`` (whose LID it is) and ``rename`` (a group) change no message.
+        message_id: Which message, None where it is none.
         status: Of an ack.
-        content: Of an edit: the new text.
-        who: Of an edit or deletion: only the message's own side may change it.
+        content: Of an edit: the new text. Of a reaction: the emoji, empty when it is taken back. Of a group: its name.
+        mark: Of a mark: which one.
+        is_on: Of a mark: whether it is set or taken away.
+        at: When the sender did it, by its own clock, None if it does not say: the event's moment counts.
+        event_message_id: Of a reaction: its own id.
+        sender_name: Of a reaction: who reacted.
+        who: Between whom; of an edit or deletion: only the message's own side may change it.
     """
 
-    do: Literal["ack", "edit", "delete"]
-    message_id: str
+    do: Literal["ack", "edit", "delete", "react", "mark", "learn", "rename"]
+    message_id: str | None = None
     status: AckStatus | None = None
     content: str | None = None
+    mark: Mark | None = None
+    is_on: bool | None = None
+    at: datetime | None = None
+    event_message_id: str | None = None
+    sender_name: str | None = None
     who: Who | None = None
 
 

@@ -76,21 +76,3 @@ TEXTS: Final = {
     },
 }
 """Keyed by ``NoticeText``; ``downtime`` holds the words of a duration."""
-
-_PREVIEWS: Final = {
-    "image": "Imagem",
-    "video": "Vídeo",
-    "audio": "Áudio",
-    "document": "Documento",
-    "sticker": "Figurinha",
-    "location": "Localização",
-    "contact": "Contato",
-    "poll": "Enquete",
-    "reaction": "Reação",
-    "button_reply": "Resposta",
-}
-
-
-def preview(message_type: str, content: str | None) -> str:
-    """What a list of conversations shows of a message: its text, else what kind of thing it is."""
-    return content or _PREVIEWS.get(message_type, "")

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.core.event import Message
-from shared.core.notices import preview
+from shared.core.previews import preview
 
 if TYPE_CHECKING:
     from shared.core.event import Event
@@ -107,7 +107,7 @@ def event_row(event: Event, *, relay: bool, relay_limit: int) -> dict[str, Any]:
 def _change_row(event: Event) -> dict[str, Any] | None:
     if event.change is None:
         return None
-    row = event.change.model_dump()
+    row = event.change.model_dump(mode="json", exclude_none=True)
     if isinstance(event.change, Message):
-        row["metadata"]["preview"] = preview(event.change.type, event.change.content)
+        row["metadata"]["preview"] = preview(event.change)
     return row

@@ -203,6 +203,8 @@ create index if not exists webhook_bodies_by_age on public.wapi_webhook_events (
 -- Reader: settle_disconnection (did other lines also lose their session just now?).
 create index if not exists recent_disconnections on public.wapi_webhook_events (received_at, instance_id)
   where kind = 'disconnection';
+-- Reader: keep_rejected.
+create index if not exists recent_rejections on public.wapi_webhook_events (received_at) where kind = 'rejected';
 -- Reader: store_message. Not by outcome: what an index names makes every update of it write every index.
 create index if not exists changes_waiting_for_their_message
   on public.wapi_webhook_events (instance_id, message_id)
@@ -215,9 +217,13 @@ create table if not exists public.wapi_contact_lids (
   lid text not null,
   phone text not null,
   learned_at timestamptz not null default now(),
+  conversation_id uuid,
   primary key (instance_id, lid)
 );
 comment on table public.wapi_contact_lids is 'Which phone a hidden identity (LID) belongs to, as far as an event has told.';
+comment on column public.wapi_contact_lids.conversation_id is 'The conversation with that person; no foreign key: a stale one is found out.';
+-- Reader: person_conversations.
+create index if not exists lids_by_phone on public.wapi_contact_lids (instance_id, phone);
 
 create table if not exists public.relay_turns (
   external_id text primary key,

@@ -211,8 +211,8 @@ begin
     begin
       v_result := v_result || jsonb_build_object('outcome', case
         when p_event.change is null then coalesce(p_event.noise, 'kept')
-        when p_event.change ->> 'do' = 'store' then public.store_message(v_instance, p_event.change, v_moment, p_policy.event_ahead, p_now)
-        else public.change_or_wait(v_event.id, v_instance.id, p_event.change, v_moment, p_policy.event_ahead) end);
+        when p_event.change ->> 'do' = 'store' then public.store_message(v_instance, p_event.change, v_moment, p_policy.event_ahead)
+        else public.change_or_wait(v_event.id, v_instance, p_event.change, v_moment, p_policy.event_ahead) end);
     exception when others then
       -- The platform's tables refuse this message (a rule of theirs, a row that has just gone). The event is kept, not
       -- processed: the same event again tries again. What passes by itself is tried again by the caller.
@@ -275,6 +275,30 @@ end
 $$;
 comment on function public.receive_events is
   'receive_event for each, all or none, answered in their order. With p_patience they give up (55P03) when locks have taken so long.';
+
+create or replace function public.keep_rejected(
+  p_event_key text,
+  p_external_id text,
+  p_body text,
+  p_reason text,
+  p_per_hour integer,
+  p_now timestamptz default now()
+)
+returns boolean
+language plpgsql volatile security invoker set search_path = ''
+as $$
+begin
+  perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('keep_rejected', 0));
+  insert into public.wapi_webhook_events (event_key, received_at, external_id, kind, body, outcome, processed_at)
+  select p_event_key, p_now, p_external_id, 'rejected', p_body, p_reason, p_now
+  where (
+    select count(*) from public.wapi_webhook_events
+    where kind = 'rejected' and received_at > p_now - interval '1 hour') < p_per_hour
+  on conflict (event_key) do nothing;
+  return found;
+end
+$$;
+comment on function public.keep_rejected is 'A body that is no event, for an operator to see: once, and at most so many in an hour.';
 
 create or replace function public.settle_disconnection(
   p_event_id bigint,
@@ -368,7 +392,7 @@ do $$
 begin
   perform public.keep_for_service(
     'moment_of_event', 'find_instance', 'judge_disconnection', 'restore_by_event', 'is_news', 'receive_event',
-    'receive_events', 'settle_disconnection');
+    'receive_events', 'keep_rejected', 'settle_disconnection');
 end
 $$;
 

@@ -1,10 +1,10 @@
--- Purpose: messages and acks become rows, once, whatever their order: conversations, LIDs, unread counts, edits.
--- Touches: wapi_conversations, wapi_messages (metadata, where a platform has none; two indexes while it is empty),
--- wapi_webhook_events (what waits for its message), wapi_contact_lids. Called by: receive_event.
+-- Purpose: messages become rows, once, whatever their order: unread counts, acks, edits, deletions, reactions, marks.
+-- Touches: wapi_messages (metadata, where a platform has none; two indexes while it is empty), wapi_conversations,
+-- message_reactions (new), wapi_webhook_events (what waits for its message). Called by: receive_event.
 --
 -- Nothing here relies on a unique index on wapi_messages: older platforms have none. Our writers take turns on the
 -- conversation's row; a platform's own writer that is faster is met as a unique violation.
--- Locks: the line's row before all (receive_event), then the contact's LID, the message's id, conversations by id.
+-- Locks: the line's row before all (receive_event), then the message's id, the person's names, conversations by id.
 
 set local lock_timeout = '5s';
 
@@ -31,13 +31,26 @@ begin
 end
 $$;
 
-create or replace function public.lock_name(p_instance uuid, p_name text)
-returns void
-language sql volatile security invoker set search_path = ''
-as $$
-  select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(p_instance::text || p_name, 0));
-$$;
-comment on function public.lock_name is 'Takes turns, until the transaction ends, on something of a line that may have no row yet.';
+-- Who reacted how, also before the message is there and after a reaction was taken back. Kept as long as the line.
+create table if not exists public.message_reactions (
+  instance_id uuid not null references public.wapi_instances (id) on delete cascade,
+  target_id text not null,
+  reactor text not null,
+  emoji text not null,
+  at timestamptz not null,
+  message_id text,
+  who jsonb not null,
+  row_id uuid,
+  primary key (instance_id, target_id, reactor)
+);
+comment on table public.message_reactions is 'The last reaction of each person to each message; screens read its row of type reaction, or metadata.reactions of the message.';
+comment on column public.message_reactions.target_id is 'The provider''s id of the message.';
+comment on column public.message_reactions.reactor is 'me, them (the other side of a direct chat), or who it was in a group.';
+comment on column public.message_reactions.emoji is 'Empty = taken back: an older event does not bring it back.';
+comment on column public.message_reactions.row_id is 'wapi_messages.id of its row.';
+alter table public.message_reactions enable row level security;
+revoke all on public.message_reactions from public, anon, authenticated;
+grant all on public.message_reactions to service_role;
 
 create or replace function public.find_message(p_instance uuid, p_message_id text, p_from_me boolean default null)
 returns setof public.wapi_messages
@@ -81,6 +94,7 @@ as $$
   from (
     select "timestamp", from_me, content, metadata from public.wapi_messages
     where conversation_id = p_conversation and "timestamp" is not null  -- older platforms hold some without a moment
+      and coalesce(metadata ->> 'type', message_type::text, '') <> 'reaction'  -- a reaction is no message
     order by "timestamp" desc, message_id collate "C" desc nulls last limit 1
   ) m
   where c.id = p_conversation;
@@ -97,6 +111,7 @@ declare
   v_error_at timestamptz;
   v_delivered_at timestamptz;
   v_versions jsonb;
+  v_mark text;
 begin
   if p_change ->> 'do' = 'ack' then
     -- What came in has no ack.
@@ -126,6 +141,14 @@ begin
       || jsonb_build_object('deleted', true, 'deleted_at', least((metadata ->> 'deleted_at')::timestamptz, p_moment))
     where id = p_message.id;
     return 'applied';
+  elsif p_change ->> 'do' = 'mark' then
+    v_mark := p_change ->> 'mark';
+    update public.wapi_messages
+    set metadata = public.metadata_object(metadata) || jsonb_build_object(
+      v_mark, (p_change ->> 'is_on')::boolean or (v_mark = 'edited' and metadata ? 'versions'), v_mark || '_at', p_moment)
+    where id = p_message.id
+      and coalesce((metadata ->> (v_mark || '_at'))::timestamptz <= p_moment, true);
+    return case when found then 'applied' else 'not_newer' end;
   end if;
 
   -- An edit: the message's own text first, then every version by its moment; the last one is the text.
@@ -145,7 +168,7 @@ begin
   return 'applied';
 end
 $$;
-comment on function public.change_message is 'An ack (forward only), an edit (the old texts stay in metadata.versions) or a deletion (a mark).';
+comment on function public.change_message is 'An ack (forward only), an edit (the old texts stay in metadata.versions), a deletion or another mark.';
 
 create or replace function public.may_change(p_instance uuid, p_message public.wapi_messages, p_change jsonb)
 returns boolean
@@ -153,26 +176,24 @@ language plpgsql stable security invoker set search_path = ''
 as $$
 declare
   v_who constant jsonb := p_change -> 'who';
-  v_jid text;
-  v_phone text := v_who ->> 'phone';
+  v_is_anybodys constant boolean := coalesce(p_change ->> 'mark' in ('pinned', 'kept'), false);
 begin
   if p_change ->> 'do' = 'ack' then
     return true;
   end if;
-  select remote_jid into v_jid from public.wapi_conversations where id = p_message.conversation_id;
   if v_who ->> 'group' is not null then
     -- In a group its administrators may delete; nobody else may edit.
-    return v_jid = v_who ->> 'group' and (p_change ->> 'do' = 'delete' or (
-      p_message.from_me = (v_who ->> 'from_me')::boolean and (
-        p_message.from_me
-        or coalesce(p_message.metadata ->> 'sender_phone' = v_who ->> 'sender_phone', false)
-        or coalesce(p_message.metadata ->> 'sender_lid' = v_who ->> 'sender_lid', false))));
+    return exists (
+        select from public.wapi_conversations c
+        where c.id = p_message.conversation_id and c.remote_jid = v_who ->> 'group')
+      and (v_is_anybodys or p_change ->> 'do' = 'delete' or (
+        p_message.from_me = (v_who ->> 'from_me')::boolean and (
+          p_message.from_me
+          or coalesce(p_message.metadata ->> 'sender_phone' = any (public.phone_forms(v_who ->> 'sender_phone')), false)
+          or coalesce(p_message.metadata ->> 'sender_lid' = v_who ->> 'sender_lid', false))));
   end if;
-  if v_phone is null then
-    select phone into v_phone from public.wapi_contact_lids where instance_id = p_instance and lid = v_who ->> 'lid';
-  end if;
-  return p_message.from_me = (v_who ->> 'from_me')::boolean
-    and (coalesce(v_jid = v_phone || '@s.whatsapp.net', false) or coalesce(v_jid = v_who ->> 'lid', false));
+  return (v_is_anybodys or p_message.from_me = (v_who ->> 'from_me')::boolean)
+    and p_message.conversation_id = any (public.person_conversations(p_instance, v_who ->> 'phone', v_who ->> 'lid'));
 end
 $$;
 comment on function public.may_change is 'Whether who sent an edit or deletion is the message''s own side, in its own conversation.';
@@ -186,7 +207,8 @@ declare
   v_message public.wapi_messages;
 begin
   for v_waiting in
-    select id, change, public.moment_of_event(moment, received_at, p_ahead) as moment
+    select id, change, public.moment_of_event(
+      (change ->> 'at')::timestamptz, public.moment_of_event(moment, received_at, p_ahead), p_ahead) as moment
     from public.wapi_webhook_events
     where instance_id = p_instance and message_id = p_message_id and change is not null
     order by id
@@ -203,94 +225,179 @@ end
 $$;
 comment on function public.apply_waiting is 'What waited for a message that is there now.';
 
-create or replace function public.merge_conversations(p_from uuid, p_into uuid)
+create or replace function public.show_reactions(p_instance public.wapi_instances, p_target_id text)
 returns void
 language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
-  v_from public.wapi_conversations;
-  v_twins integer;
+  v_target public.wapi_messages;
+  v_reaction public.message_reactions;
+  v_conversation uuid;
+  v_row uuid;
 begin
-  perform 1 from public.wapi_conversations where id in (p_from, p_into) order by id for update;
-  select * into v_from from public.wapi_conversations where id = p_from;
-
-  -- What both have is one message, with what either knows of it; it was counted twice.
-  update public.wapi_messages i
-  set status = case when public.message_rank(f.status) > public.message_rank(i.status) or i.status is null
-        then f.status else i.status end,
-      content = case when f.metadata ? 'versions' and not coalesce(i.metadata ? 'versions', false)
-        then f.content else i.content end,
-      metadata = public.metadata_object(f.metadata) || public.metadata_object(i.metadata)
-  from public.wapi_messages f
-  where f.conversation_id = p_from and i.conversation_id = p_into and f.message_id = i.message_id;
-  with twins as (
-    delete from public.wapi_messages f
-    using public.wapi_messages i
-    where f.conversation_id = p_from and i.conversation_id = p_into and f.message_id = i.message_id
-    returning f.from_me
-  )
-  select count(*) filter (where not from_me) into v_twins from twins;
-  update public.wapi_messages set conversation_id = p_into where conversation_id = p_from;
-
-  update public.wapi_conversations i
-  set unread_count = greatest(0, coalesce(i.unread_count, 0) + coalesce(v_from.unread_count, 0) - v_twins),
-      contact_name = coalesce(nullif(i.contact_name, ''), v_from.contact_name),
-      contact_picture = coalesce(i.contact_picture, v_from.contact_picture),
-      lead_id = coalesce(i.lead_id, v_from.lead_id),
-      bot_enabled = coalesce(i.bot_enabled, true) and coalesce(v_from.bot_enabled, true)
-  where i.id = p_into;
-  perform public.refresh_last_message(p_into);
-  delete from public.wapi_conversations where id = p_from;
-end
-$$;
-comment on function public.merge_conversations is 'Two conversations with one person become one: no message lost, none twice, unread counts added.';
-
-create or replace function public.learn_lid(p_instance uuid, p_lid text, p_phone text, p_moment timestamptz)
-returns void
-language plpgsql volatile security invoker set search_path = ''
-as $$
-declare
-  v_known public.wapi_contact_lids;
-  v_by_lid uuid;
-  v_by_phone uuid;
-begin
-  perform public.lock_name(p_instance, p_lid);
-  select * into v_known from public.wapi_contact_lids where instance_id = p_instance and lid = p_lid;
-  if v_known.phone is distinct from p_phone then
-    if v_known.learned_at > p_moment then
-      return;  -- an old event does not undo a newer one
+  select * into v_target from public.find_message(p_instance.id, p_target_id) order by from_me desc limit 1;
+  for v_reaction in
+    select * from public.message_reactions
+    where instance_id = p_instance.id and target_id = p_target_id order by reactor for update
+  loop
+    if v_reaction.emoji = '' then
+      delete from public.wapi_messages where id = v_reaction.row_id;
+      continue when v_reaction.row_id is null;
+      v_row := null;
+    else
+      -- Where the message is; until it is known, with the person.
+      v_conversation := coalesce(v_target.conversation_id,
+        (public.open_conversation(p_instance, v_reaction.who, v_reaction.at)).id);
+      update public.wapi_messages
+      set content = v_reaction.emoji, "timestamp" = v_reaction.at, message_id = v_reaction.message_id,
+          conversation_id = v_conversation
+      where id = v_reaction.row_id
+        and (content, "timestamp", conversation_id) is distinct from (v_reaction.emoji, v_reaction.at, v_conversation);
+      continue when exists (select from public.wapi_messages where id = v_reaction.row_id);
+      v_row := public.insert_message(p_instance, v_conversation, jsonb_build_object(
+        'message_id', v_reaction.message_id, 'from_me', v_reaction.who -> 'from_me', 'type', 'reaction',
+        'content', v_reaction.emoji, 'quoted_message_id', p_target_id,
+        'metadata', jsonb_strip_nulls(v_reaction.who - array['from_me', 'group', 'phone', 'lid', 'is_dialled'])), v_reaction.at);
     end if;
-    insert into public.wapi_contact_lids (instance_id, lid, phone, learned_at) values (p_instance, p_lid, p_phone, p_moment)
-    on conflict (instance_id, lid) do update set phone = excluded.phone, learned_at = excluded.learned_at;
-  end if;
-  select id into v_by_lid from public.wapi_conversations where instance_id = p_instance and remote_jid = p_lid;
-  if not found then
-    return;
-  end if;
-  select id into v_by_phone from public.wapi_conversations
-  where instance_id = p_instance and remote_jid = p_phone || '@s.whatsapp.net';
-  if not found then
-    begin
-      update public.wapi_conversations
-      set remote_jid = p_phone || '@s.whatsapp.net', contact_phone = p_phone
-      where id = v_by_lid;
-      return;
-    exception when unique_violation then  -- somebody has just opened it
-      select id into v_by_phone from public.wapi_conversations
-      where instance_id = p_instance and remote_jid = p_phone || '@s.whatsapp.net';
-    end;
-  end if;
-  perform public.merge_conversations(v_by_lid, v_by_phone);
+    update public.message_reactions set row_id = v_row
+    where instance_id = p_instance.id and target_id = p_target_id and reactor = v_reaction.reactor;
+  end loop;
+  update public.wapi_messages m
+  set metadata = public.metadata_object(m.metadata) || jsonb_build_object('reactions', coalesce((
+    select jsonb_agg(jsonb_build_object('emoji', r.emoji, 'at', r.at) || (r.who - array['group', 'phone', 'lid', 'is_dialled'])
+      order by r.at, r.reactor)
+    from public.message_reactions r
+    where r.instance_id = p_instance.id and r.target_id = p_target_id and r.emoji <> ''), '[]'))
+  where m.id = v_target.id;
 end
 $$;
-comment on function public.learn_lid is 'Remembers whose LID it is; a conversation that was known by the LID alone becomes the phone''s.';
+comment on function public.show_reactions is 'What message_reactions knows of one message, as platforms'' screens read it: a row for each, and a list in the message.';
+
+create or replace function public.store_reaction(
+  p_instance public.wapi_instances, p_change jsonb, p_moment timestamptz, p_ahead interval
+)
+returns text
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_who constant jsonb := p_change -> 'who';
+  v_at constant timestamptz := public.moment_of_event((p_change ->> 'at')::timestamptz, p_moment, p_ahead);
+  v_reactor constant text := case
+    when (v_who ->> 'from_me')::boolean then 'me'
+    when v_who ->> 'group' is null then 'them'
+    else coalesce(v_who ->> 'sender_lid', (public.phone_forms(v_who ->> 'sender_phone'))[1], 'somebody') end;
+begin
+  perform public.lock_name(p_instance.id, p_change ->> 'message_id');
+  insert into public.message_reactions as r (instance_id, target_id, reactor, emoji, at, message_id, who)
+  values (
+    p_instance.id, p_change ->> 'message_id', v_reactor, p_change ->> 'content', v_at, p_change ->> 'event_message_id',
+    v_who || jsonb_strip_nulls(jsonb_build_object('sender_name', p_change ->> 'sender_name')))
+  on conflict (instance_id, target_id, reactor) do update
+  set emoji = excluded.emoji, at = excluded.at, message_id = excluded.message_id, who = excluded.who
+  where (r.at, coalesce(r.message_id, '') collate "C") < (excluded.at, coalesce(excluded.message_id, '') collate "C");
+  if not found then
+    return 'not_newer';
+  end if;
+  perform public.show_reactions(p_instance, p_change ->> 'message_id');
+  return 'applied';
+end
+$$;
+comment on function public.store_reaction is 'One reaction per person and message: changed in place, gone when it is taken back, never unread, never the last message.';
+
+create or replace function public.insert_message(
+  p_instance public.wapi_instances, p_conversation uuid, p_message jsonb, p_moment timestamptz
+)
+returns uuid
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_row public.wapi_messages;
+  v_message jsonb := p_message;
+  v_id uuid;
+begin
+  for v_try in 1..2 loop
+    begin
+      -- By a record: a column of the platform's may be an enum.
+      v_row := jsonb_populate_record(null::public.wapi_messages, jsonb_build_object(
+        'message_type', v_message -> 'type',
+        'status', case when (v_message ->> 'from_me')::boolean then 'sent' else 'received' end));
+      insert into public.wapi_messages
+        (conversation_id, message_id, from_me, message_type, content, media_url, media_key, media_direct_path, status,
+         "timestamp", company_id, metadata, quoted_message_id)
+      values
+        (p_conversation, v_message ->> 'message_id', (v_message ->> 'from_me')::boolean, v_row.message_type,
+         v_message ->> 'content', v_message ->> 'media_url', v_message ->> 'media_key', v_message ->> 'media_direct_path',
+         v_row.status, p_moment, p_instance.company_id, v_message -> 'metadata', v_message ->> 'quoted_message_id')
+      returning id into v_id;
+      return v_id;
+    exception
+      when unique_violation then
+        return null;  -- the platform's own writer was faster
+      when check_violation or invalid_text_representation or not_null_violation then
+        -- The platform's table knows an older list of types, or wants a text: then a text it is, and the word is kept.
+        if v_try = 2 then
+          raise;
+        end if;
+        v_message := public.as_text(v_message);
+    end;
+  end loop;
+  return null;
+end
+$$;
+comment on function public.insert_message is 'A message''s row; where the platform refuses its type it is a text with the word in metadata.type. Null: somebody else has stored it.';
+
+create or replace function public.as_text(p_message jsonb)
+returns jsonb
+language sql immutable security invoker set search_path = ''
+as $$
+  select p_message || jsonb_build_object(
+    'type', 'text',
+    'content', coalesce(nullif(p_message ->> 'content', ''), p_message #>> '{metadata,preview}', ''),
+    'metadata', public.metadata_object(p_message -> 'metadata') || jsonb_build_object('type', p_message -> 'type'));
+$$;
+comment on function public.as_text is 'A message for a platform whose table does not know its type.';
+
+create or replace function public.replace_stub(p_stub public.wapi_messages, p_message jsonb)
+returns void
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_row public.wapi_messages;
+  v_message jsonb := p_message;
+  v_versions jsonb := p_stub.metadata -> 'versions';
+begin
+  for v_try in 1..2 loop
+    begin
+      v_row := jsonb_populate_record(null::public.wapi_messages, jsonb_build_object('message_type', v_message -> 'type'));
+      -- What was edited before it could be read: its own text is the first version.
+      v_versions := jsonb_set(v_versions, '{0,content}', coalesce(v_message -> 'content', 'null'));
+      update public.wapi_messages
+      set message_type = v_row.message_type,
+          content = case when v_versions is null then v_message ->> 'content' else v_versions -> -1 ->> 'content' end,
+          media_url = v_message ->> 'media_url', media_key = v_message ->> 'media_key',
+          media_direct_path = v_message ->> 'media_direct_path',
+          quoted_message_id = v_message ->> 'quoted_message_id',
+          metadata = (public.metadata_object(metadata) - array['stub', 'reason', 'preview', 'type'])
+            || public.metadata_object(v_message -> 'metadata')
+            || jsonb_strip_nulls(jsonb_build_object('versions', v_versions))
+      where id = p_stub.id;
+      return;
+    exception when check_violation or invalid_text_representation or not_null_violation then
+      if v_try = 2 then
+        raise;
+      end if;
+      v_message := public.as_text(v_message);
+    end;
+  end loop;
+end
+$$;
+comment on function public.replace_stub is 'A message that could not be read has come after all: it fills the same row, unread once as before.';
 
 create or replace function public.store_message(
   p_instance public.wapi_instances,
   p_message jsonb,
   p_moment timestamptz,
-  p_ahead interval,  -- a moment further ahead of us is not believed: of what waits for this message
-  p_now timestamptz default now()
+  p_ahead interval  -- a moment further ahead of us is not believed: of what waits for this message
 )
 returns text
 language plpgsql volatile security invoker set search_path = ''
@@ -298,102 +405,110 @@ as $$
 declare
   v_id constant text := p_message ->> 'message_id';
   v_from_me constant boolean := (p_message ->> 'from_me')::boolean;
-  v_lid constant text := p_message ->> 'lid';
-  v_group constant text := p_message ->> 'group';
-  v_phone text := p_message ->> 'phone';
-  v_jid text;
-  v_twin text;
+  v_who jsonb := p_message;
+  v_twin public.wapi_messages;
+  v_twin_jid text;
   v_conversation public.wapi_conversations;
-  v_outcome text := 'already_stored';
+  v_existing public.wapi_messages;
   v_is_last boolean;
 begin
-  if p_message ->> 'sender_lid' is not null and p_message ->> 'sender_phone' is not null then
-    perform public.learn_lid(p_instance.id, p_message ->> 'sender_lid', p_message ->> 'sender_phone', p_moment);
-  end if;
-  if v_lid is not null then
-    if v_phone is not null then
-      perform public.learn_lid(p_instance.id, v_lid, v_phone, p_moment);
-    else
-      perform public.lock_name(p_instance.id, v_lid);
-      select phone into v_phone from public.wapi_contact_lids where instance_id = p_instance.id and lid = v_lid;
-    end if;
-  end if;
   -- An ack of this very message, or its twin under the other address, waits or is waited for.
   perform public.lock_name(p_instance.id, v_id);
-
-  if v_group is null then
-    -- The same message by phone and by LID is one, and tells whose LID it is.
-    select c.remote_jid into v_twin
-    from public.find_message(p_instance.id, v_id, v_from_me) m
-    join public.wapi_conversations c on c.id = m.conversation_id
-    where case when v_phone is null then c.remote_jid like '%@s.whatsapp.net' else c.remote_jid like '%@lid' end
-    limit 1;
-    if found and v_phone is null and v_lid is not null then
-      v_phone := split_part(v_twin, '@', 1);
-      perform public.learn_lid(p_instance.id, v_lid, v_phone, p_moment);
-    elsif found and v_phone is not null then
-      perform public.learn_lid(p_instance.id, v_twin, v_phone, p_moment);
-    end if;
-  end if;
-
-  v_jid := coalesce(v_group, v_phone || '@s.whatsapp.net', v_lid);
-  -- Its lock first, and one new version of the row for each message, not three: a busy chat is written often.
-  select * into v_conversation from public.wapi_conversations
-  where instance_id = p_instance.id and remote_jid = v_jid for no key update;
-  if not found then
-    insert into public.wapi_conversations (instance_id, remote_jid, contact_name, contact_phone, company_id, unread_count)
-    values (p_instance.id, v_jid, p_message ->> 'contact_name', coalesce(v_phone, ''), p_instance.company_id, 0)
-    on conflict (instance_id, remote_jid) do update set remote_jid = excluded.remote_jid  -- somebody has just opened it
-    returning * into v_conversation;
-  end if;
-
-  if not exists (select from public.wapi_messages where conversation_id = v_conversation.id and message_id = v_id) then
-    begin
-      insert into public.wapi_messages
-        (conversation_id, message_id, from_me, message_type, content, media_url, media_key, media_direct_path, status,
-         "timestamp", company_id, metadata, quoted_message_id)
-      values
-        (v_conversation.id, v_id, v_from_me, p_message ->> 'type', p_message ->> 'content', p_message ->> 'media_url',
-         p_message ->> 'media_key', p_message ->> 'media_direct_path', case when v_from_me then 'sent' else 'received' end,
-         p_moment, p_instance.company_id, p_message -> 'metadata', p_message ->> 'quoted_message_id');
-      v_outcome := 'stored';
-    exception when unique_violation then
-      null;  -- the platform's own writer was faster
-    end;
-  end if;
-
-  if v_outcome = 'stored' then
-    v_is_last := v_conversation.last_message_at < p_moment;
-    update public.wapi_conversations c
-    set unread_count = coalesce(c.unread_count, 0) + case when v_from_me then 0 else 1 end,
-        contact_name = case
-          when coalesce(c.contact_name, '') = '' then p_message ->> 'contact_name' else c.contact_name end,
-        contact_picture = case
-          when c.last_message_at > p_moment then coalesce(c.contact_picture, p_message ->> 'contact_picture')
-          else coalesce(p_message ->> 'contact_picture', c.contact_picture) end,
-        company_id = coalesce(c.company_id, p_instance.company_id),
-        last_message_at = case when v_is_last then p_moment else c.last_message_at end,
-        last_message_from_me = case when v_is_last then v_from_me else c.last_message_from_me end,
-        last_message_content = case when v_is_last
-          then coalesce(nullif(p_message ->> 'content', ''), p_message #>> '{metadata,preview}', '')
-          else c.last_message_content end
-    where c.id = v_conversation.id;
-    if v_conversation.last_message_at is null or v_conversation.last_message_at = p_moment then
-      perform public.refresh_last_message(v_conversation.id);  -- which of them is the last is not plain
-    end if;
+  if p_message ->> 'group' is not null then
+    perform public.learn_sender(p_instance, p_message, p_moment);
   else
+    -- The same message by phone and by LID is one, and tells whose LID it is.
+    select * into v_twin from public.find_message(p_instance.id, v_id, v_from_me) limit 1;
+    if found then
+      select remote_jid into v_twin_jid from public.wapi_conversations where id = v_twin.conversation_id;
+      if v_who ->> 'phone' is null and v_twin_jid like '%@s.whatsapp.net' then
+        v_who := v_who || jsonb_build_object('phone', split_part(v_twin_jid, '@', 1));
+      elsif v_who ->> 'lid' is null and v_twin_jid like '%@lid' then
+        v_who := v_who || jsonb_build_object('lid', v_twin_jid);
+      end if;
+    end if;
+  end if;
+
+  -- Its lock first, and one new version of the row for each message, not three: a busy chat is written often.
+  v_conversation := public.open_conversation(p_instance, v_who, p_moment);
+  select * into v_existing from public.wapi_messages where conversation_id = v_conversation.id and message_id = v_id;
+  if v_existing.id is null and v_twin_jid is not null and (
+    -- Two conversations with one person that could not become one.
+    v_twin_jid = v_who ->> 'lid' or split_part(v_twin_jid, '@', 1) = any (public.phone_forms(v_who ->> 'phone'))) then
+    v_existing := v_twin;
+  end if;
+
+  if v_existing.id is not null then
+    if v_existing.metadata ? 'stub' and not p_message -> 'metadata' ? 'stub' then
+      perform public.replace_stub(v_existing, p_message);
+      perform public.refresh_last_message(v_existing.conversation_id);
+      perform public.apply_waiting(p_instance.id, v_id, p_ahead);
+      return 'stored';
+    end if;
+    update public.wapi_messages set status = 'sent'
+    where id = v_existing.id and v_from_me and coalesce(status, 'pending') = 'pending';
+    perform public.apply_waiting(p_instance.id, v_id, p_ahead);
+    return 'already_stored';
+  end if;
+
+  if public.insert_message(p_instance, v_conversation.id, p_message, p_moment) is null then
     update public.wapi_messages set status = 'sent'
     where conversation_id = v_conversation.id and message_id = v_id and v_from_me and coalesce(status, 'pending') = 'pending';
+    perform public.apply_waiting(p_instance.id, v_id, p_ahead);
+    return 'already_stored';
+  end if;
+  v_is_last := v_conversation.last_message_at < p_moment;
+  update public.wapi_conversations c
+  set unread_count = coalesce(c.unread_count, 0) + case when v_from_me then 0 else 1 end,
+      contact_name = case
+        when coalesce(c.contact_name, '') = '' and p_message ->> 'group' is null
+        then p_message ->> 'contact_name' else c.contact_name end,
+      contact_picture = case
+        when c.last_message_at > p_moment then coalesce(c.contact_picture, p_message ->> 'contact_picture')
+        else coalesce(p_message ->> 'contact_picture', c.contact_picture) end,
+      company_id = coalesce(c.company_id, p_instance.company_id),
+      last_message_at = case when v_is_last then p_moment else c.last_message_at end,
+      last_message_from_me = case when v_is_last then v_from_me else c.last_message_from_me end,
+      last_message_content = case when v_is_last
+        then coalesce(nullif(p_message ->> 'content', ''), p_message #>> '{metadata,preview}', '')
+        else c.last_message_content end
+  where c.id = v_conversation.id;
+  if v_conversation.last_message_at is null or v_conversation.last_message_at = p_moment then
+    perform public.refresh_last_message(v_conversation.id);  -- which of them is the last is not plain
+  end if;
+  if p_message ->> 'group' is not null then
+    perform public.name_group(v_conversation, p_message ->> 'contact_name', p_moment);
+  end if;
+  if exists (select from public.message_reactions where instance_id = p_instance.id and target_id = v_id) then
+    perform public.show_reactions(p_instance, v_id);
   end if;
   perform public.apply_waiting(p_instance.id, v_id, p_ahead);
-  return v_outcome;
+  return 'stored';
 end
 $$;
 comment on function public.store_message is
-  'A message, once per conversation and provider''s id, with its conversation, unread count, order and what waited for it.';
+  'A message, once per person or group and provider''s id, with its conversation, unread count, order and what waited for it.';
+
+create or replace function public.learn_sender(p_instance public.wapi_instances, p_who jsonb, p_moment timestamptz)
+returns void
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_lid constant text := coalesce(p_who ->> 'sender_lid', p_who ->> 'lid');
+  v_phone constant text := coalesce(p_who ->> 'sender_phone', p_who ->> 'phone');
+begin
+  if v_lid is null or v_phone is null or exists (
+    select from public.wapi_contact_lids where instance_id = p_instance.id and lid = v_lid and phone = v_phone
+  ) then
+    return;
+  end if;
+  perform public.settle_person(p_instance, v_phone, v_lid, false, p_moment, false);
+end
+$$;
+comment on function public.learn_sender is 'Who names both a LID and a phone tells whose LID it is.';
 
 create or replace function public.change_or_wait(
-  p_event bigint, p_instance uuid, p_change jsonb, p_moment timestamptz, p_ahead interval
+  p_event bigint, p_instance public.wapi_instances, p_change jsonb, p_moment timestamptz, p_ahead interval
 )
 returns text
 language plpgsql volatile security invoker set search_path = ''
@@ -401,27 +516,40 @@ as $$
 declare
   v_message public.wapi_messages;
 begin
-  perform public.lock_name(p_instance, p_change ->> 'message_id');
-  select * into v_message from public.find_message(p_instance, p_change ->> 'message_id') order by from_me desc limit 1;
+  if p_change ->> 'do' = 'react' then
+    return public.store_reaction(p_instance, p_change, p_moment, p_ahead);
+  elsif p_change ->> 'do' = 'learn' then
+    perform public.learn_sender(p_instance, p_change -> 'who', p_moment);
+    return 'applied';
+  elsif p_change ->> 'do' = 'rename' then
+    perform public.name_group(c, p_change ->> 'content', p_moment)
+    from public.wapi_conversations c
+    where c.instance_id = p_instance.id and c.remote_jid = p_change #>> '{who,group}';
+    return case when found then 'applied' else 'not_newer' end;
+  end if;
+  perform public.lock_name(p_instance.id, p_change ->> 'message_id');
+  select * into v_message from public.find_message(p_instance.id, p_change ->> 'message_id') order by from_me desc limit 1;
   if not found then
     update public.wapi_webhook_events set message_id = p_change ->> 'message_id', change = p_change where id = p_event;
     return 'waiting';
   end if;
-  perform public.apply_waiting(p_instance, p_change ->> 'message_id', p_ahead);
+  perform public.apply_waiting(p_instance.id, p_change ->> 'message_id', p_ahead);
   select * into v_message from public.wapi_messages where id = v_message.id for update;
-  if not public.may_change(p_instance, v_message, p_change) then
+  if not public.may_change(p_instance.id, v_message, p_change) then
     return 'not_theirs';
   end if;
-  return public.change_message(v_message, p_change, p_moment);
+  return public.change_message(
+    v_message, p_change, public.moment_of_event((p_change ->> 'at')::timestamptz, p_moment, p_ahead));
 end
 $$;
-comment on function public.change_or_wait is 'An ack, edit or deletion: done now, or when its message comes.';
+comment on function public.change_or_wait is 'An ack, edit, deletion or mark: done now, or when its message comes. A reaction, whose LID it is, a group''s name: done now.';
 
 do $$
 begin
   perform public.keep_for_service(
-    'lock_name', 'find_message', 'metadata_object', 'message_rank', 'refresh_last_message', 'change_message', 'may_change',
-    'apply_waiting', 'merge_conversations', 'learn_lid', 'store_message', 'change_or_wait');
+    'find_message', 'metadata_object', 'message_rank', 'refresh_last_message', 'change_message', 'may_change',
+    'apply_waiting', 'show_reactions', 'store_reaction', 'insert_message', 'as_text', 'replace_stub', 'store_message',
+    'learn_sender', 'change_or_wait');
 end
 $$;
 

@@ -200,6 +200,7 @@ def test_an_event_without_a_moment_has_none() -> None:
         pytest.param("5511900000001@s.whatsapp.net", "5511900000001", id="an address"),
         pytest.param("+5511900000001", "5511900000001", id="a plus"),
         pytest.param(5511900000001, "5511900000001", id="a number"),
+        pytest.param("5511900000001:12@s.whatsapp.net", "5511900000001", id="a device"),
         pytest.param("123456789", None, id="9 digits"),
         pytest.param("1234567890123456", None, id="16 digits"),
         pytest.param(123456789, None, id="a number of 9 digits"),
@@ -309,10 +310,6 @@ def test_the_body_is_kept_as_it_came() -> None:
         pytest.param(b'{"event": "webhookReceived"', "not JSON", id="half an object"),
         pytest.param(b"{'event': 1}", "not JSON", id="single quotes"),
         pytest.param(b'{"event": 1}{"event": 2}', "not JSON", id="two objects"),
-        pytest.param(b'{"moment": NaN}', "not JSON", id="NaN"),
-        pytest.param(b'{"moment": Infinity}', "not JSON", id="Infinity"),
-        pytest.param(b'{"moment": -Infinity}', "not JSON", id="minus Infinity"),
-        pytest.param(b'{"a": [{"b": NaN}]}', "not JSON", id="NaN deep within"),
         pytest.param(b"\xff\xfe{}", "not UTF-8", id="bytes that are no text"),
         pytest.param('{"unit": "São João"}'.encode("latin-1"), "not UTF-8", id="Latin-1"),
         pytest.param(b'{"a": "\xed\xa0\x80"}', "not UTF-8", id="half a surrogate pair in bytes"),
@@ -322,11 +319,8 @@ def test_the_body_is_kept_as_it_came() -> None:
         pytest.param(b"null", "not a JSON object", id="null"),
         pytest.param(b'"webhookDisconnected"', "not a JSON object", id="a string"),
         pytest.param(b"1", "not a JSON object", id="a number"),
-        pytest.param(b'{"a": ' * 66 + b"1" + b"}" * 66, "nested too deeply", id="66 objects within one another"),
-        pytest.param(b'{"a": ' + b"[" * 65 + b"]" * 65 + b"}", "nested too deeply", id="65 lists in an object"),
-        pytest.param(b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply", id="100k brackets"),
-        pytest.param(b"[" * 100_000 + b"]" * 100_000, "nested too deeply", id="100k brackets and no object"),
-        pytest.param(b'{"a":' * 100_000, "nested too deeply", id="100k braces that never close"),
+        pytest.param(b"[" * 100_000 + b"]" * 100_000, "not a JSON object", id="100k brackets and no object"),
+        pytest.param(b'{"a":' * 100_000, "not JSON", id="100k braces that never close"),
     ],
 )
 def test_a_body_that_is_no_json_object_is_the_senders_fault(raw: bytes, reason: str) -> None:
@@ -344,6 +338,16 @@ def test_a_rejection_quotes_nothing() -> None:
 
 def test_what_the_provider_nests_is_not_too_deep() -> None:
     assert parse_event(b'{"a": ' * 60 + b'{"b": [1]}' + b"}" * 60).kind is EventKind.OTHER
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b'{"moment": NaN, "event": "x"}', b'{"event": "x", "a": [{"b": -Infinity}]}', b"\xef\xbb\xbf" + b'{"event": "x"}'],
+    ids=["NaN", "an infinity", "a byte order mark"],
+)
+def test_what_some_printers_write_is_read(raw: bytes) -> None:
+    found = parse_event(raw)
+    assert (found.name, found.moment) == ("x", None)
 
 
 def test_a_wide_body_is_not_too_deep() -> None:

@@ -1,7 +1,8 @@
 """What W-API's webhook events say. Pure: bytes -> an event, or EventRejected.
 
 Events come flat, in camelCase, unsigned; they are lost, doubled and disordered. Names are matched exactly:
-``webhookStatus`` is an ack although its name says "status". What is not known is kept and never guessed at.
+``webhookStatus`` is an ack although its name says "status". What is not known is kept and never guessed at. Nothing
+about a body's size or shape loses an event: bounds are on what is read, never on what is kept.
 """
 
 from __future__ import annotations
@@ -11,22 +12,28 @@ import json
 import re
 import secrets
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from shared.core.event import CONNECTION_KINDS, Change, Event, EventKind, Message, Noise
 from shared.errors import EventRejected
-from shared.providers.wapi.contents import NoMessageError
-from shared.providers.wapi.messages import is_ack_of_life, is_echo, is_story, read_ack, read_message
+from shared.providers.wapi.addresses import is_of_story
+from shared.providers.wapi.changes import is_ack_of_life, read_ack
+from shared.providers.wapi.envelopes import NoMessageError
+from shared.providers.wapi.messages import is_echo, read_message
+from shared.providers.wapi.values import Json, fold
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 64
-MAX_VALUES: Final = 20_000
+"""What lies deeper is not read in a body that is too deep for the reader."""
+_KEYED_BY_FIELDS: Final = 64 * 1024
+"""Longer bodies are known again by their bytes: to sort their fields would hold up everybody else."""
 _MAX_NAME: Final = 200
 _MILLISECONDS_FROM: Final = 100_000_000_000
 """As seconds this is the year 5138, as milliseconds 1973: the magnitude tells the unit."""
 _LAST_SECOND: Final = 253_402_300_799
 
-_PHONE = re.compile(r"[0-9]{10,15}")
+_PHONE: Final = re.compile(r"\+?([0-9]{10,15})(?:[._][0-9]{1,4})?(?::[0-9]{1,4})?(?:@s\.whatsapp\.net)?", re.ASCII)
+"""A device suffix is no part of a number."""
 
 
 _NAMES: Final = {
@@ -49,23 +56,15 @@ def parse_event(body: bytes) -> Event:
     if len(body) > MAX_BODY_BYTES:
         raise EventRejected(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
     try:
-        text = body.decode("utf-8")
-        found = json.loads(text, parse_constant=_refuse_constant)
+        text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise EventRejected(400, "the body is not UTF-8") from None
-    except RecursionError:
-        raise EventRejected(400, "the body is nested too deeply") from None
-    except ValueError:
-        raise EventRejected(400, "the body is not JSON") from None
-    if not isinstance(found, dict):
-        raise EventRejected(400, "the body is not a JSON object")
-    _check_size(found)
-
+    found, key = _read(text)
     name = _text(found.get("event"))
     kind = _kind(name, found)
+    event = fold(found) if kind in (EventKind.MESSAGE, EventKind.ACK) else found
     moment = _moment(found.get("moment"))
-    change, noise = _change(kind, found)
-    key = hashlib.sha256(json.dumps(found, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    change, noise = _change(kind, event)
     if kind in CONNECTION_KINDS and moment is None:
         # Two of these are two facts: nothing in them says otherwise. Their effect is idempotent by transition.
         key = f"{key}:{secrets.token_hex(8)}"
@@ -76,40 +75,92 @@ def parse_event(body: bytes) -> Event:
         external_id=_text(found.get("instanceId")),
         moment=moment,
         phone=_phone(found.get("connectedPhone")),
-        is_life=_is_life(kind, name, found),
+        is_life=_is_life(kind, name, event),
         change=change,
         noise=noise,
         body=text,
     )
 
 
-def _change(kind: EventKind, found: dict[str, Any]) -> tuple[Message | Change | None, Noise | None]:
+def _read(text: str) -> tuple[Json, str]:
+    """The object in a body, and the key by which it is known again.
+
+    Raises:
+        EventRejected: With 400 when there is none.
+    """
+    try:
+        try:
+            found = json.loads(text, parse_constant=_no_number)
+            key = text if len(text) > _KEYED_BY_FIELDS else json.dumps(found, sort_keys=True, separators=(",", ":"))
+        except RecursionError:
+            found, key = json.loads(_pruned(text), parse_constant=_no_number), text
+    except ValueError:
+        raise EventRejected(400, "the body is not JSON") from None
+    if not isinstance(found, dict):
+        raise EventRejected(400, "the body is not a JSON object")
+    return found, hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _no_number(_name: str) -> None:
+    """NaN and the infinities: a number that says nothing."""
+
+
+_TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+def _pruned(text: str) -> str:
+    """A JSON text without what lies deeper than ``MAX_DEPTH``.
+
+    Raises:
+        ValueError: When its brackets do not match.
+    """
+    kept: list[str] = []
+    open_brackets: list[str] = []
+    since = 0
+    for token in _TOKENS.finditer(text):
+        mark = token[0]
+        if mark in "{[":
+            open_brackets.append("}" if mark == "{" else "]")
+            if len(open_brackets) == MAX_DEPTH + 1:
+                kept.append(text[since : token.start()])
+        elif mark in "}]":
+            if not open_brackets or open_brackets.pop() != mark:
+                raise ValueError("a bracket too many")
+            if len(open_brackets) == MAX_DEPTH:
+                kept.append("null")
+                since = token.end()
+    if open_brackets:
+        raise ValueError("a bracket is missing")
+    return "".join([*kept, text[since:]])
+
+
+def _change(kind: EventKind, found: Json) -> tuple[Message | Change | None, Noise | None]:
     try:
         match kind:
             case EventKind.MESSAGE:
                 return read_message(found), None
             case EventKind.ACK:
                 return read_ack(found), None
-            case EventKind.DISCONNECTION | EventKind.CONNECTION | EventKind.OTHER:
+            case EventKind.DISCONNECTION | EventKind.CONNECTION | EventKind.OTHER | EventKind.REJECTED:
                 return None, None
     except NoMessageError as noise:
         return None, noise.reason
 
 
-def _is_life(kind: EventKind, name: str | None, found: dict[str, Any]) -> bool:
+def _is_life(kind: EventKind, name: str | None, found: Json) -> bool:
     """Never echoes, presence, stories or disconnections."""
     match kind:
         case EventKind.CONNECTION:
             return True
         case EventKind.MESSAGE:
-            return name == "webhookReceived" and not is_echo(found) and not is_story(found)
+            return name == "webhookReceived" and not is_echo(found) and not is_of_story(found)
         case EventKind.ACK:
             return is_ack_of_life(found)
-        case EventKind.DISCONNECTION | EventKind.OTHER:
+        case EventKind.DISCONNECTION | EventKind.OTHER | EventKind.REJECTED:
             return False
 
 
-def _kind(name: str | None, found: dict[str, Any]) -> EventKind:
+def _kind(name: str | None, found: Json) -> EventKind:
     kind = _NAMES.get(name or "", EventKind.OTHER)
     # An event that denies itself is none we know. A disconnection's body is certain, a connection's is not.
     if kind is EventKind.DISCONNECTION and found.get("disconnected", True) is not True:
@@ -117,30 +168,6 @@ def _kind(name: str | None, found: dict[str, Any]) -> EventKind:
     if kind is EventKind.CONNECTION and str(found.get("connected", True)).lower() in ("false", "0"):
         return EventKind.OTHER
     return kind
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
-
-
-def _check_size(found: dict[str, Any]) -> None:
-    """Bound the depth and the number of values of an event."""
-    values = 0
-    level: list[object] = [found]
-    for _ in range(MAX_DEPTH):
-        below: list[object] = []
-        for each in level:
-            if isinstance(each, dict):
-                below.extend(each.values())
-            elif isinstance(each, list):
-                below.extend(each)
-        if not below:
-            return
-        values += len(below)
-        if values > MAX_VALUES:
-            raise EventRejected(400, "the body has too many fields")
-        level = below
-    raise EventRejected(400, "the body is nested too deeply")
 
 
 def _text(value: object) -> str | None:
@@ -162,7 +189,5 @@ def _moment(value: object) -> datetime | None:
 def _phone(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value) if 0 < value < 10**15 else None
-    if not isinstance(value, str):
-        return None
-    digits = value.removesuffix("@s.whatsapp.net").removeprefix("+")
-    return digits if _PHONE.fullmatch(digits) else None
+    digits = _PHONE.fullmatch(value) if isinstance(value, str) else None
+    return digits[1] if digits else None

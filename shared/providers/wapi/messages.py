@@ -1,216 +1,173 @@
-"""What a message event says: who, what kind, which text and media. Pure: a parsed JSON object -> a change, or a reason.
+"""What a message event says: who, what kind, which text and media. Pure: a folded event -> a change, or a reason.
 
-What is not a message (protocol noise, stories, newsletters, calls, empty bursts) is named.
+The noise is named, everything else is a row (see ``fields``).
 """
 
 from __future__ import annotations
 
-import re
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
 
-from shared.core.event import AckStatus, Change, Message, Noise, Who
-from shared.providers.wapi.contents import (
-    READERS,
-    Json,
-    NoMessageError,
-    body_of,
-    edit_inside,
-    either,
-    id_of,
-    is_true,
-    object_of,
-    text_of,
-    unwrap,
+from shared.core.event import Change, Message, Noise, Who
+from shared.core.previews import NOT_YET, ONE_TIME_CODE, UNSUPPORTED, VIEW_ONCE
+from shared.providers.wapi.addresses import who_of
+from shared.providers.wapi.buttons import BUTTONS
+from shared.providers.wapi.changes import read_change
+from shared.providers.wapi.commerce import COMMERCE
+from shared.providers.wapi.contents import CONTENTS, Content, Reader
+from shared.providers.wapi.contexts import facts_of, quoted_id
+from shared.providers.wapi.envelopes import NoMessageError, Opened, open_message, refuse_by_context
+from shared.providers.wapi.fields import Field
+from shared.providers.wapi.stubs import (
+    DELETIONS,
+    NEW_SUBJECT,
+    is_stub,
+    missed_call_in_log,
+    missed_call_of,
+    new_subject_of,
+    stub_of,
+    trace_of,
 )
+from shared.providers.wapi.values import Json, fold, fold_body, id_of, is_true, name_of, raw_of, text_of, url_of
 
-_PHONE = re.compile(r"[1-9][0-9]{7,14}")
-_LID = re.compile(r"[0-9]{6,20}@lid")
-_GROUP = re.compile(r"[0-9]{6,25}(-[0-9]{6,15})?@g\.us")
-_MAX_CONTACT_PHONE: Final = 13
-"""LIDs have 14 or 15 digits; so many are not taken for a phone."""
-
-
-# Acks
-
-_ACKS: Final[dict[str, AckStatus]] = {
-    "PENDING": "pending",
-    "SERVER": "sent",
-    "SENT": "sent",
-    "SERVER_ACK": "sent",
-    "DELIVERY": "delivered",
-    "DELIVERED": "delivered",
-    "DELIVERY_ACK": "delivered",
-    "READ": "read",
-    "PLAYED": "read",
-    "ERROR": "error",
-}
-_ACKS_OF_LIFE: Final = frozenset({"DELIVERY", "READ", "PLAYED"})
-
-
-def read_ack(event: Json) -> Change:
-    """Read a ``webhookStatus``.
-
-    Raises:
-        NoMessageError: When it names no message or a status we do not know.
-    """
-    message_id = id_of(event.get("messageId"))
-    status = _ACKS.get(str(event.get("status")).upper())
-    if message_id is None or status is None:
-        raise NoMessageError(Noise.ACK_UNREADABLE)
-    return Change(do="ack", message_id=message_id, status=status)
-
-
-def is_ack_of_life(event: Json) -> bool:
-    """Whether an ack proves that the line's session works: somebody's phone received something."""
-    return str(event.get("status")) in _ACKS_OF_LIFE
-
-
-# Messages
+READERS: Final[Mapping[str, Reader]] = {**CONTENTS, **BUTTONS, **COMMERCE}
+"""Every content by its folded name; ``conversation`` is a plain text and needs none."""
 
 
 def read_message(event: Json) -> Message | Change:
-    """Read a ``webhookReceived`` or ``webhookDelivery``.
+    """Read a ``webhookReceived`` or ``webhookDelivery``, folded.
 
     Raises:
         NoMessageError: When it is none.
     """
-    chat_id = id_of(object_of(event.get("chat")).get("id"))
-    if chat_id is None:
-        raise NoMessageError(Noise.NO_CHAT)
-    if is_story(event):
-        raise NoMessageError(Noise.STORY)
-    if chat_id.endswith(("@newsletter", "@broadcast")):
-        raise NoMessageError(Noise.NEWSLETTER if chat_id.endswith("@newsletter") else Noise.BROADCAST)
-    who = _who(event, chat_id)
-    message_id = id_of(event.get("messageId"))
-    content = object_of(event.get("msgContent"))
-    if change := _change_of_another(content, message_id, who):
-        return change
+    raw = event.get("msgcontent")
+    outer = fold(raw)
+    stub = stub_of(event, outer)
+    try:
+        opened = open_message(raw)
+    except NoMessageError as nothing:
+        who = who_of(event)
+        if nothing.reason in (Noise.EMPTY, Noise.OTHER) and (read := _of_stub(event, outer, stub, who)):
+            return read
+        raise NoMessageError(Noise.STUB if stub and nothing.reason is Noise.OTHER else nothing.reason) from None
+    who = who_of(event, destination=opened.destination)
+    message_id = id_of(event.get("messageid"))
+    if opened.field is Field.EDIT or (opened.field is Field.ACT and opened.name != "calllogmesssage"):
+        name = name_of(fold(event.get("sender")).get("pushname"))
+        return read_change(opened, who, message_id, sender_name=name, content_of=content_of)
+    if is_stub(stub, DELETIONS) and message_id is not None:
+        return Change(do="delete", message_id=message_id, who=who)
     if message_id is None:
         raise NoMessageError(Noise.NO_MESSAGE_ID)
-    content = unwrap(content)
-    if event.get("messageStubType") or content.get("messageStubType"):
-        raise NoMessageError(Noise.STUB)
-    return _message(event, who, message_id, content)
+    content = content_of(opened, raw)
+    context = fold(fold(opened.value).get("contextinfo"))
+    refuse_by_context(context)
+    facts = facts_of(context)
+    if content.content is None and "ad" in facts:
+        content = replace(content, content=facts["ad"].get("title") or facts["ad"].get("body"))
+    return _message(event, who, message_id, content, facts, quoted=quoted_id(context, opened.context))
 
 
-def is_story(event: Json) -> bool:
-    """Whether an event is about a status story: not a message, no sign of life."""
-    chat_id = object_of(event.get("chat")).get("id")
-    return isinstance(chat_id, str) and (chat_id == "status" or chat_id.startswith("status@"))
+def content_of(opened: Opened, raw: object = None) -> Content:
+    """What an opened message says; what cannot be read says so to people.
+
+    Args:
+        opened: Neither an edit nor what acts on another message.
+        raw: The whole object, as it came: for the name of a kind that nobody knows yet.
+
+    Raises:
+        NoMessageError: When nothing is to be seen.
+    """
+    value = opened.value
+    if opened.name == "conversation" and isinstance(value, str):
+        return Content("text", text_of(value))
+    read = READERS.get(opened.name)
+    if read is not None and isinstance(value, Mapping):
+        content = read(fold_body(value))
+        if content.type == "text" and content.content is None and content.label is None:
+            return _unsupported(opened, raw)
+        if opened.is_view_once:
+            content = replace(content, metadata=content.metadata | {"view_once": True})
+        return content
+    match opened.field:
+        case Field.ACT:
+            text = missed_call_in_log(fold(value))
+            return Content("text", text, metadata={"system": "missed_call"})
+        case Field.TRACE:
+            code = opened.name == "placeholdermessage"
+            return _trace(ONE_TIME_CODE if code else NOT_YET, "masked" if code else "sealed", may_come=not code)
+        case Field.ENVELOPE if opened.is_view_once:
+            return _trace(VIEW_ONCE, "view_once", may_come=True)
+        case Field.ENVELOPE if isinstance(value, Mapping) and not any(value.values()):
+            raise NoMessageError(Noise.EMPTY)
+        case _:
+            return _unsupported(opened, raw)
+
+
+def _unsupported(opened: Opened, raw: object) -> Content:
+    name = _name_as_it_came(raw, opened.name)
+    return Content("unsupported", UNSUPPORTED, metadata={"kind": name, "raw": raw_of(opened.value)})
+
+
+def _name_as_it_came(raw: object, folded: str, depth: int = 10) -> str:
+    if isinstance(raw, Mapping) and depth:
+        for name, each in raw.items():
+            if name.lower() == folded:
+                return name_of(name) or folded
+            if isinstance(each, Mapping) and (found := _name_as_it_came(each, folded, depth - 1)) != folded:
+                return found
+    return folded
+
+
+def _trace(text: str, reason: str, *, may_come: bool) -> Content:
+    return Content("unsupported", text, metadata={"reason": reason, "stub": may_come or None})
+
+
+def _of_stub(event: Json, outer: Json, stub: str | int | None, who: Who) -> Message | Change | None:
+    """What an event without a message leaves behind, None when that is nothing."""
+    message_id = id_of(event.get("messageid"))
+    if message_id is None:
+        return None
+    if is_stub(stub, DELETIONS):
+        return Change(do="delete", message_id=message_id, who=who)
+    if is_stub(stub, NEW_SUBJECT) and who.group is not None:
+        subject = new_subject_of(event, outer)
+        return Change(do="rename", content=subject, who=who) if subject else None
+    if call := missed_call_of(stub):
+        return _message(event, who, message_id, Content("text", call, metadata={"system": "missed_call"}), {})
+    if trace := trace_of(event, stub):
+        content = _trace(trace.text, trace.reason, may_come=trace.may_come)
+        return _message(event, who, message_id, content, {})
+    return None
 
 
 def is_echo(event: Json) -> bool:
-    """Whether an event echoes what was sent through the API."""
-    return is_true(event.get("fromMe")) and is_true(event.get("fromApi"))
+    """Whether a folded event echoes what was sent through the API."""
+    return is_true(event.get("fromme")) and is_true(event.get("fromapi"))
 
 
-def _message(event: Json, who: Who, message_id: str, content: Json) -> Message:
-    sender, chat = object_of(event.get("sender")), object_of(event.get("chat"))
-    kind, body = body_of(content)
-    read = READERS[kind](body)
-    context = object_of(body.get("contextInfo")) or object_of(content.get("messageContextInfo"))
-    name = text_of(sender.get("pushName")) or text_of(sender.get("verifiedBizName"))
-    metadata = {**read.pop("metadata", {}), "provider_event": event.get("event")}
+def _message(
+    event: Json, who: Who, message_id: str, content: Content, facts: dict[str, Any], *, quoted: str | None = None
+) -> Message:  # fmt: skip
+    sender, chat = fold(event.get("sender")), fold(event.get("chat"))
+    name = name_of(sender.get("pushname")) or name_of(sender.get("verifiedbizname"))
+    metadata = {**content.metadata, **facts, "provider_event": event.get("event")}
     if who.group is not None and not who.from_me:
         metadata |= {"sender_name": name, "sender_phone": who.sender_phone, "sender_lid": who.sender_lid}
     is_theirs = who.group is None and not who.from_me
     return Message(
-        **who.model_dump(),
+        **who.__dict__,
         message_id=message_id,
-        contact_name=name if is_theirs else text_of(chat.get("subject")) if who.group is not None else None,
-        contact_picture=text_of(chat.get("profilePicture"))
-        or (text_of(sender.get("profilePicture")) if is_theirs else None),
-        quoted_message_id=read.pop("quoted_message_id", None) or id_of(either(context, "stanzaId", "stanzaID")),
+        contact_name=name if is_theirs else name_of(chat.get("subject")) if who.group is not None else None,
+        contact_picture=url_of(chat.get("profilepicture"))
+        or (url_of(sender.get("profilepicture")) if is_theirs else None),
+        type=content.type,
+        label=content.label,
+        content=content.content,
+        media_url=content.media_url,
+        media_key=content.media_key,
+        media_direct_path=content.media_direct_path,
+        quoted_message_id=quoted,
         metadata={key: value for key, value in metadata.items() if value is not None},
-        **read,
     )
-
-
-# Who
-
-
-def _who(event: Json, chat_id: str) -> Who:
-    """Between whom an event is; on ``fromMe`` the other side is only in ``chat.id``.
-
-    Raises:
-        NoMessageError: When the chat is neither a person nor a group.
-    """
-    from_me = is_true(event.get("fromMe"))
-    phone, lid = (None, None) if from_me else _sender(event)
-    group = chat_id if chat_id.endswith("@g.us") else f"{chat_id}@g.us"
-    if chat_id.endswith("@g.us") or (is_true(event.get("isGroup")) and "@" not in chat_id and len(chat_id) > 15):  # noqa: PLR2004 - no phone is so long
-        if not _GROUP.fullmatch(group):
-            raise NoMessageError(Noise.CHAT_UNREADABLE)
-        return Who(from_me=from_me, group=group, phone=None, lid=None, sender_phone=phone, sender_lid=lid)
-    digits = _digits(chat_id)
-    if digits is not None and len(digits) > _MAX_CONTACT_PHONE:
-        chat_id = f"{digits}@lid"  # too long for a phone: a LID without its suffix
-    if chat_id.endswith("@lid"):
-        if not _LID.fullmatch(chat_id):
-            raise NoMessageError(Noise.CHAT_UNREADABLE)
-        return Who(
-            from_me=from_me, group=None, phone=phone if phone != chat_id.removesuffix("@lid") else None, lid=chat_id
-        )
-    if digits is None:
-        raise NoMessageError(Noise.CHAT_UNREADABLE)
-    if lid is not None and digits == lid.removesuffix("@lid"):
-        return Who(from_me=from_me, group=None, phone=phone, lid=lid)
-    return Who(from_me=from_me, group=None, phone=digits, lid=lid)
-
-
-def _sender(event: Json) -> tuple[str | None, str | None]:
-    """A sender's phone, unless it is a LID in disguise, and LID; nothing if the sender is the line itself."""
-    sender = object_of(event.get("sender"))
-    raw, lid = id_of(sender.get("id")) or "", id_of(sender.get("senderLid"))
-    if raw.endswith("@lid"):
-        lid = lid or raw
-    if lid is not None:
-        lid = lid if lid.endswith("@lid") else f"{lid}@lid"
-        lid = lid if _LID.fullmatch(lid) else None
-    digits = _digits(raw)
-    own = _digits(id_of(event.get("connectedPhone")) or "")
-    if (digits is not None and digits == own) or (lid is not None and lid == id_of(event.get("connectedLid"))):
-        return None, None
-    if digits is None or len(digits) > _MAX_CONTACT_PHONE or (lid and digits == lid.removesuffix("@lid")):
-        return None, lid
-    return digits, lid
-
-
-def _digits(address: str) -> str | None:
-    digits = address.removesuffix("@s.whatsapp.net").removesuffix("@c.us").removeprefix("+").partition(":")[0]
-    return digits if _PHONE.fullmatch(digits) else None
-
-
-# Changes
-
-
-def _change_of_another(content: Json, message_id: str | None, who: Who) -> Change | None:
-    """An edit or a deletion names the message it changes; every other protocol message is noise."""
-    edit = edit_inside(content)
-    content = unwrap(content) if edit is None else edit
-    protocol = object_of(content.get("protocolMessage"))
-    if not protocol:
-        if edit is None:
-            return None
-        # An edit without a protocol message: the event's own id is the message's.
-        return _edit(edit, message_id, who)
-    key = object_of(protocol.get("key"))
-    target = id_of(key.get("id")) or id_of(either(key, "ID", "messageId"))
-    kind = protocol.get("type")
-    edited = object_of(protocol.get("editedMessage"))
-    if kind in (14, "14", "MESSAGE_EDIT") or (kind is None and edited):
-        return _edit(object_of(edited.get("message")) or edited, target, who)
-    if target is not None and not isinstance(kind, bool) and kind in (0, "0", "REVOKE"):
-        return Change(do="delete", message_id=target, who=who)
-    raise NoMessageError(Noise.PROTOCOL)
-
-
-def _edit(content: Json, target: str | None, who: Who) -> Change:
-    if target is None:
-        raise NoMessageError(Noise.EDIT_UNREADABLE)
-    try:
-        name, body = body_of(unwrap(content))
-    except NoMessageError:
-        raise NoMessageError(Noise.EDIT_UNREADABLE) from None
-    return Change(do="edit", message_id=target, content=READERS[name](body).get("content"), who=who)
