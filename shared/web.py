@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
@@ -22,6 +23,7 @@ RETRY_AFTER_SECONDS = 5
 BODY_SECONDS = 15
 READY_SECONDS = 5
 """So long an answer to ``/ready`` serves: anybody may ask, and each look is a call to the database."""
+_GZIP = b"\x1f\x8b"
 WRONG_KEYS_SECONDS = 30
 """Half a minute, so that continued attempts show in every whole minute, which the alert looks at."""
 
@@ -140,6 +142,32 @@ class WrongKeys:
         self._total += 1
         if str(self._count).strip("0") == "1":
             logs.warning("webhook.unauthorized", count=self._count, total=self._total)
+
+
+def unpacked(body: bytes, encoding: str | None, limit: int) -> bytes:
+    """A body as it was before it was packed: gzip, also where no header says so, and deflate.
+
+    Raises:
+        EventRejected: With 400 when it cannot be unpacked, with 413 when it is longer than ``limit`` bytes then.
+    """
+    is_deflated = (encoding or "").strip().lower() == "deflate"
+    if not body.startswith(_GZIP) and not is_deflated:
+        return body  # JSON in UTF-8 begins with nothing of the kind, whatever a header says
+    found = bytearray()
+    try:
+        while body:
+            # 47: gzip and zlib by their heads; -15: deflate as some send it, without one.
+            is_bare = is_deflated and body[0] & 15 != zlib.DEFLATED and not body.startswith(_GZIP)
+            unpacker = zlib.decompressobj(-15 if is_bare else 47)
+            found += unpacker.decompress(body, limit + 1 - len(found))
+            if len(found) > limit:
+                raise EventRejected(413, f"the body is longer than {limit} bytes")
+            if not unpacker.eof:
+                raise EventRejected(400, "the packed body is cut off")
+            body = unpacker.unused_data
+    except zlib.error:
+        raise EventRejected(400, "the body cannot be unpacked") from None
+    return bytes(found)
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -50,6 +50,42 @@ class PublicCompaniesUpdate(TypedDict):
     updated_at: NotRequired[Annotated[datetime.datetime, Field(alias="updated_at")]]
 
 
+class PublicConversationBookkeeping(BaseModel):
+    address_at: Optional[datetime.datetime] = Field(alias="address_at")
+    conversation_id: uuid.UUID = Field(alias="conversation_id")
+    given_name: Optional[str] = Field(alias="given_name")
+    instance_id: uuid.UUID = Field(alias="instance_id")
+    is_ours: bool = Field(alias="is_ours")
+    named_at: Optional[datetime.datetime] = Field(alias="named_at")
+    refusal: Optional[str] = Field(alias="refusal")
+    same_person_as: Optional[uuid.UUID] = Field(alias="same_person_as")
+    tried_at: Optional[datetime.datetime] = Field(alias="tried_at")
+
+
+class PublicConversationBookkeepingInsert(TypedDict):
+    address_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="address_at")]]
+    conversation_id: Annotated[uuid.UUID, Field(alias="conversation_id")]
+    given_name: NotRequired[Annotated[Optional[str], Field(alias="given_name")]]
+    instance_id: Annotated[uuid.UUID, Field(alias="instance_id")]
+    is_ours: NotRequired[Annotated[bool, Field(alias="is_ours")]]
+    named_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="named_at")]]
+    refusal: NotRequired[Annotated[Optional[str], Field(alias="refusal")]]
+    same_person_as: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="same_person_as")]]
+    tried_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="tried_at")]]
+
+
+class PublicConversationBookkeepingUpdate(TypedDict):
+    address_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="address_at")]]
+    conversation_id: NotRequired[Annotated[uuid.UUID, Field(alias="conversation_id")]]
+    given_name: NotRequired[Annotated[Optional[str], Field(alias="given_name")]]
+    instance_id: NotRequired[Annotated[uuid.UUID, Field(alias="instance_id")]]
+    is_ours: NotRequired[Annotated[bool, Field(alias="is_ours")]]
+    named_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="named_at")]]
+    refusal: NotRequired[Annotated[Optional[str], Field(alias="refusal")]]
+    same_person_as: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="same_person_as")]]
+    tried_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="tried_at")]]
+
+
 class PublicHealthCheckRuns(BaseModel):
     braked: bool = Field(alias="braked")
     checked: int = Field(alias="checked")
@@ -222,6 +258,39 @@ class PublicInstanceOutagesUpdate(TypedDict):
     started_at: NotRequired[Annotated[datetime.datetime, Field(alias="started_at")]]
     told_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="told_at")]]
     unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
+
+
+class PublicMessageReactions(BaseModel):
+    at: datetime.datetime = Field(alias="at")
+    emoji: str = Field(alias="emoji")
+    instance_id: uuid.UUID = Field(alias="instance_id")
+    message_id: Optional[str] = Field(alias="message_id")
+    reactor: str = Field(alias="reactor")
+    row_id: Optional[uuid.UUID] = Field(alias="row_id")
+    target_id: str = Field(alias="target_id")
+    who: JsonValue = Field(alias="who")
+
+
+class PublicMessageReactionsInsert(TypedDict):
+    at: Annotated[datetime.datetime, Field(alias="at")]
+    emoji: Annotated[str, Field(alias="emoji")]
+    instance_id: Annotated[uuid.UUID, Field(alias="instance_id")]
+    message_id: NotRequired[Annotated[Optional[str], Field(alias="message_id")]]
+    reactor: Annotated[str, Field(alias="reactor")]
+    row_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="row_id")]]
+    target_id: Annotated[str, Field(alias="target_id")]
+    who: Annotated[JsonValue, Field(alias="who")]
+
+
+class PublicMessageReactionsUpdate(TypedDict):
+    at: NotRequired[Annotated[datetime.datetime, Field(alias="at")]]
+    emoji: NotRequired[Annotated[str, Field(alias="emoji")]]
+    instance_id: NotRequired[Annotated[uuid.UUID, Field(alias="instance_id")]]
+    message_id: NotRequired[Annotated[Optional[str], Field(alias="message_id")]]
+    reactor: NotRequired[Annotated[str, Field(alias="reactor")]]
+    row_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="row_id")]]
+    target_id: NotRequired[Annotated[str, Field(alias="target_id")]]
+    who: NotRequired[Annotated[JsonValue, Field(alias="who")]]
 
 
 class PublicNotices(BaseModel):
@@ -435,6 +504,7 @@ class PublicUserCompaniesUpdate(TypedDict):
 
 
 class PublicWapiContactLids(BaseModel):
+    conversation_id: Optional[uuid.UUID] = Field(alias="conversation_id")
     instance_id: uuid.UUID = Field(alias="instance_id")
     learned_at: datetime.datetime = Field(alias="learned_at")
     lid: str = Field(alias="lid")
@@ -442,6 +512,7 @@ class PublicWapiContactLids(BaseModel):
 
 
 class PublicWapiContactLidsInsert(TypedDict):
+    conversation_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="conversation_id")]]
     instance_id: Annotated[uuid.UUID, Field(alias="instance_id")]
     learned_at: NotRequired[Annotated[datetime.datetime, Field(alias="learned_at")]]
     lid: Annotated[str, Field(alias="lid")]
@@ -449,6 +520,7 @@ class PublicWapiContactLidsInsert(TypedDict):
 
 
 class PublicWapiContactLidsUpdate(TypedDict):
+    conversation_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="conversation_id")]]
     instance_id: NotRequired[Annotated[uuid.UUID, Field(alias="instance_id")]]
     learned_at: NotRequired[Annotated[datetime.datetime, Field(alias="learned_at")]]
     lid: NotRequired[Annotated[str, Field(alias="lid")]]
@@ -737,3 +809,26 @@ class PublicWebhookEvent(BaseModel):
     body: Optional[str] = Field(alias="body")
     relay: Optional[bool] = Field(alias="relay")
     relay_limit: Optional[int] = Field(alias="relay_limit")
+
+
+MessageType = Literal[
+    "text",
+    "image",
+    "video",
+    "audio",
+    "document",
+    "sticker",
+    "location",
+    "contact",
+    "poll",
+    "reaction",
+    "button_reply",
+    "template",
+    "list",
+    "order",
+    "product",
+    "payment",
+    "event",
+    "invite",
+    "unsupported",
+]

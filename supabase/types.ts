@@ -53,6 +53,51 @@ export type Database = {
           },
         ];
       };
+      conversation_bookkeeping: {
+        Row: {
+          address_at: string | null;
+          conversation_id: string;
+          given_name: string | null;
+          instance_id: string;
+          is_ours: boolean;
+          named_at: string | null;
+          refusal: string | null;
+          same_person_as: string | null;
+          tried_at: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          address_at?: string | null;
+          conversation_id: string;
+          given_name?: string | null;
+          instance_id: string;
+          is_ours?: boolean;
+          named_at?: string | null;
+          refusal?: string | null;
+          same_person_as?: string | null;
+          tried_at?: string | null;
+        };
+        Update: {
+          address_at?: string | null;
+          conversation_id?: string;
+          given_name?: string | null;
+          instance_id?: string;
+          is_ours?: boolean;
+          named_at?: string | null;
+          refusal?: string | null;
+          same_person_as?: string | null;
+          tried_at?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "conversation_bookkeeping_instance_id_fkey";
+            columns: ["instance_id"];
+            isOneToOne: false;
+            referencedRelation: "wapi_instances";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       health_check_runs: {
         Row: {
           braked: boolean;
@@ -238,6 +283,48 @@ export type Database = {
           unit?: string | null;
         };
         Relationships: [];
+      };
+      message_reactions: {
+        Row: {
+          at: string;
+          emoji: string;
+          instance_id: string;
+          message_id: string | null;
+          reactor: string;
+          row_id: string | null;
+          target_id: string;
+          who: NonNullable<Json>;
+        };
+        ComputedFields: never;
+        Insert: {
+          at: string;
+          emoji: string;
+          instance_id: string;
+          message_id?: string | null;
+          reactor: string;
+          row_id?: string | null;
+          target_id: string;
+          who: NonNullable<Json>;
+        };
+        Update: {
+          at?: string;
+          emoji?: string;
+          instance_id?: string;
+          message_id?: string | null;
+          reactor?: string;
+          row_id?: string | null;
+          target_id?: string;
+          who?: NonNullable<Json>;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "message_reactions_instance_id_fkey";
+            columns: ["instance_id"];
+            isOneToOne: false;
+            referencedRelation: "wapi_instances";
+            referencedColumns: ["id"];
+          },
+        ];
       };
       notices: {
         Row: {
@@ -474,6 +561,7 @@ export type Database = {
       };
       wapi_contact_lids: {
         Row: {
+          conversation_id: string | null;
           instance_id: string;
           learned_at: string;
           lid: string;
@@ -481,12 +569,14 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          conversation_id?: string | null;
           instance_id: string;
           learned_at?: string;
           lid: string;
           phone: string;
         };
         Update: {
+          conversation_id?: string | null;
           instance_id?: string;
           learned_at?: string;
           lid?: string;
@@ -519,8 +609,9 @@ export type Database = {
           remote_jid: string;
           unread_count: number;
           updated_at: string;
+          conversation_age: string | null;
         };
-        ComputedFields: never;
+        ComputedFields: "conversation_age";
         Insert: {
           bot_enabled?: boolean | null;
           company_id?: string | null;
@@ -798,6 +889,7 @@ export type Database = {
         Args: { p_ahead: string; p_instance: string; p_message_id: string };
         Returns: undefined;
       };
+      as_text: { Args: { p_message: Json }; Returns: Json };
       begin_sweep: { Args: { p_now?: string }; Returns: Json };
       believed: {
         Args: { p_ahead: string; p_at: string; p_now: string };
@@ -834,7 +926,10 @@ export type Database = {
           p_ahead: string;
           p_change: Json;
           p_event: number;
-          p_instance: string;
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
           p_moment: string;
         };
         Returns: string;
@@ -868,6 +963,15 @@ export type Database = {
           p_why: Database["public"]["CompositeTypes"]["evidence"];
         };
         Returns: Json;
+      };
+      conversation_age: {
+        Args: {
+          p_conversation: Omit<
+            Database["public"]["Tables"]["wapi_conversations"]["Row"],
+            Database["public"]["Tables"]["wapi_conversations"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
       };
       draw_witnesses: {
         Args: {
@@ -967,6 +1071,18 @@ export type Database = {
         };
         Returns: Json;
       };
+      insert_message: {
+        Args: {
+          p_conversation: string;
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_message: Json;
+          p_moment: string;
+        };
+        Returns: string;
+      };
       is_news: {
         Args: {
           p_at: string;
@@ -984,6 +1100,16 @@ export type Database = {
         Returns: boolean;
       };
       is_refusal: { Args: { p_sqlstate: string }; Returns: boolean };
+      is_settled: {
+        Args: {
+          p_conversation: string;
+          p_instance: string;
+          p_is_dialled: boolean;
+          p_lid: string;
+          p_phone: string;
+        };
+        Returns: boolean;
+      };
       judge_disconnection: {
         Args: {
           p_health: Omit<
@@ -1002,6 +1128,17 @@ export type Database = {
         Returns: string;
       };
       keep_for_service: { Args: { p_functions: string[] }; Returns: undefined };
+      keep_rejected: {
+        Args: {
+          p_body: string;
+          p_event_key: string;
+          p_external_id: string;
+          p_now?: string;
+          p_per_hour: number;
+          p_reason: string;
+        };
+        Returns: boolean;
+      };
       knows_life_since: {
         Args: {
           p_health: Omit<
@@ -1033,12 +1170,14 @@ export type Database = {
         };
         Returns: string;
       };
-      learn_lid: {
+      learn_sender: {
         Args: {
-          p_instance: string;
-          p_lid: string;
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
           p_moment: string;
-          p_phone: string;
+          p_who: Json;
         };
         Returns: undefined;
       };
@@ -1083,13 +1222,32 @@ export type Database = {
       };
       merge_conversations: {
         Args: { p_from: string; p_into: string };
-        Returns: undefined;
+        Returns: string;
+      };
+      merge_messages: {
+        Args: { p_from: string; p_into: string };
+        Returns: number;
       };
       message_rank: { Args: { p_status: string }; Returns: number };
       metadata_object: { Args: { p_metadata: Json }; Returns: Json };
       moment_of_event: {
         Args: { p_ahead: string; p_moment: string; p_received_at: string };
         Returns: string;
+      };
+      move_references: {
+        Args: { p_from: string; p_into: string; p_table: unknown };
+        Returns: undefined;
+      };
+      name_group: {
+        Args: {
+          p_conversation: Omit<
+            Database["public"]["Tables"]["wapi_conversations"]["Row"],
+            Database["public"]["Tables"]["wapi_conversations"]["ComputedFields"]
+          >;
+          p_moment: string;
+          p_name: string;
+        };
+        Returns: undefined;
       };
       notify_users: {
         Args: {
@@ -1106,6 +1264,39 @@ export type Database = {
           p_users?: string[];
         };
         Returns: Json;
+      };
+      open_conversation: {
+        Args: {
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_moment: string;
+          p_who: Json;
+        };
+        Returns: {
+          bot_enabled: boolean | null;
+          company_id: string | null;
+          contact_name: string | null;
+          contact_phone: string;
+          contact_picture: string | null;
+          created_at: string;
+          id: string;
+          instance_id: string;
+          last_message_at: string | null;
+          last_message_content: string | null;
+          last_message_from_me: boolean | null;
+          lead_id: string | null;
+          remote_jid: string;
+          unread_count: number;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "wapi_conversations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       open_outage: {
         Args: {
@@ -1143,6 +1334,11 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      person_conversations: {
+        Args: { p_instance: string; p_lid: string; p_phone: string };
+        Returns: string[];
+      };
+      phone_forms: { Args: { p_phone: string }; Returns: string[] };
       preconditions_hold: {
         Args: {
           p_health: Omit<
@@ -1232,6 +1428,16 @@ export type Database = {
         Args: { p_down: string; p_words: Json };
         Returns: string;
       };
+      replace_stub: {
+        Args: {
+          p_message: Json;
+          p_stub: Omit<
+            Database["public"]["Tables"]["wapi_messages"]["Row"],
+            Database["public"]["Tables"]["wapi_messages"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
       restore_by_event: {
         Args: {
           p_health: Omit<
@@ -1272,6 +1478,30 @@ export type Database = {
         };
         Returns: Json;
       };
+      settle_person: {
+        Args: {
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_is_dialled: boolean;
+          p_lid: string;
+          p_make: boolean;
+          p_moment: string;
+          p_phone: string;
+        };
+        Returns: string;
+      };
+      show_reactions: {
+        Args: {
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_target_id: string;
+        };
+        Returns: undefined;
+      };
       store_message: {
         Args: {
           p_ahead: string;
@@ -1281,7 +1511,18 @@ export type Database = {
           >;
           p_message: Json;
           p_moment: string;
-          p_now?: string;
+        };
+        Returns: string;
+      };
+      store_reaction: {
+        Args: {
+          p_ahead: string;
+          p_change: Json;
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_moment: string;
         };
         Returns: string;
       };
@@ -1512,3 +1753,25 @@ export const Constants = {
     Enums: {},
   },
 } as const;
+
+/** The words of `wapi_messages.message_type`: docs/operate.md says what a screen shows for each. */
+export type MessageType =
+  | "text"
+  | "image"
+  | "video"
+  | "audio"
+  | "document"
+  | "sticker"
+  | "location"
+  | "contact"
+  | "poll"
+  | "reaction"
+  | "button_reply"
+  | "template"
+  | "list"
+  | "order"
+  | "product"
+  | "payment"
+  | "event"
+  | "invite"
+  | "unsupported";

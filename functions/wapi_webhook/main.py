@@ -10,11 +10,11 @@ from functions_framework import aio
 from shared import logs
 from shared.clients import Clients
 from shared.core.secrets import knows_secret
-from shared.errors import SettingsError
+from shared.errors import EventRejected, SettingsError
 from shared.providers.wapi.events import MAX_BODY_BYTES, parse_event
 from shared.settings import load_webhook_settings
-from shared.web import Readiness, WrongKeys, answer, guarded, health, read_body, unless_posted
-from shared.webhook.intake import take_event
+from shared.web import Readiness, WrongKeys, answer, guarded, health, read_body, unless_posted, unpacked
+from shared.webhook.intake import keep_rejected, take_event
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -53,7 +53,13 @@ async def wapi_webhook(request: Request) -> Response:
 
 
 async def _take(request: Request) -> Response:
-    event = parse_event(await read_body(request, MAX_BODY_BYTES))
+    body = await read_body(request, MAX_BODY_BYTES)
+    try:
+        body = unpacked(body, request.headers.get("content-encoding"), MAX_BODY_BYTES)
+        event = parse_event(body)
+    except EventRejected as rejected:
+        await keep_rejected(body, rejected, _clients.store)
+        raise
     intake = await take_event(
         event, _clients.store, lambda: _clients.provider, settings=_settings, relay=_clients.relay
     )

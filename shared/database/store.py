@@ -311,6 +311,17 @@ class Store:
             _log_refusal(intake, intake.instance_id)
         return read
 
+    async def keep_rejected(self, key: str, body: str, reason: str, *, per_hour: int) -> bool:
+        """Keep a body that is no event, for an operator to see; False when there were too many in this hour."""
+        arguments = {
+            "p_event_key": key,
+            "p_external_id": None,
+            "p_body": body,
+            "p_reason": reason,
+            "p_per_hour": per_hour,
+        }
+        return bool(await self._call("keep_rejected", arguments))
+
     async def settle_disconnection(self, event_id: int, look: Look, *, looked_at: datetime) -> Intake:
         """End a disconnection with what one look showed."""
         arguments = {

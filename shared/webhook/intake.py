@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from datetime import timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from shared import logs
 from shared.core.event import CONNECTION_KINDS, EventOutcome
 from shared.core.look import unknown
 from shared.database.clock import DatabaseClock
-from shared.errors import StoreUnavailable
+from shared.errors import StoreError, StoreUnavailable
 from shared.providers.looks import look_once
 from shared.relay import IN_REQUEST
 from shared.webhook.dead_letters import log_undelivered
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from shared.core.event import Event
     from shared.database.results import Intake
     from shared.database.store import Store
+    from shared.errors import EventRejected
     from shared.providers.port import Provider
     from shared.relay import Relay
     from shared.settings import IntakeSettings
@@ -30,6 +33,8 @@ LOOK_WITHIN: Final = timedelta(seconds=2)
 """The provider waits for our answer while we look."""
 PATIENCE: Final = timedelta(seconds=8)
 """For an event as a whole: its turn, its calls, its look and all tries."""
+REJECTED_PER_HOUR: Final = 60
+_REJECTED_BYTES: Final = 64 * 1024
 _ONE_TRY: Final = timedelta(seconds=4)
 _RETRY_AFTER_SECONDS: Final = (0.1, 0.3, 0.6, 1.0, 1.5)
 
@@ -69,6 +74,25 @@ async def take_event(
     if relay is not None and intake.relay is not None:
         await relay.forward(intake.relay, store, within=IN_REQUEST)
     return intake
+
+
+async def keep_rejected(body: bytes, rejected: EventRejected, store: Store) -> None:
+    """Keep a body that is no event, so that an operator can see what came; it is answered as it would be anyway.
+
+    Args:
+        body: As it came; an empty one (the doctor's knock) is not kept.
+        rejected: Why it is none.
+        store: Keeps each body once, and ``REJECTED_PER_HOUR`` of them.
+    """
+    if rejected.status != HTTPStatus.BAD_REQUEST or not body.strip():
+        return
+    text = body[:_REJECTED_BYTES].decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
+    try:
+        await store.keep_rejected(
+            hashlib.sha256(body).hexdigest(), text, rejected.reason, per_hour=REJECTED_PER_HOUR
+        )  # fmt: skip
+    except StoreError as error:
+        logs.warning("rejection.not_kept", operation=error.operation, code=error.code)
 
 
 async def deliver(

@@ -1,5 +1,5 @@
 -- Purpose: what the two functions keep for themselves: the health of each line, the clock of its restarts, what sweeps must
--- know of each other, outages, who was told, the audit, the run log, the inbox, the relay's turns.
+-- know of each other, outages, who was told, the audit, the run log, the inbox, who is who, the relay's turns.
 -- Touches: new tables only (a foreign key takes a moment's lock on wapi_instances); new types; keep_for_service().
 --
 -- Outages, notices, audit and inbox have no foreign key to wapi_instances: deleting a line is blocked by nothing here, and
@@ -225,6 +225,43 @@ comment on column public.wapi_contact_lids.conversation_id is 'The conversation 
 -- Reader: person_conversations.
 create index if not exists lids_by_phone on public.wapi_contact_lids (instance_id, phone);
 
+create table if not exists public.conversation_bookkeeping (
+  conversation_id uuid primary key,
+  instance_id uuid not null references public.wapi_instances (id) on delete cascade,
+  is_ours boolean not null default false,
+  address_at timestamptz,
+  given_name text,
+  named_at timestamptz,
+  same_person_as uuid,
+  refusal text,
+  tried_at timestamptz
+);
+comment on table public.conversation_bookkeeping is
+  'What we remember of a conversation. A missing row, or is_ours = false: the platform made it, and it is never merged away.';
+comment on column public.conversation_bookkeeping.conversation_id is 'No foreign key: nothing of ours hangs on the platform''s table.';
+comment on column public.conversation_bookkeeping.address_at is 'Moment of the message whose address, as WhatsApp wrote it, is the conversation''s.';
+comment on column public.conversation_bookkeeping.given_name is 'The group name that we last wrote; another one in the row was given by a person and stays.';
+comment on column public.conversation_bookkeeping.same_person_as is 'A conversation with the same person that this one could not become one with.';
+comment on column public.conversation_bookkeeping.refusal is 'Why not: both_of_the_platform, two_leads, or the SQLSTATE with which the platform''s tables refused.';
+
+-- Who reacted how, also before the message is there and after a reaction was taken back. Kept as long as the line.
+create table if not exists public.message_reactions (
+  instance_id uuid not null references public.wapi_instances (id) on delete cascade,
+  target_id text not null,
+  reactor text not null,
+  emoji text not null,
+  at timestamptz not null,
+  message_id text,
+  who jsonb not null,
+  row_id uuid,
+  primary key (instance_id, target_id, reactor)
+);
+comment on table public.message_reactions is 'The last reaction of each person to each message; screens read its row of type reaction, or metadata.reactions of the message.';
+comment on column public.message_reactions.target_id is 'The provider''s id of the message.';
+comment on column public.message_reactions.reactor is 'me, them (the other side of a direct chat), or who it was in a group.';
+comment on column public.message_reactions.emoji is 'Empty = taken back: an older event does not bring it back.';
+comment on column public.message_reactions.row_id is 'wapi_messages.id of its row.';
+
 create table if not exists public.relay_turns (
   external_id text primary key,
   token uuid,
@@ -242,7 +279,7 @@ declare
 begin
   foreach v_name in array array[
     'instance_health', 'restart_claims', 'provider_state', 'instance_outages', 'instance_events', 'notices',
-    'health_check_runs', 'wapi_webhook_events', 'wapi_contact_lids', 'relay_turns'
+    'health_check_runs', 'wapi_webhook_events', 'wapi_contact_lids', 'conversation_bookkeeping', 'message_reactions', 'relay_turns'
   ] loop
     execute format('alter table public.%I enable row level security', v_name);
     execute format('revoke all on public.%I from public, anon, authenticated', v_name);

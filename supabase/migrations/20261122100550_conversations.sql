@@ -1,31 +1,11 @@
 -- Purpose: one person is one conversation: phones with and without their ninth digit, hidden identities (LIDs), merges.
--- Touches: conversation_bookkeeping (new), wapi_contact_lids, wapi_conversations; in a merge whatever the platform's
+-- Touches: conversation_bookkeeping, wapi_contact_lids, wapi_conversations; in a merge whatever the platform's
 -- catalogue ties to the conversation that goes. Called by: store_message and its kin.
 --
 -- Only a conversation that we made is ever merged away. Rows are locked in the order of their ids; a person's names (LID,
 -- phone) are advisory locks, taken in their order, and only when something about the person is new.
 
 set local lock_timeout = '5s';
-
-create table if not exists public.conversation_bookkeeping (
-  conversation_id uuid primary key references public.wapi_conversations (id) on delete cascade,
-  is_ours boolean not null default false,
-  address_at timestamptz,
-  given_name text,
-  named_at timestamptz,
-  same_person_as uuid,
-  refusal text,
-  tried_at timestamptz
-);
-comment on table public.conversation_bookkeeping is
-  'What we remember of a conversation. A missing row, or is_ours = false: the platform made it, and it is never merged away.';
-comment on column public.conversation_bookkeeping.address_at is 'Moment of the message whose address, as WhatsApp wrote it, is the conversation''s.';
-comment on column public.conversation_bookkeeping.given_name is 'The group name that we last wrote; another one in the row was given by a person and stays.';
-comment on column public.conversation_bookkeeping.same_person_as is 'A conversation with the same person that this one could not become one with.';
-comment on column public.conversation_bookkeeping.refusal is 'Why not: both_of_the_platform, two_leads, or the SQLSTATE with which the platform''s tables refused.';
-alter table public.conversation_bookkeeping enable row level security;
-revoke all on public.conversation_bookkeeping from public, anon, authenticated;
-grant all on public.conversation_bookkeeping to service_role;
 
 create or replace function public.lock_name(p_instance uuid, p_name text)
 returns void
@@ -66,7 +46,6 @@ begin
     join pg_catalog.pg_attribute a on a.attrelid = k.conrelid and a.attnum = n.child_column
     join pg_catalog.pg_attribute r on r.attrelid = k.confrelid and r.attnum = n.parent_column
     where k.contype = 'f' and k.confrelid = p_table and k.conparentid = 0
-      and k.conrelid <> 'public.conversation_bookkeeping'::regclass
     group by k.oid, k.conrelid
     order by k.conrelid::regclass::text, k.oid
   loop
@@ -156,6 +135,7 @@ begin
         named_at = coalesce(named_at, v_book.named_at)
     where conversation_id = p_into;
     delete from public.wapi_conversations where id = p_from;
+    delete from public.conversation_bookkeeping where conversation_id = p_from;
 
     -- Columns of the platform's own, too: what only the one that went had.
     select string_agg(format('%1$I = coalesce(%1$I, ($1).%1$I)', attname), ', ') into v_others
@@ -190,6 +170,7 @@ language plpgsql stable security invoker set search_path = ''
 as $$
 declare
   v_forms constant text[] := public.phone_forms(p_phone);
+  v_lid constant text := coalesce(p_lid, p_phone || '@lid');  -- digits alone may be a LID that looks like a phone
   v_lids text[] := '{}';
   v_jids text[];
   v_linked uuid[] := '{}';
@@ -198,16 +179,15 @@ begin
   v_jids := array(select f || '@s.whatsapp.net' from unnest(v_forms) f);
   for v_known in
     select l.lid, l.phone, l.conversation_id from public.wapi_contact_lids l
-    where l.instance_id = p_instance and (l.lid = p_lid or l.phone = any (v_forms))
+    where l.instance_id = p_instance and (l.lid = v_lid or l.phone = any (v_forms))
   loop
     v_lids := v_lids || v_known.lid;
     v_linked := v_linked || v_known.conversation_id;
-    if v_known.lid = p_lid then
+    if v_known.lid = v_lid then
       v_jids := v_jids || array(select f || '@s.whatsapp.net' from unnest(public.phone_forms(v_known.phone)) f);
     end if;
   end loop;
-  -- Digits alone may be a LID that looks like a phone.
-  v_jids := v_jids || v_lids || coalesce(p_lid, p_phone || '@lid');
+  v_jids := v_jids || v_lids || v_lid;
   return array(
     select c.id from public.wapi_conversations c where c.instance_id = p_instance and c.remote_jid = any (v_jids)
     union
@@ -296,8 +276,8 @@ begin
       select id into v_into from public.wapi_conversations
       where instance_id = p_instance.id and remote_jid = coalesce(v_phone || '@s.whatsapp.net', p_lid);
     else
-      insert into public.conversation_bookkeeping (conversation_id, is_ours, address_at)
-      values (v_into, true, case when not p_is_dialled then p_moment end);
+      insert into public.conversation_bookkeeping (conversation_id, instance_id, is_ours, address_at)
+      values (v_into, p_instance.id, true, case when not p_is_dialled then p_moment end);
     end if;
   else
     for v_other in
@@ -317,8 +297,8 @@ begin
       end if;
       v_refusal := public.merge_conversations(v_other.id, v_into);
       if v_refusal is not null and v_refusal <> 'gone' then
-        insert into public.conversation_bookkeeping (conversation_id, same_person_as, refusal, tried_at)
-        values (v_other.id, v_into, v_refusal, p_moment)
+        insert into public.conversation_bookkeeping (conversation_id, instance_id, same_person_as, refusal, tried_at)
+        values (v_other.id, p_instance.id, v_into, v_refusal, p_moment)
         on conflict (conversation_id) do update
         set same_person_as = excluded.same_person_as, refusal = excluded.refusal, tried_at = excluded.tried_at;
       end if;
@@ -384,8 +364,8 @@ language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
   v_group constant text := p_who ->> 'group';
-  v_phone constant text := p_who ->> 'phone';
-  v_lid constant text := p_who ->> 'lid';
+  v_phone text := p_who ->> 'phone';
+  v_lid text := p_who ->> 'lid';
   v_is_dialled constant boolean := coalesce((p_who ->> 'is_dialled')::boolean, false);
   v_conversation public.wapi_conversations;
   v_ids uuid[];
@@ -400,14 +380,24 @@ begin
       on conflict (instance_id, remote_jid) do nothing
       returning id into v_id;
       if v_id is not null then
-        insert into public.conversation_bookkeeping (conversation_id, is_ours) values (v_id, true);
+        insert into public.conversation_bookkeeping (conversation_id, instance_id, is_ours) values (v_id, p_instance.id, true);
       else
         select id into v_id from public.wapi_conversations where instance_id = p_instance.id and remote_jid = v_group;
       end if;
     else
       v_ids := public.person_conversations(p_instance.id, v_phone, v_lid);
-      v_id := case when cardinality(v_ids) = 1 and public.is_settled(v_ids[1], p_instance.id, v_phone, v_lid, v_is_dialled)
-        then v_ids[1] else public.settle_person(p_instance, v_phone, v_lid, v_is_dialled, p_moment, true) end;
+      if cardinality(v_ids) = 1 and public.is_settled(v_ids[1], p_instance.id, v_phone, v_lid, v_is_dialled) then
+        v_id := v_ids[1];
+      else
+        if v_lid is null and (
+          exists (select from public.wapi_contact_lids where instance_id = p_instance.id and lid = v_phone || '@lid')
+          or exists (select from public.wapi_conversations where instance_id = p_instance.id and remote_jid = v_phone || '@lid')
+        ) then
+          v_lid := v_phone || '@lid';
+          v_phone := null;
+        end if;
+        v_id := public.settle_person(p_instance, v_phone, v_lid, v_is_dialled, p_moment, true);
+      end if;
     end if;
     select * into v_conversation from public.wapi_conversations where id = v_id for no key update;
     exit when found;
@@ -435,8 +425,8 @@ begin
   if p_conversation.contact_name is distinct from p_name then
     update public.wapi_conversations set contact_name = p_name where id = p_conversation.id;
   end if;
-  insert into public.conversation_bookkeeping (conversation_id, given_name, named_at)
-  values (p_conversation.id, p_name, p_moment)
+  insert into public.conversation_bookkeeping (conversation_id, instance_id, given_name, named_at)
+  values (p_conversation.id, p_conversation.instance_id, p_name, p_moment)
   on conflict (conversation_id) do update set given_name = excluded.given_name, named_at = excluded.named_at;
 end
 $$;

@@ -1,6 +1,6 @@
 -- Purpose: messages become rows, once, whatever their order: unread counts, acks, edits, deletions, reactions, marks.
 -- Touches: wapi_messages (metadata, where a platform has none; two indexes while it is empty), wapi_conversations,
--- message_reactions (new), wapi_webhook_events (what waits for its message). Called by: receive_event.
+-- message_reactions, wapi_webhook_events (what waits for its message). Called by: receive_event.
 --
 -- Nothing here relies on a unique index on wapi_messages: older platforms have none. Our writers take turns on the
 -- conversation's row; a platform's own writer that is faster is met as a unique violation.
@@ -30,27 +30,6 @@ begin
   end if;
 end
 $$;
-
--- Who reacted how, also before the message is there and after a reaction was taken back. Kept as long as the line.
-create table if not exists public.message_reactions (
-  instance_id uuid not null references public.wapi_instances (id) on delete cascade,
-  target_id text not null,
-  reactor text not null,
-  emoji text not null,
-  at timestamptz not null,
-  message_id text,
-  who jsonb not null,
-  row_id uuid,
-  primary key (instance_id, target_id, reactor)
-);
-comment on table public.message_reactions is 'The last reaction of each person to each message; screens read its row of type reaction, or metadata.reactions of the message.';
-comment on column public.message_reactions.target_id is 'The provider''s id of the message.';
-comment on column public.message_reactions.reactor is 'me, them (the other side of a direct chat), or who it was in a group.';
-comment on column public.message_reactions.emoji is 'Empty = taken back: an older event does not bring it back.';
-comment on column public.message_reactions.row_id is 'wapi_messages.id of its row.';
-alter table public.message_reactions enable row level security;
-revoke all on public.message_reactions from public, anon, authenticated;
-grant all on public.message_reactions to service_role;
 
 create or replace function public.find_message(p_instance uuid, p_message_id text, p_from_me boolean default null)
 returns setof public.wapi_messages

@@ -18,6 +18,7 @@ TABLES = (
     "companies", "user_companies", "wapi_instances", "notifications", "wapi_conversations", "wapi_messages",
     "instance_outages", "instance_events", "health_check_runs", "wapi_webhook_events", "wapi_contact_lids", "relay_turns",
     "instance_health", "restart_claims", "provider_state", "notices", "recovery_migrations",
+    "conversation_bookkeeping", "message_reactions",
 )  # fmt: skip
 
 

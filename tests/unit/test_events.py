@@ -307,6 +307,9 @@ def test_the_body_is_kept_as_it_came() -> None:
         pytest.param(b"   ", "not JSON", id="spaces"),
         pytest.param(b"event=webhookDisconnected", "not JSON", id="a form"),
         pytest.param(b"<html></html>", "not JSON", id="a page"),
+        pytest.param(b'{"moment": NaN}', "not JSON", id="NaN"),
+        pytest.param(b'{"moment": -Infinity}', "not JSON", id="minus Infinity"),
+        pytest.param(b'{"a": [{"b": NaN}]}', "not JSON", id="NaN deep within"),
         pytest.param(b'{"event": "webhookReceived"', "not JSON", id="half an object"),
         pytest.param(b"{'event': 1}", "not JSON", id="single quotes"),
         pytest.param(b'{"event": 1}{"event": 2}', "not JSON", id="two objects"),
@@ -340,14 +343,8 @@ def test_what_the_provider_nests_is_not_too_deep() -> None:
     assert parse_event(b'{"a": ' * 60 + b'{"b": [1]}' + b"}" * 60).kind is EventKind.OTHER
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [b'{"moment": NaN, "event": "x"}', b'{"event": "x", "a": [{"b": -Infinity}]}', b"\xef\xbb\xbf" + b'{"event": "x"}'],
-    ids=["NaN", "an infinity", "a byte order mark"],
-)
-def test_what_some_printers_write_is_read(raw: bytes) -> None:
-    found = parse_event(raw)
-    assert (found.name, found.moment) == ("x", None)
+def test_a_byte_order_mark_is_no_part_of_a_body() -> None:
+    assert parse_event(b"\xef\xbb\xbf" + b'{"event": "x"}').name == "x"
 
 
 def test_a_wide_body_is_not_too_deep() -> None:

@@ -1,7 +1,9 @@
 """What both functions ask of a request before they act on it."""
 
 import asyncio
+import gzip
 import json
+import zlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -21,6 +23,7 @@ from shared.web import (
     read_body,
     unavailable,
     unless_posted,
+    unpacked,
 )
 
 LIMIT = 10
@@ -280,3 +283,42 @@ def test_a_database_that_is_away_sends_the_caller_back_in_a_moment() -> None:
     assert response.status_code == 503
     assert response.headers["retry-after"] == str(RETRY_AFTER_SECONDS)
     assert "error" in shown(response)
+
+
+# Packed bodies.
+
+PLAIN = b'{"event": "webhookReceived"}'
+
+
+@pytest.mark.parametrize(
+    ("packed", "encoding"),
+    [
+        pytest.param(gzip.compress(PLAIN), "gzip", id="gzip"),
+        pytest.param(gzip.compress(PLAIN), "x-gzip", id="by its old name"),
+        pytest.param(gzip.compress(PLAIN), None, id="without a header"),
+        pytest.param(gzip.compress(PLAIN[:9]) + gzip.compress(PLAIN[9:]), "gzip", id="in two members"),
+        pytest.param(zlib.compress(PLAIN), "deflate", id="deflate"),
+        pytest.param(zlib.compress(PLAIN, wbits=-15), "Deflate", id="deflate without its head"),
+        pytest.param(PLAIN, None, id="not at all"),
+        pytest.param(PLAIN, "gzip", id="not at all, whatever the header says"),
+    ],
+)
+def test_a_packed_body_is_read(packed: bytes, encoding: str | None) -> None:
+    assert unpacked(packed, encoding, 100) == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("packed", "encoding", "status"),
+    [
+        pytest.param(gzip.compress(b"x" * 101), "gzip", 413, id="longer than the limit"),
+        pytest.param(gzip.compress(bytes(50_000_000)), "gzip", 413, id="a bomb"),
+        pytest.param(gzip.compress(PLAIN)[:-9], "gzip", 400, id="cut off"),
+        pytest.param(b"\x1f\x8bnonsense", "gzip", 400, id="nonsense"),
+        pytest.param(gzip.compress(PLAIN) + b"more", "gzip", 400, id="something behind it"),
+        pytest.param(b"x\x01nonsense", "deflate", 400, id="no deflate"),
+    ],
+)
+def test_a_body_that_cannot_be_unpacked_is_the_senders_fault(packed: bytes, encoding: str, status: int) -> None:
+    with pytest.raises(EventRejected) as rejected:
+        unpacked(packed, encoding, 100)
+    assert rejected.value.status == status

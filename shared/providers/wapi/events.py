@@ -90,10 +90,10 @@ def _read(text: str) -> tuple[Json, str]:
     """
     try:
         try:
-            found = json.loads(text, parse_constant=_no_number)
+            found = json.loads(text, parse_constant=_refuse_constant)
             key = text if len(text) > _KEYED_BY_FIELDS else json.dumps(found, sort_keys=True, separators=(",", ":"))
         except RecursionError:
-            found, key = json.loads(_pruned(text), parse_constant=_no_number), text
+            found, key = json.loads(_pruned(text), parse_constant=_refuse_constant), text
     except ValueError:
         raise EventRejected(400, "the body is not JSON") from None
     if not isinstance(found, dict):
@@ -101,8 +101,8 @@ def _read(text: str) -> tuple[Json, str]:
     return found, hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _no_number(_name: str) -> None:
-    """NaN and the infinities: a number that says nothing."""
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)  # NaN and the infinities are no JSON
 
 
 _TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
