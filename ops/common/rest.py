@@ -17,7 +17,7 @@ import httpx
 from pydantic import ValidationError
 
 from ops.common.rows import Row
-from ops.common.shown import shown
+from ops.common.shown import shown, status_in_words
 from shared.errors import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Rest:
 
 def _error(table: str, status: int, told: object) -> StoreUnavailable | StoreRefused:
     """What an answer means that is no table; what is not the database's own word says nothing about it."""
-    code = shown(told, longest=20) if told else f"HTTP {status}"
+    code = shown(told, longest=20) if told else status_in_words(status)
     if status in _KEY_REFUSED:
         return KeyRefused(table, code, status)
     away = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -12,6 +13,12 @@ if TYPE_CHECKING:
 
 LONGEST = 60
 
+_MEANINGS = {
+    401: "the key or token is refused",
+    402: "payment required, the subscription or the project's quota has ended",
+    403: "not allowed with this key or token",
+    429: "too many requests",
+}
 _EXTERNAL_ID = re.compile(r"[A-Z0-9]{2,10}(-[A-Z0-9]{2,10}){1,4}", re.ASCII)
 _LONG_NUMBER = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){7,}")
 _LAST_DIGITS = 4
@@ -54,6 +61,24 @@ def shown_host(url: str) -> str:
     except ValueError:
         host = None
     return shown(host) if host else "something that is no URL"
+
+
+def cause_in_words(cause: str) -> str:
+    """Why something could not be asked, as the code has it, with the name of an HTTP status."""
+    number = cause.removeprefix("http_")
+    if cause == number or not number.isdecimal():
+        return cause
+    return status_in_words(int(number))
+
+
+def status_in_words(status: int) -> str:
+    """An HTTP status with what it usually means to an operator."""
+    if status in _MEANINGS:
+        return f"HTTP {status}: {_MEANINGS[status]}"
+    try:
+        return f"HTTP {status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return f"HTTP {status}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ops.common.env_file import env_file
+from ops.common.interrupted import Interrupted
+from ops.common.shown import counted, shortened
 from ops.doctor.examine import Wishes, examine
-from ops.doctor.findings import Exit, Finding, Report, Severity
+from ops.doctor.findings import Change, Exit, Finding, Report, Severity
 from ops.doctor.render import as_json, print_report
 from ops.doctor.settings import DoctorSettings, TargetSettings
 from shared.errors import LineRecoveryError, SettingsError, StoreRefused, StoreUnavailable
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _FEW: Final = 20
 """So many lines need no bar."""
+_LONGEST: Final = 1000
 
 DESCRIPTION = """\
 Checks a real project and says in plain words what is wrong and what to do about it. It only reads, unless told
@@ -46,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         report = _run(wishes)
     except StoreUnavailable as error:
-        return _could_not_check(f"Supabase does not answer at SUPABASE_URL ({error})", as_json=told.json)
+        return _could_not_check(f"Supabase does not answer at SUPABASE_URL as it should ({error})", as_json=told.json)
     except StoreRefused as error:
         return _could_not_check(f"the database refused ({error})", as_json=told.json)
     except LineRecoveryError as error:
@@ -69,15 +72,33 @@ def _run(wishes: Wishes) -> Report:
             raise
         do = "set them to have the webhooks at the provider checked"
         findings.append(Finding("settings.incomplete", Severity.WARNING, str(error), do))
-    report = asyncio.run(examine(settings, target, wishes, bar=_bar))
+    changes: list[Change] = []
+    try:
+        report = asyncio.run(examine(settings, target, wishes, bar=_bar, changes=changes))
+    except KeyboardInterrupt:
+        raise Interrupted(_done_so_far(changes, wishes)) from None
     return Report((*findings, *report.findings), report.unchecked, report.changes, dry_run=report.dry_run)
 
 
+def _done_so_far(changes: list[Change], wishes: Wishes) -> str:
+    """What somebody who ends it must know: which lines have their webhooks set."""
+    if not wishes.fix_webhooks or wishes.dry_run:
+        return "nothing was changed"
+    again = "; run it again, what is set stays set"
+    if not changes:
+        return f"no line's webhooks were set whole{again}"
+    names = [f"{change.line.company} · {change.line.name}" for change in changes]
+    return (
+        f"set for {counted(len(changes), 'line')} ({shortened(', '.join(names), _LONGEST)}), not for the others{again}"
+    )
+
+
 @contextmanager
-def _bar(title: str, total: int) -> Iterator[Callable[[], None]]:
+def _bar(title: str, total: int | None) -> Iterator[Callable[[], None]]:
     """A progress bar on standard error, if that is a terminal and there is something to wait for."""
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=total < _FEW or not console.is_terminal) as progress:
+    is_short = total is not None and total < _FEW
+    with Progress(console=console, transient=True, disable=is_short or not console.is_terminal) as progress:
         task = progress.add_task(title, total=total)
         yield lambda: progress.advance(task)
 
@@ -95,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="everything as JSON on standard output")
     parser.add_argument(
-        "--fix-webhooks", action="store_true", help="set webhook URLs that are wrong, one after another"
+        "--fix-webhooks", action="store_true", help="set webhook URLs that are wrong; may be cut off and repeated"
     )
     parser.add_argument("--dry-run", action="store_true", help="with --fix-webhooks: only say what would be set")
     parser.add_argument("--company", action="append", default=[], help="only lines of this company (id or name)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -15,7 +15,7 @@ from ops.doctor.checks import rivals, schema
 from ops.doctor.checks.all import judge
 from ops.doctor.cloud import check_exclusions, read_exclusions
 from ops.doctor.facts import Fleet
-from ops.doctor.findings import Change, Finding, Report, Severity, Subject, Unchecked, unless_empty
+from ops.doctor.findings import Change, Finding, Report, Severity, Unchecked, unless_empty
 from ops.doctor.function import FunctionView, check_function, probe
 from ops.doctor.gathering import Gathering, Tables, read_tables
 from ops.doctor.provider import AT_ONCE, Registry
@@ -29,7 +29,7 @@ from shared.providers.wapi.client import WapiClient
 from shared.providers.wapi.send import WapiSendClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from ops.doctor.facts import LineRow
@@ -55,8 +55,8 @@ class NoSuchLineError(LineRecoveryError):
 class Bar(Protocol):
     """Shows how far a long step is."""
 
-    def __call__(self, title: str, total: int) -> AbstractContextManager[Callable[[], None]]:
-        """Begin a step; what it yields is called once for each line."""
+    def __call__(self, title: str, total: int | None) -> AbstractContextManager[Callable[[], None]]:
+        """Begin a step; what it yields is called once for each line. None = nobody knows how long it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,9 @@ class Wishes:
     dry_run: bool = False
 
 
-async def examine(settings: DoctorSettings, target: Target | None, wishes: Wishes, *, bar: Bar) -> Report:
+async def examine(
+    settings: DoctorSettings, target: Target | None, wishes: Wishes, *, bar: Bar, changes: list[Change]
+) -> Report:
     """Examine a project.
 
     Args:
@@ -84,16 +86,16 @@ async def examine(settings: DoctorSettings, target: Target | None, wishes: Wishe
         target: Where webhooks must point to; None = nobody said, and it is not checked.
         wishes: What to look at, and whether to set webhooks.
         bar: Shows the long steps.
+        changes: Where each line goes whose webhooks were set, at once: the rest may be cut off.
 
     Raises:
         StoreUnavailable: Supabase does not answer.
         NoSuchLineError: See there.
     """
-    examination = _Examination(settings, target, wishes, bar)
+    examination = _Examination(settings, target, wishes, bar, changes)
     await examination.run()
-    return Report(
-        tuple(examination.findings), tuple(examination.unchecked), tuple(examination.changes), dry_run=wishes.dry_run
-    )
+    changes.sort(key=lambda change: (change.line.company.casefold(), change.line.name.casefold(), change.line.id or ""))
+    return Report(tuple(examination.findings), tuple(examination.unchecked), tuple(changes), dry_run=wishes.dry_run)
 
 
 @dataclass(slots=True)
@@ -102,26 +104,27 @@ class _Examination:
     target: Target | None
     wishes: Wishes
     bar: Bar
+    changes: list[Change]
     findings: list[Finding] = field(default_factory=list)
     unchecked: list[Unchecked] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
 
     async def run(self) -> None:
         settings = self.settings
         async with pooled_http(httpx.Timeout(None)) as http:
             rest = Rest(http, settings.supabase_url, settings.supabase_service_role_key)
-            if not await self._key_is_good(rest):
-                return
-            await self._look_into_postgres()
-            if not await self._is_migrated(rest):
-                self.unchecked.append(Unchecked("lines, sweeps and events", "apply the migrations first"))
-                return
-            tables = await read_tables(rest)
-            self.unchecked += tables.unchecked
-            chosen = self._chosen(tables)
-            view = await self._look_at_function(http)
-            await self._look_at_cloud()
-            fleet = await self._ask_provider(http, chosen, view)
+            with self.bar("reading the project", None):
+                if not await self._key_is_good(rest):
+                    return
+                await self._look_into_postgres()
+                if not await self._is_migrated(rest):
+                    self.unchecked.append(Unchecked("lines, sweeps and events", "apply the migrations first"))
+                    return
+                tables = await read_tables(rest)
+                self.unchecked += tables.unchecked
+                chosen = self._chosen(tables)
+                view = await self._look_at_function(http)
+                await self._look_at_cloud()
+            fleet = await self._ask_provider(http, chosen, view, tables.names)
             await self._look_through_wapi_send(http, fleet)
         self.findings += judge(tables, fleet, self.target)
 
@@ -204,7 +207,11 @@ class _Examination:
             self.findings += check_exclusions(filters)
 
     async def _ask_provider(
-        self, http: httpx.AsyncClient, chosen: Sequence[LineRow], view: FunctionView | None
+        self,
+        http: httpx.AsyncClient,
+        chosen: Sequence[LineRow],
+        view: FunctionView | None,
+        companies: Mapping[str, str],
     ) -> Fleet:
         client = WapiClient(http, self.settings.wapi_base_url)
         registry = Registry(client, Limiter(AT_ONCE), self.settings.look_timeout)
@@ -220,21 +227,21 @@ class _Examination:
             return fleet
         orders = plan(fleet, self.target)
         if self.wishes.dry_run:
-            self.changes += planned(orders)
+            self.changes += [change.of(companies) for change in planned(orders)]
             return fleet
         if orders and (view is None or not view.takes_the_first):
             what = "no webhook was set: wapi_webhook does not take the first secret of WAPI_WEBHOOK_SECRETS"
             self.findings.append(Finding("fix.refused", Severity.PROBLEM, what, "deploy it with this secret first"))
             return fleet
         with self.bar("setting webhooks", len(orders)) as step:
-            changes, after = await repair(orders, self.target, registry, done=step)
-        self.changes += changes
+
+            def done(change: Change) -> None:
+                self.changes.append(change.of(companies))
+                step()
+
+            after = await repair(orders, self.target, registry, done=done)
         self.findings += unless_empty(
-            (
-                Subject(each.line.name, each.line.external_id, each.line.id, each.failed)
-                for each in changes
-                if each.failed
-            ),
+            (replace(each.line, detail=each.failed) for each in self.changes if each.failed),
             check="fix.failed",
             severity=Severity.PROBLEM,
             what="webhooks could not be set at the provider",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from uuid import UUID
 
 from pydantic import AwareDatetime, SecretStr
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 class LineRow(Line):
     """A line with its token, to ask the provider about it."""
 
+    beside: ClassVar = {"instance_health": ("last_event_at", "last_restart_at")}
+
     instance_token: SecretStr | None
+    last_restart_at: AwareDatetime | None
 
     @property
     def token(self) -> SecretStr | None:
@@ -62,6 +65,7 @@ class OutageRow(Row):
     started_at: AwareDatetime
     told_at: AwareDatetime | None
     opened_by: OutageOpener
+    restarts: int
 
 
 class RunRow(Row):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 class Severity(StrEnum):
@@ -41,12 +41,18 @@ class Subject:
         external_id: The provider's id of a line.
         id: Ours.
         detail: What is particular about this one.
+        company: Whose line it is; empty where that says nothing.
     """
 
     name: str
     external_id: str | None = None
     id: str | None = None
     detail: str = ""
+    company: str = ""
+
+    def of(self, companies: Mapping[str, str]) -> Subject:
+        """The same with its company's name, by our id of the line."""
+        return replace(self, company=companies.get(self.id or "", self.company))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,13 @@ class Finding:
     what: str
     do: str = ""
     concerns: tuple[Subject, ...] = ()
+
+    def of(self, companies: Mapping[str, str]) -> Finding:
+        """The same with the companies' names; lines by company and unit, whatever else it is about as it was."""
+        named = [subject.of(companies) for subject in self.concerns]
+        if named and all(subject.company for subject in named):
+            named.sort(key=lambda subject: (subject.company.casefold(), subject.name.casefold(), subject.id or ""))
+        return replace(self, concerns=tuple(named))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +109,10 @@ class Change:
     line: Subject
     kinds: tuple[str, ...]
     failed: str | None = None
+
+    def of(self, companies: Mapping[str, str]) -> Change:
+        """The same with the company's name."""
+        return replace(self, line=self.line.of(companies))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ops.common.rows import Company
+from ops.common.shown import shown
 from ops.doctor.checks.events import Inbox
 from ops.doctor.facts import AuditRow, InboxRow, LineRow, MembershipRow, NoticeRow, OutageRow, RunRow
 from ops.doctor.findings import Unchecked
@@ -47,6 +48,13 @@ class Tables:
     notices: Sequence[NoticeRow] | None
     inbox: Inbox | None
     unchecked: tuple[Unchecked, ...] = ()
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The company of each line, as it is shown, by our id of the line."""
+        none = "(no company)"
+        named = {company.id: shown(company.name) if company.name else none for company in self.companies.values()}
+        return {str(line.id): named.get(line.company_id, none) if line.company_id else none for line in self.lines}
 
 
 @dataclass(slots=True)

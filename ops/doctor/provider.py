@@ -87,15 +87,16 @@ class Registry:
         return await self._patiently(line, lambda: self._client.registration(line, within=self._within))
 
     async def set_webhooks(self, line: LineRow, kinds: Sequence[WebhookKind], url: str) -> SettingWebhooks:
-        """Set webhooks, one after another; where the provider asks to wait, go on after that."""
+        """Set a line's webhooks, one after another; where the provider asks to wait, go on after that."""
         was_set: list[WebhookKind] = []
-        while True:
-            done = await self._client.set_webhooks(line, kinds[len(was_set) :], url, within=self._within)
-            was_set += done.kinds
-            waits = done.failed is not None and done.failed.asked_to_wait
-            if not waits or not await self._limiter.may_ask_again(line.id):
-                break
-        found = done.found if done.found is not None else await self.registration(line)
+        async with self._limiter.slot():
+            while True:
+                done = await self._client.set_webhooks(line, kinds[len(was_set) :], url, within=self._within)
+                was_set += done.kinds
+                waits = done.failed is not None and done.failed.asked_to_wait
+                if not waits or not await self._limiter.may_ask_again(line.id):
+                    break
+            found = done.found if done.found is not None else await self.registration(line)
         return SettingWebhooks(was_set, done.failed, found)
 
     async def _ask(self, line: LineRow) -> Asked:

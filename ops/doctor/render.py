@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from ops.common.shown import counted
+from ops.common.shown import counted, shortened
 from ops.doctor.findings import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
 
     from ops.doctor.findings import Change, Finding, Report, Subject
 
 SHOWN_CONCERNS: Final = 10
+_ALIKE: Final = 3
+_LONGEST: Final = 200
 _MARKS: Final = {
     Severity.PROBLEM: ("✗", "bold red"),
     Severity.WARNING: ("!", "bold yellow"),
@@ -73,17 +75,32 @@ def as_json(report: Report) -> str:
 
 
 def _below(finding: Finding, most: int) -> Iterator[str]:
-    for subject in finding.concerns[:most]:
-        yield f"- {_line(subject)}{f': {subject.detail}' if subject.detail else ''}"
-    if len(finding.concerns) > most:
-        yield f"… and {len(finding.concerns) - most} more (--json has all)"
+    rows = list(_rows(finding.concerns))
+    yield from (f"- {row}" for row in rows[:most])
+    if len(rows) > most:
+        yield f"… and {len(rows) - most} more (--json has all)"
     if finding.do:
         yield f"→ {finding.do}"
 
 
+def _rows(concerns: Sequence[Subject]) -> Iterator[str]:
+    """One for each; many of a company of which the same is to be said share one."""
+    groups: dict[tuple[str, str], list[Subject]] = {}
+    for subject in concerns:
+        groups.setdefault((subject.company or str(id(subject)), subject.detail), []).append(subject)
+    for (company, detail), alike in groups.items():
+        said = f": {detail}" if detail else ""
+        if len(alike) > _ALIKE:
+            units = shortened(", ".join(subject.name for subject in alike), _LONGEST)
+            yield f"{company}: {counted(len(alike), 'line')} ({units}){said}"
+        else:
+            yield from (f"{_line(subject)}{said}" for subject in alike)
+
+
 def _line(subject: Subject) -> str:
     ids = [each for each in (subject.external_id, subject.id) if each]
-    return f"{subject.name} ({', '.join(ids)})" if ids else subject.name
+    name = f"{subject.company} · {subject.name}" if subject.company else subject.name
+    return f"{name} ({', '.join(ids)})" if ids else name
 
 
 def _became(change: Change) -> str:

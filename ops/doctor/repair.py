@@ -1,10 +1,12 @@
-"""``--fix-webhooks``: sets the URLs that are wrong, one line after another."""
+"""``--fix-webhooks``: sets the URLs that are wrong."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ops.common.shown import cause_in_words
 from ops.doctor.findings import Change
 from shared.providers.wapi.webhooks import wrong_kinds
 
@@ -38,29 +40,28 @@ def plan(fleet: Fleet, target: Target) -> list[Order]:
 
 
 async def repair(
-    orders: Sequence[Order], target: Target, registry: Registry, *, done: Callable[[], object]
-) -> tuple[list[Change], Mapping[UUID, Registration | Unanswered]]:
-    """Set them, and hear what the provider has now.
+    orders: Sequence[Order], target: Target, registry: Registry, *, done: Callable[[Change], object]
+) -> Mapping[UUID, Registration | Unanswered]:
+    """Set them, some lines at once and the webhooks of each line one after another; hear what the provider has now.
 
     Args:
-        orders: In the order in which they are carried out.
+        orders: What to set.
         target: Its first secret goes into the URLs.
         registry: The provider.
-        done: Called after each line.
+        done: Called with each line that is done, so that it is known even if the rest is cut off.
 
     Returns:
-        What was set, and what was read back, by our id.
+        What was read back, by our id.
     """
-    changes = []
-    after: dict[UUID, Registration | Unanswered] = {}
-    for order in orders:
+
+    async def one(order: Order) -> tuple[UUID, Registration | Unanswered | None]:
         setting = await registry.set_webhooks(order.line, order.kinds, target.url_to_set)
-        failed = setting.failed.cause if setting.failed else None
-        changes.append(Change(order.line.subject(), tuple(setting.kinds), failed))
-        if setting.found is not None:
-            after[order.line.id] = setting.found
-        done()
-    return changes, after
+        failed = cause_in_words(setting.failed.cause) if setting.failed else None
+        done(Change(order.line.subject(), tuple(setting.kinds), failed))
+        return order.line.id, setting.found
+
+    found = await asyncio.gather(*(one(order) for order in orders))
+    return {line: registration for line, registration in found if registration is not None}
 
 
 def planned(orders: Sequence[Order]) -> list[Change]:

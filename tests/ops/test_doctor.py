@@ -326,7 +326,10 @@ def test_long_outages_and_companies_without_users_are_told(doctor: Doctor, world
     examined = doctor.examine()
 
     assert examined.ids("outage.long") == {str(line.id)}
-    assert examined.finding("outage.long")["concerns"][0]["detail"] == "for 3 days, nobody told"
+    assert examined.finding("outage.long")["concerns"][0]["detail"] == (
+        "for 3 days; nobody to tell: its company has no users; no restart so far, the next at the next sweep"
+    )
+    assert examined.finding("outage.long")["concerns"][0]["company"] == "Só Nós"
     assert examined.ids("outage.open") == {str(lately.id)}
     assert examined.ids("company.without_users") == {str(lonely)}
     assert "Só Nós" in examined.finding("company.without_users")["concerns"][0]["name"]
@@ -521,8 +524,9 @@ def test_all_of_many_lines_are_read_and_the_first_few_are_shown(doctor: Doctor, 
     assert (code, finding["count"], len({each["id"] for each in finding["concerns"]})) == (1, 2345, 2345)
 
     code, human, err = doctor.run()
-    assert (code, human.count("LITE-MANY00-")) == (1, 10)
-    assert "… and 2335 more" in human
+    assert (code, len(human) < 10_000) == (1, True)
+    assert "- Buffet Alegria: 2345 lines (Unidade 1, Unidade 10, " in human
+    assert "…): no token" in human
     assert err == "", "no bar where there is no terminal"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -9,24 +10,29 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from ops.common.shown import LONGEST, counted, shown, shown_age, shown_external_id, shown_host
-from ops.doctor.checks.lines import check_other_providers, check_rows
+from ops.common.shown import LONGEST, cause_in_words, counted, shown, shown_age, shown_external_id, shown_host
+from ops.doctor.checks.lines import check_other_providers, check_outages, check_rows
 from ops.doctor.checks.schema import CALLED_FUNCTIONS, check_interface, missing_of
 from ops.doctor.checks.sweeps import check_sweeps
 from ops.doctor.checks.webhooks import check_subscriptions
 from ops.doctor.cloud import check_exclusions, read_exclusions
-from ops.doctor.facts import Asked, Fleet, LineRow, RunRow
-from ops.doctor.findings import Exit, Finding, Report, Severity, Unchecked
+from ops.doctor.facts import Asked, Fleet, LineRow, OutageRow, RunRow
+from ops.doctor.findings import Exit, Finding, Report, Severity, Subject, Unchecked
+from ops.doctor.render import print_report
+from shared.core.look import Look
+from shared.core.model import Observation
 from shared.providers.wapi.webhooks import Registration
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+COMPANY = UUID(int=77)
 
 
 def line(**columns: Any) -> LineRow:
@@ -242,3 +248,64 @@ async def test_a_gcloud_that_says_nothing_useful_and_no_project_are_said(gcloud:
     assert isinstance(failed, Unchecked)
     assert isinstance(skipped, Unchecked)
     assert (failed.failed, skipped.failed) == (True, False)
+
+
+def test_what_is_said_of_many_lines_of_a_company_is_said_once_and_companies_come_in_order() -> None:
+    def subjects(company: str, numbers: range, detail: str) -> list[Subject]:
+        return [Subject(f"Unidade {number}", f"LITE-{number}", str(number), detail, company) for number in numbers]
+
+    unsorted = [*subjects("Zênite", range(2), "HTTP 500"), *subjects("Alegria", range(9, 3, -1), "HTTP 500")]
+    names = {each.id: each.company for each in unsorted if each.id}
+    finding = Finding("x", Severity.PROBLEM, "lines are ill", concerns=tuple(unsorted)).of(names)
+    said = io.StringIO()
+    print_report(Report((finding,)), Console(file=said, width=80), most=2)
+    assert said.getvalue().splitlines()[:4] == [
+        "✗ lines are ill (8)",
+        "    - Alegria: 6 lines (Unidade 4, Unidade 5, Unidade 6, Unidade 7, Unidade 8, Unidade 9): HTTP 500",
+        "    - Zênite · Unidade 0 (LITE-0, 0): HTTP 500",
+        "    … and 1 more (--json has all)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        ("http_402", "HTTP 402: payment required, the subscription or the project's quota has ended"),
+        ("http_401", "HTTP 401: the key or token is refused"),
+        ("http_500", "HTTP 500 Internal Server Error"),
+        ("http_999", "HTTP 999"),
+        ("timeout", "timeout"),
+    ],
+)
+def test_a_cause_is_said_by_name(cause: str, words: str) -> None:
+    assert cause_in_words(cause) == words
+
+
+@pytest.mark.parametrize(
+    ("restarts", "last", "told", "observation", "said"),
+    [
+        (1, timedelta(minutes=10), True, Observation.DISCONNECTED, "users told; 1 restart so far, the next in 20 min"),
+        (0, None, False, Observation.UNKNOWN, "nobody told yet; no restart so far, the next at the next sweep"),
+        (4, timedelta(hours=1), True, Observation.GHOST, "users told; 4 restarts did not help, the next in "),
+        (1, None, True, Observation.REFUSED, "users told; no restart helps: see its token and id"),
+    ],
+)
+def test_each_line_that_is_down_says_what_is_being_done(
+    restarts: int,
+    last: timedelta | None,
+    told: bool,
+    observation: Observation,
+    said: str,
+) -> None:
+    one = line(company_id=COMPANY, last_restart_at=None if last is None else NOW - last)
+    fleet = Fleet((one,), {one.id: Asked(Look(observation, "x"))})
+    outage = OutageRow.model_validate(
+        {
+            "id": UUID(int=1), "instance_id": one.id, "started_at": NOW - timedelta(hours=2), "restarts": restarts,
+            "told_at": NOW if told else None, "opened_by": "sweep",
+        }
+    )  # fmt: skip
+    (finding,) = check_outages(fleet, {one.id: outage}, now=NOW, with_users={COMPANY})
+    assert finding.concerns[0].detail.startswith(f"for 2 h; {said}")
+    (lonely,) = check_outages(fleet, {one.id: outage}, now=NOW, with_users=set())
+    assert "nobody to tell: its company has no users" in lonely.concerns[0].detail

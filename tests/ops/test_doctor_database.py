@@ -286,11 +286,20 @@ async def test_a_hidden_description_is_none(httpx_mock: HTTPXMock) -> None:
     [
         pytest.param(400, {"code": "42703"}, StoreRefused, "42703", id="the database's own word"),
         pytest.param(404, {"code": "PGRST205"}, StoreRefused, "PGRST205", id="PostgREST's own word"),
-        pytest.param(400, {"code": ""}, StoreUnavailable, "HTTP 400", id="no word of the database"),
-        pytest.param(404, {"message": "no Route matched"}, StoreUnavailable, "HTTP 404", id="a gateway"),
+        pytest.param(400, {"code": ""}, StoreUnavailable, "HTTP 400 Bad Request", id="no word of the database"),
+        pytest.param(404, {"message": "no Route matched"}, StoreUnavailable, "HTTP 404 Not Found", id="a gateway"),
         pytest.param(503, {"code": "PGRST002"}, StoreUnavailable, "PGRST002", id="not ready"),
         pytest.param(429, {"code": "x"}, StoreUnavailable, "x", id="too many"),
-        pytest.param(401, {"message": "Invalid API key"}, KeyRefused, "HTTP 401", id="a wrong key"),
+        pytest.param(
+            402,
+            {"message": "x"},
+            StoreUnavailable,
+            "HTTP 402: payment required, the subscription or the project's quota has ended",
+            id="not paid",
+        ),
+        pytest.param(
+            401, {"message": "Invalid API key"}, KeyRefused, "HTTP 401: the key or token is refused", id="a wrong key"
+        ),
         pytest.param(403, {"code": "42501"}, KeyRefused, "42501", id="a key of another role"),
         pytest.param(200, {"a": "page"}, StoreUnavailable, "not an answer", id="no rows"),
         pytest.param(200, [{"id": "x"}], StoreRefused, "unexpected value in id", id="other rows"),

@@ -1,16 +1,20 @@
-"""``--fix-webhooks``: only what is wrong, one after another, and nothing else."""
+"""``--fix-webhooks``: only what is wrong, of a line one after another, and nothing else."""
 
 from __future__ import annotations
 
+import signal
+import threading
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from doctoring import Doctor, healthy
 from pydantic import SecretStr
+from waiting import until
 from world import OLD_SECRET, SECRET, World
 
+from ops.common.interrupted import Interrupted
 from ops.doctor.facts import LineRow
 from ops.doctor.provider import AT_ONCE, Registry
 from ops.doctor.repair import Order, repair
@@ -18,6 +22,9 @@ from shared.providers.exchange import pooled_http
 from shared.providers.limiter import Limiter
 from shared.providers.wapi.client import WapiClient
 from shared.providers.wapi.webhooks import Target, WebhookKind
+
+if TYPE_CHECKING:
+    from ops.doctor.findings import Change
 
 KINDS = ["disconnected", "connected", "received", "delivery", "message-status"]
 
@@ -98,25 +105,51 @@ def test_puts_of_one_line_never_meet(doctor: Doctor, world: World) -> None:
     assert sum(puts(world, line).values()) == 5
 
 
-async def test_puts_of_many_lines_never_meet_either(world: World) -> None:
+async def test_many_lines_are_set_at_once_and_each_is_known_when_it_is_done(world: World) -> None:
     lines = world.lines(world.company(), 6)
-    world.simulator.set_provider(latency_ms=5)
+    world.simulator.set_provider(latency_ms=50)
     orders = [Order(row(line), (WebhookKind.RECEIVED, WebhookKind.DELIVERY)) for line in lines]
-    done: list[None] = []
+    done: list[Change] = []
     async with pooled_http(httpx.Timeout(None)) as http:
         registry = Registry(WapiClient(http, world.simulator.wapi_url), Limiter(AT_ONCE), timedelta(seconds=10))
         target = Target("https://hook.example", (SecretStr(SECRET),))
-        changes, after = await repair(orders, target, registry, done=lambda: done.append(None))
-    assert [change.kinds for change in changes] == [("received", "delivery")] * 6
-    assert (len(after), len(done)) == (6, 6)
-    assert world.simulator.summary()["max_in_flight"] == 1
+        after = await repair(orders, target, registry, done=done.append)
+    assert [change.kinds for change in done] == [("received", "delivery")] * 6
+    assert len(after) == 6
+    assert world.simulator.summary()["max_in_flight"] == 6
+
+
+def test_a_fix_that_is_cut_off_says_which_lines_were_set(doctor: Doctor, world: World) -> None:
+    line, stuck = healthy(world, 2)
+    world.behave(stuck, faults={"update-webhook-connected": "timeout"})
+    said: list[str] = []
+
+    def cut_off() -> None:
+        until(
+            lambda: registered(world, line).keys() == set(KINDS) and puts(world, stuck).get("update-webhook-connected")
+        )
+        until(lambda: world.simulator.calls(line.external_id).get("fetch-instance") == 2)
+        signal.raise_signal(signal.SIGINT)
+
+    killer = threading.Thread(target=cut_off)
+    killer.start()
+    try:
+        with pytest.raises(Interrupted) as interrupted:
+            doctor.run("--fix-webhooks", LOOK_TIMEOUT_SECONDS="600")
+        said.append(str(interrupted.value))
+    finally:
+        killer.join()
+    unit = world.row(line)["unit"]
+    assert said == [
+        f"set for 1 line (Buffet Alegria · {unit}), not for the others; run it again, what is set stays set"
+    ]
 
 
 def test_a_dry_run_says_what_it_would_set_and_sets_nothing(doctor: Doctor, world: World) -> None:
     line = healthy(world, 1)[0]
     code, out, _ = doctor.run("--fix-webhooks", "--dry-run")
     assert code == 1
-    assert f"would be set:\n  {world.row(line)['unit']} ({line.external_id}, {line.id}):" in out
+    assert f"would be set:\n  Buffet Alegria · {world.row(line)['unit']} ({line.external_id}, {line.id}):" in out
     assert puts(world) == {}
 
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
     ("command", "number"),
     [
         pytest.param(["ops.report"], signal.SIGINT, id="report, Ctrl-C"),
-        pytest.param(["ops.doctor", "--fix-webhooks"], signal.SIGTERM, id="doctor, SIGTERM"),
+        pytest.param(["ops.doctor"], signal.SIGTERM, id="doctor, SIGTERM"),
     ],
 )
 def test_an_interrupted_command_says_so_in_a_line(command: list[str], number: signal.Signals, tmp_path: Path) -> None:

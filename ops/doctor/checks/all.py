@@ -28,7 +28,7 @@ def judge(tables: Tables, fleet: Fleet, target: Target | None) -> list[Finding]:
         findings += check_webhooks(fleet, target)
     findings += check_subscriptions(fleet, now=now)
     if tables.outages is not None:
-        findings += check_outages(fleet, tables.outages, now=now)
+        findings += check_outages(fleet, tables.outages, now=now, with_users=tables.with_users)
     if tables.with_users is not None:
         findings += check_companies(fleet, tables.companies, tables.with_users)
     if tables.inbox is not None:
@@ -39,4 +39,4 @@ def judge(tables: Tables, fleet: Fleet, target: Target | None) -> list[Finding]:
             findings += check_restarts(fleet, tables.connections, tables.audit)
     if tables.notices is not None:
         findings += check_bells(tables.notices)
-    return findings
+    return [finding.of(tables.names) for finding in findings]

@@ -6,9 +6,10 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ops.common.shown import counted, shown, shown_age
+from ops.common.restarts import FREQUENT, next_restart_at
+from ops.common.shown import cause_in_words, counted, shown, shown_age
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
-from shared.core.model import Observation, Status
+from shared.core.model import Observation, OutageOpener, Status
 from shared.providers.wapi.names import has_form
 
 if TYPE_CHECKING:
@@ -113,44 +114,67 @@ def check_other_providers(others: Collection[LineRow]) -> list[Finding]:
 
 
 def check_outages(
-    fleet: Fleet, outages: Mapping[UUID, OutageRow], *, now: datetime, long: timedelta = LONG_OUTAGE
+    fleet: Fleet,
+    outages: Mapping[UUID, OutageRow],
+    *,
+    now: datetime,
+    with_users: Collection[UUID] | None = None,
+    long: timedelta = LONG_OUTAGE,
 ) -> list[Finding]:
-    """Who has been down for long.
+    """Who is down, and what is being done about it.
 
     Args:
         fleet: The lines.
         outages: The open ones, by line.
         now: The instant of reading them.
+        with_users: The companies that have users; None = not known.
         long: From when on a person should care.
     """
+
+    def subject(line: LineRow, outage: OutageRow) -> Subject:
+        told = _told(outage, is_lonely=with_users is not None and line.company_id not in with_users)
+        return line.subject(f"for {shown_age(now - outage.started_at)}; {told}; {_tries(line, outage, fleet, now)}")
+
     down = [(line, outages[line.id]) for line in fleet.active if line.id in outages]
-    down.sort(key=lambda pair: pair[1].started_at)
     return [
         *unless_empty(
-            (
-                line.subject(
-                    f"for {shown_age(now - outage.started_at)}, {'users told' if outage.told_at else 'nobody told'}"
-                )
-                for line, outage in down
-                if now - outage.started_at > long
-            ),
+            (subject(line, outage) for line, outage in down if now - outage.started_at > long),
             check="outage.long",
             severity=Severity.WARNING,
             what=f"lines have been down for more than {shown_age(long)}",
             do="help the venue scan the QR code under Configurações, or pause a line that nobody needs",
         ),
         *unless_empty(
-            (
-                line.subject(f"for {shown_age(now - outage.started_at)}")
-                for line, outage in down
-                if now - outage.started_at <= long
-            ),
+            (subject(line, outage) for line, outage in down if now - outage.started_at <= long),
             check="outage.open",
             severity=Severity.NOTE,
             what="lines are down",
-            do="nothing yet: they are being restarted, or their users were told",
+            do="where the restarts are used up or nobody could be told, call the venue; the rest is under way",
         ),
     ]
+
+
+def _told(outage: OutageRow, *, is_lonely: bool) -> str:
+    if is_lonely:
+        return "nobody to tell: its company has no users"
+    if outage.told_at:
+        return "users told"
+    return "nobody told: it was down before" if outage.opened_by is OutageOpener.ADOPTION else "nobody told yet"
+
+
+def _tries(line: LineRow, outage: OutageRow, fleet: Fleet, now: datetime) -> str:
+    asked = fleet.asked.get(line.id)
+    if (
+        asked is not None
+        and asked.look is not None
+        and asked.look.observation in (Observation.REFUSED, Observation.NOT_FOUND)
+    ):
+        return "no restart helps: see its token and id"
+    at = next_restart_at(outage.restarts, line.last_restart_at)
+    when = "the next at the next sweep" if at is None or at <= now else f"the next in {shown_age(at - now)}"
+    if outage.restarts >= FREQUENT:
+        return f"{counted(outage.restarts, 'restart')} did not help, {when}: scan the QR code"
+    return f"{counted(outage.restarts, 'restart') if outage.restarts else 'no restart'} so far, {when}"
 
 
 def check_companies(fleet: Fleet, companies: Mapping[UUID, Company], with_users: Collection[UUID]) -> list[Finding]:
@@ -193,7 +217,7 @@ def check_tokens(fleet: Fleet) -> list[Finding]:
             check="token.refused",
             severity=Severity.PROBLEM,
             what="the provider refuses the token of lines",
-            do="copy the token from W-API's panel into instance_token",
+            do="HTTP 401 or 403 to this very token: copy the one of W-API's panel into instance_token",
         ),
         *unless_empty(
             (line.subject() for line in found(Observation.NOT_FOUND)),
@@ -203,7 +227,7 @@ def check_tokens(fleet: Fleet) -> list[Finding]:
             do="compare instance_id and instance_token with W-API's panel; pause a line that was deleted there",
         ),
         *unless_empty(
-            (line.subject(look.cause) for line, look in seen if look.drifted),
+            (line.subject(cause_in_words(look.cause)) for line, look in seen if look.drifted),
             check="provider.drifted",
             severity=Severity.PROBLEM,
             what="the provider has no such route (Cannot GET): its contract or WAPI_BASE_URL has changed",
@@ -211,14 +235,14 @@ def check_tokens(fleet: Fleet) -> list[Finding]:
         ),
         *unless_empty(
             (
-                line.subject(look.cause)
+                line.subject(cause_in_words(look.cause))
                 for line, look in seen
                 if look.observation is Observation.UNKNOWN and not look.drifted
             ),
             check="token.unknown",
             severity=Severity.WARNING,
             what="lines could not be asked about; that says nothing about their tokens",
-            do="run the doctor again; if it stays, see the cause: http_400 is what a deleted line answers",
+            do="run the doctor again; if it stays, see the cause: HTTP 400 is what a deleted line answers",
         ),
         *unless_empty(
             (line.subject() for line in down),

@@ -6,7 +6,7 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ops.common.shown import counted, shown, shown_host
+from ops.common.shown import cause_in_words, counted, shown, shown_host
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
 from shared.providers.wapi.webhooks import Payment, WebhookKind, WebhookState, wrong_kinds
 
@@ -68,7 +68,7 @@ def check_webhooks(fleet: Fleet, target: Target) -> list[Finding]:
     )
     findings += unless_empty(
         (
-            line.subject(asked.cause)
+            line.subject(cause_in_words(asked.cause))
             for line in fleet.active
             if (asked := fleet.asked.get(line.id)) is not None and asked.cause is not None
         ),
