@@ -96,6 +96,7 @@ class PublicHealthCheckRuns(BaseModel):
     outcomes: JsonValue = Field(alias="outcomes")
     started_at: datetime.datetime = Field(alias="started_at")
     took_ms: Optional[int] = Field(alias="took_ms")
+    unwatched: int = Field(alias="unwatched")
 
 
 class PublicHealthCheckRunsInsert(TypedDict):
@@ -108,6 +109,7 @@ class PublicHealthCheckRunsInsert(TypedDict):
     outcomes: NotRequired[Annotated[JsonValue, Field(alias="outcomes")]]
     started_at: NotRequired[Annotated[datetime.datetime, Field(alias="started_at")]]
     took_ms: NotRequired[Annotated[Optional[int], Field(alias="took_ms")]]
+    unwatched: NotRequired[Annotated[int, Field(alias="unwatched")]]
 
 
 class PublicHealthCheckRunsUpdate(TypedDict):
@@ -120,6 +122,7 @@ class PublicHealthCheckRunsUpdate(TypedDict):
     outcomes: NotRequired[Annotated[JsonValue, Field(alias="outcomes")]]
     started_at: NotRequired[Annotated[datetime.datetime, Field(alias="started_at")]]
     took_ms: NotRequired[Annotated[Optional[int], Field(alias="took_ms")]]
+    unwatched: NotRequired[Annotated[int, Field(alias="unwatched")]]
 
 
 class PublicInstanceEvents(BaseModel):
@@ -181,8 +184,12 @@ class PublicInstanceHealth(BaseModel):
     last_alive_at: Optional[datetime.datetime] = Field(alias="last_alive_at")
     last_event_at: Optional[datetime.datetime] = Field(alias="last_event_at")
     last_restart_at: Optional[datetime.datetime] = Field(alias="last_restart_at")
+    odd_moments: Optional[str] = Field(alias="odd_moments")
+    pairing_since: Optional[datetime.datetime] = Field(alias="pairing_since")
     unknown_looks: int = Field(alias="unknown_looks")
     unknown_since: Optional[datetime.datetime] = Field(alias="unknown_since")
+    unverified_since: Optional[datetime.datetime] = Field(alias="unverified_since")
+    unwatched_since: Optional[datetime.datetime] = Field(alias="unwatched_since")
 
 
 class PublicInstanceHealthInsert(TypedDict):
@@ -193,8 +200,12 @@ class PublicInstanceHealthInsert(TypedDict):
     last_alive_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_alive_at")]]
     last_event_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_event_at")]]
     last_restart_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_restart_at")]]
+    odd_moments: NotRequired[Annotated[Optional[str], Field(alias="odd_moments")]]
+    pairing_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="pairing_since")]]
     unknown_looks: NotRequired[Annotated[int, Field(alias="unknown_looks")]]
     unknown_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unknown_since")]]
+    unverified_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unverified_since")]]
+    unwatched_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unwatched_since")]]
 
 
 class PublicInstanceHealthUpdate(TypedDict):
@@ -205,8 +216,12 @@ class PublicInstanceHealthUpdate(TypedDict):
     last_alive_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_alive_at")]]
     last_event_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_event_at")]]
     last_restart_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_restart_at")]]
+    odd_moments: NotRequired[Annotated[Optional[str], Field(alias="odd_moments")]]
+    pairing_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="pairing_since")]]
     unknown_looks: NotRequired[Annotated[int, Field(alias="unknown_looks")]]
     unknown_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unknown_since")]]
+    unverified_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unverified_since")]]
+    unwatched_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unwatched_since")]]
 
 
 class PublicInstanceOutages(BaseModel):
@@ -303,6 +318,8 @@ class PublicNotices(BaseModel):
     next_try_at: Optional[datetime.datetime] = Field(alias="next_try_at")
     notification_id: Optional[uuid.UUID] = Field(alias="notification_id")
     occasion: str = Field(alias="occasion")
+    outage_id: Optional[uuid.UUID] = Field(alias="outage_id")
+    since: datetime.datetime = Field(alias="since")
     sqlstate: Optional[str] = Field(alias="sqlstate")
     state: str = Field(alias="state")
     text: str = Field(alias="text")
@@ -322,6 +339,8 @@ class PublicNoticesInsert(TypedDict):
     next_try_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_try_at")]]
     notification_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="notification_id")]]
     occasion: Annotated[str, Field(alias="occasion")]
+    outage_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="outage_id")]]
+    since: Annotated[datetime.datetime, Field(alias="since")]
     sqlstate: NotRequired[Annotated[Optional[str], Field(alias="sqlstate")]]
     state: Annotated[str, Field(alias="state")]
     text: Annotated[str, Field(alias="text")]
@@ -341,6 +360,8 @@ class PublicNoticesUpdate(TypedDict):
     next_try_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="next_try_at")]]
     notification_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="notification_id")]]
     occasion: NotRequired[Annotated[str, Field(alias="occasion")]]
+    outage_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="outage_id")]]
+    since: NotRequired[Annotated[datetime.datetime, Field(alias="since")]]
     sqlstate: NotRequired[Annotated[Optional[str], Field(alias="sqlstate")]]
     state: NotRequired[Annotated[str, Field(alias="state")]]
     text: NotRequired[Annotated[str, Field(alias="text")]]
@@ -389,6 +410,7 @@ class PublicNotificationsUpdate(TypedDict):
 class PublicProviderState(BaseModel):
     blind_sweeps: int = Field(alias="blind_sweeps")
     braked_since: Optional[datetime.datetime] = Field(alias="braked_since")
+    canary_ended_at: Optional[datetime.datetime] = Field(alias="canary_ended_at")
     canary_instance_id: Optional[uuid.UUID] = Field(alias="canary_instance_id")
     canary_recovered: Optional[bool] = Field(alias="canary_recovered")
     canary_sent_at: Optional[datetime.datetime] = Field(alias="canary_sent_at")
@@ -400,6 +422,7 @@ class PublicProviderState(BaseModel):
 class PublicProviderStateInsert(TypedDict):
     blind_sweeps: NotRequired[Annotated[int, Field(alias="blind_sweeps")]]
     braked_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="braked_since")]]
+    canary_ended_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="canary_ended_at")]]
     canary_instance_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="canary_instance_id")]]
     canary_recovered: NotRequired[Annotated[Optional[bool], Field(alias="canary_recovered")]]
     canary_sent_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="canary_sent_at")]]
@@ -411,6 +434,7 @@ class PublicProviderStateInsert(TypedDict):
 class PublicProviderStateUpdate(TypedDict):
     blind_sweeps: NotRequired[Annotated[int, Field(alias="blind_sweeps")]]
     braked_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="braked_since")]]
+    canary_ended_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="canary_ended_at")]]
     canary_instance_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="canary_instance_id")]]
     canary_recovered: NotRequired[Annotated[Optional[bool], Field(alias="canary_recovered")]]
     canary_sent_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="canary_sent_at")]]
@@ -767,6 +791,16 @@ class PublicEvidence(BaseModel):
     run_id: Optional[uuid.UUID] = Field(alias="run_id")
 
 
+class PublicOccasion(BaseModel):
+    key: Optional[str] = Field(alias="key")
+    instance_id: Optional[uuid.UUID] = Field(alias="instance_id")
+    external_id: Optional[str] = Field(alias="external_id")
+    unit: Optional[str] = Field(alias="unit")
+    company_id: Optional[uuid.UUID] = Field(alias="company_id")
+    outage_id: Optional[uuid.UUID] = Field(alias="outage_id")
+    since: Optional[datetime.datetime] = Field(alias="since")
+
+
 class PublicRecoveryPolicy(BaseModel):
     restart_cooldown: Optional[str] = Field(alias="restart_cooldown")
     attempts_reset: Optional[str] = Field(alias="attempts_reset")
@@ -778,6 +812,9 @@ class PublicRecoveryPolicy(BaseModel):
     restart_quiet: Optional[str] = Field(alias="restart_quiet")
     life_kept_each: Optional[str] = Field(alias="life_kept_each")
     notice_waits: Optional[List[str]] = Field(alias="notice_waits")
+    silent_after: Optional[str] = Field(alias="silent_after")
+    silent_together: Optional[str] = Field(alias="silent_together")
+    silent_share: Optional[float] = Field(alias="silent_share")
     mass_within: Optional[str] = Field(alias="mass_within")
     mass_lines: Optional[int] = Field(alias="mass_lines")
 
@@ -792,6 +829,7 @@ class PublicSighting(BaseModel):
     looked_at: Optional[datetime.datetime] = Field(alias="looked_at")
     observation: Optional[str] = Field(alias="observation")
     cause: Optional[str] = Field(alias="cause")
+    phone: Optional[str] = Field(alias="phone")
     unknown_looks: Optional[int] = Field(alias="unknown_looks")
     is_finished: Optional[bool] = Field(alias="is_finished")
 

@@ -109,6 +109,7 @@ export type Database = {
           outcomes: NonNullable<Json>;
           started_at: string;
           took_ms: number | null;
+          unwatched: number;
         };
         ComputedFields: never;
         Insert: {
@@ -121,6 +122,7 @@ export type Database = {
           outcomes?: NonNullable<Json>;
           started_at?: string;
           took_ms?: number | null;
+          unwatched?: number;
         };
         Update: {
           braked?: boolean;
@@ -132,6 +134,7 @@ export type Database = {
           outcomes?: NonNullable<Json>;
           started_at?: string;
           took_ms?: number | null;
+          unwatched?: number;
         };
         Relationships: [];
       };
@@ -196,8 +199,12 @@ export type Database = {
           last_alive_at: string | null;
           last_event_at: string | null;
           last_restart_at: string | null;
+          odd_moments: string | null;
+          pairing_since: string | null;
           unknown_looks: number;
           unknown_since: string | null;
+          unverified_since: string | null;
+          unwatched_since: string | null;
         };
         ComputedFields: never;
         Insert: {
@@ -208,8 +215,12 @@ export type Database = {
           last_alive_at?: string | null;
           last_event_at?: string | null;
           last_restart_at?: string | null;
+          odd_moments?: string | null;
+          pairing_since?: string | null;
           unknown_looks?: number;
           unknown_since?: string | null;
+          unverified_since?: string | null;
+          unwatched_since?: string | null;
         };
         Update: {
           bad_since?: string | null;
@@ -219,8 +230,12 @@ export type Database = {
           last_alive_at?: string | null;
           last_event_at?: string | null;
           last_restart_at?: string | null;
+          odd_moments?: string | null;
+          pairing_since?: string | null;
           unknown_looks?: number;
           unknown_since?: string | null;
+          unverified_since?: string | null;
+          unwatched_since?: string | null;
         };
         Relationships: [
           {
@@ -248,8 +263,10 @@ export type Database = {
           started_at: string;
           told_at: string | null;
           unit: string | null;
+          outage_occasion:
+            Database["public"]["CompositeTypes"]["occasion"] | null;
         };
-        ComputedFields: never;
+        ComputedFields: "outage_occasion";
         Insert: {
           closed_as?: string | null;
           closed_at?: string | null;
@@ -337,6 +354,8 @@ export type Database = {
           next_try_at: string | null;
           notification_id: string | null;
           occasion: string;
+          outage_id: string | null;
+          since: string;
           sqlstate: string | null;
           state: string;
           text: string;
@@ -356,6 +375,8 @@ export type Database = {
           next_try_at?: string | null;
           notification_id?: string | null;
           occasion: string;
+          outage_id?: string | null;
+          since: string;
           sqlstate?: string | null;
           state: string;
           text: string;
@@ -374,6 +395,8 @@ export type Database = {
           next_try_at?: string | null;
           notification_id?: string | null;
           occasion?: string;
+          outage_id?: string | null;
+          since?: string;
           sqlstate?: string | null;
           state?: string;
           text?: string;
@@ -433,6 +456,7 @@ export type Database = {
         Row: {
           blind_sweeps: number;
           braked_since: string | null;
+          canary_ended_at: string | null;
           canary_instance_id: string | null;
           canary_recovered: boolean | null;
           canary_sent_at: string | null;
@@ -444,6 +468,7 @@ export type Database = {
         Insert: {
           blind_sweeps?: number;
           braked_since?: string | null;
+          canary_ended_at?: string | null;
           canary_instance_id?: string | null;
           canary_recovered?: boolean | null;
           canary_sent_at?: string | null;
@@ -454,6 +479,7 @@ export type Database = {
         Update: {
           blind_sweeps?: number;
           braked_since?: string | null;
+          canary_ended_at?: string | null;
           canary_instance_id?: string | null;
           canary_recovered?: boolean | null;
           canary_sent_at?: string | null;
@@ -934,10 +960,20 @@ export type Database = {
         };
         Returns: string;
       };
+      claim_canary: {
+        Args: {
+          p_began: string;
+          p_instance: string;
+          p_lease: string;
+          p_now?: string;
+        };
+        Returns: Json;
+      };
       claim_instances: {
         Args: {
           p_after_check?: string;
           p_after_id?: string;
+          p_asleep?: string[];
           p_due_before: string;
           p_lease: string;
           p_limit: number;
@@ -975,11 +1011,16 @@ export type Database = {
       };
       draw_witnesses: {
         Args: {
+          p_asleep?: string[];
           p_but_not?: string[];
           p_degraded_since: string;
           p_limit: number;
         };
         Returns: Json;
+      };
+      end_canary: {
+        Args: { p_instance: string; p_now?: string; p_recovered: boolean };
+        Returns: undefined;
       };
       enter_brake: { Args: { p_now?: string }; Returns: boolean };
       find_instance: {
@@ -1057,11 +1098,13 @@ export type Database = {
         Args: {
           p_after_check?: string;
           p_after_id?: string;
+          p_asleep?: string[];
           p_braked: boolean;
           p_checked: number;
           p_device_answered: boolean;
           p_due_before: string;
           p_given_back: number;
+          p_is_helper: boolean;
           p_looked_at_up: number;
           p_now?: string;
           p_observations: Json;
@@ -1070,6 +1113,10 @@ export type Database = {
           p_took_ms: number;
         };
         Returns: Json;
+      };
+      inactive_companies: {
+        Args: Record<PropertyKey, never>;
+        Returns: string[];
       };
       insert_message: {
         Args: {
@@ -1099,6 +1146,7 @@ export type Database = {
         };
         Returns: boolean;
       };
+      is_pairing_word: { Args: { p_status: string }; Returns: boolean };
       is_refusal: { Args: { p_sqlstate: string }; Returns: boolean };
       is_settled: {
         Args: {
@@ -1195,8 +1243,12 @@ export type Database = {
           last_alive_at: string | null;
           last_event_at: string | null;
           last_restart_at: string | null;
+          odd_moments: string | null;
+          pairing_since: string | null;
           unknown_looks: number;
           unknown_since: string | null;
+          unverified_since: string | null;
+          unwatched_since: string | null;
         };
         SetofOptions: {
           from: "*";
@@ -1249,14 +1301,23 @@ export type Database = {
         };
         Returns: undefined;
       };
+      name_of_line: {
+        Args: { p_occasion: Database["public"]["CompositeTypes"]["occasion"] };
+        Returns: string;
+      };
+      note_phone: {
+        Args: {
+          p_now: string;
+          p_sighting: Database["public"]["CompositeTypes"]["sighting"];
+        };
+        Returns: undefined;
+      };
+      note_unwatched: { Args: { p_now: string }; Returns: Json };
       notify_users: {
         Args: {
           p_event: number;
           p_now?: string;
-          p_outage: Omit<
-            Database["public"]["Tables"]["instance_outages"]["Row"],
-            Database["public"]["Tables"]["instance_outages"]["ComputedFields"]
-          >;
+          p_occasion: Database["public"]["CompositeTypes"]["occasion"];
           p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
           p_reason: string;
           p_text: string;
@@ -1264,6 +1325,16 @@ export type Database = {
           p_users?: string[];
         };
         Returns: Json;
+      };
+      odd_moments: {
+        Args: {
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_now: string;
+        };
+        Returns: string;
       };
       open_conversation: {
         Args: {
@@ -1334,6 +1405,21 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      outage_occasion: {
+        Args: {
+          p_outage: Omit<
+            Database["public"]["Tables"]["instance_outages"]["Row"],
+            Database["public"]["Tables"]["instance_outages"]["ComputedFields"]
+          >;
+        };
+        Returns: Database["public"]["CompositeTypes"]["occasion"];
+        SetofOptions: {
+          from: "instance_outages";
+          to: "occasion";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       person_conversations: {
         Args: { p_instance: string; p_lid: string; p_phone: string };
         Returns: string[];
@@ -1390,10 +1476,7 @@ export type Database = {
         Args: {
           p_kind: string;
           p_now: string;
-          p_outage: Omit<
-            Database["public"]["Tables"]["instance_outages"]["Row"],
-            Database["public"]["Tables"]["instance_outages"]["ComputedFields"]
-          >;
+          p_occasion: Database["public"]["CompositeTypes"]["occasion"];
         };
         Returns: string[];
       };
@@ -1426,6 +1509,10 @@ export type Database = {
       };
       render_downtime: {
         Args: { p_down: string; p_words: Json };
+        Returns: string;
+      };
+      render_moment: {
+        Args: { p_at: string; p_now: string; p_words: Json };
         Returns: string;
       };
       replace_stub: {
@@ -1558,14 +1645,37 @@ export type Database = {
         };
         Returns: Json;
       };
+      tell_unverified: {
+        Args: {
+          p_now?: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+          p_run: string;
+          p_sightings: Database["public"]["CompositeTypes"]["sighting"][];
+          p_texts: Json;
+        };
+        Returns: Json;
+      };
+      unverified_occasion: {
+        Args: {
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_since: string;
+        };
+        Returns: Database["public"]["CompositeTypes"]["occasion"];
+        SetofOptions: {
+          from: "*";
+          to: "occasion";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       write_notices: {
         Args: {
           p_event: number;
           p_now: string;
-          p_outage: Omit<
-            Database["public"]["Tables"]["instance_outages"]["Row"],
-            Database["public"]["Tables"]["instance_outages"]["ComputedFields"]
-          >;
+          p_occasion: Database["public"]["CompositeTypes"]["occasion"];
           p_reason: string;
           p_text: string;
           p_texts: Json;
@@ -1586,6 +1696,15 @@ export type Database = {
         event_id: number | null;
         run_id: string | null;
       };
+      occasion: {
+        key: string | null;
+        instance_id: string | null;
+        external_id: string | null;
+        unit: string | null;
+        company_id: string | null;
+        outage_id: string | null;
+        since: string | null;
+      };
       recovery_policy: {
         restart_cooldown: string | null;
         attempts_reset: string | null;
@@ -1597,6 +1716,9 @@ export type Database = {
         restart_quiet: string | null;
         life_kept_each: string | null;
         notice_waits: string[] | null;
+        silent_after: string | null;
+        silent_together: string | null;
+        silent_share: number | null;
         mass_within: string | null;
         mass_lines: number | null;
       };
@@ -1610,6 +1732,7 @@ export type Database = {
         looked_at: string | null;
         observation: string | null;
         cause: string | null;
+        phone: string | null;
         unknown_looks: number | null;
         is_finished: boolean | null;
       };

@@ -1,7 +1,9 @@
 """The brake: many lines look dead at once, so it is the provider or us, not the phones. Pure.
 
-The design's section 3.1: at least five lines, and at least half of those that were connected, are not alive. While the
-brake is on, good news counts and bad news waits until it is half an hour old by the line's own clock.
+At least five lines, and at least half of those that were up, are neither alive nor claimed to be. What a sweep has
+seen may be a handful of leftovers, or a helper's share: so before anybody is restarted, marked or told, some lines of
+the whole fleet are asked as well, the witnesses. While the brake is on, good news counts and bad news waits until it is
+half an hour old by the line's own clock.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from shared.core.decisions import Disconnect, Healthy, NoChange, Restart, Restore, Skip
+from shared.core.decisions import Disconnect, Healthy, NoChange, Restart, Restore, Skip, TellUnverified
 from shared.core.model import Census, Observation, Status
 
 if TYPE_CHECKING:
@@ -20,42 +22,44 @@ if TYPE_CHECKING:
     from shared.core.policy import Policy
 
 
-def count(sightings: list[Sighting]) -> Census:
+def was_up(instance: Instance, *, policy: Policy, now: datetime) -> bool:
+    """Whether a line was connected, or degraded for a short time, whoever degraded it."""
+    if instance.status is not Status.DEGRADED:
+        return instance.status is Status.CONNECTED
+    return instance.degraded_since is not None and now - instance.degraded_since < policy.degraded_is_up
+
+
+def count(sightings: list[Sighting], *, policy: Policy, now: datetime) -> Census:
     """The census of finished looks."""
-    return sum((_count_one(each.instance, each.found) for each in sightings if each.found), Census())
-
-
-def _count_one(instance: Instance, observation: Observation) -> Census:
-    connected = instance.was_connected
-    return Census(
-        looked=1,
-        unknown=int(observation is Observation.UNKNOWN),
-        connected=int(connected),
-        connected_not_alive=int(connected and not observation.says_connected),
+    return sum(
+        (count_one(each.found) for each in sightings if each.found and was_up(each.instance, policy=policy, now=now)),
+        Census(),
     )
+
+
+def count_one(observation: Observation) -> Census:
+    """The census of one line that was up."""
+    return Census(up=1, bad=int(not observation.says_connected), unknown=int(observation is Observation.UNKNOWN))
 
 
 def brake_engages(census: Census, *, policy: Policy) -> bool:
     """Whether so many lines look dead at once that it is the provider or us, not the phones."""
-    bad = census.connected_not_alive
-    return bad >= policy.brake_min_lines and bad >= policy.brake_share * census.connected
+    return census.bad >= policy.brake_min_lines and census.bad >= policy.brake_share * census.up
 
 
 def witnesses_brake(witnesses: Census, *, bad: int, policy: Policy) -> bool:
-    """Whether lines that were alive a moment ago are dead now, too: then the provider is down, not the phones.
+    """Whether lines of the fleet, asked now, say that it is the provider.
+
+    Without a witness many bad lines are too many.
 
     Args:
         witnesses: What they say now.
-        bad: Lines that are about to be restarted or told.
+        bad: Lines that are about to be restarted, marked or told.
         policy: Limits.
     """
-    died = witnesses.connected_not_alive
-    return died > 0 and died >= policy.brake_share * witnesses.connected and died + bad >= policy.brake_min_lines
-
-
-def can_brake(census: Census, *, policy: Policy) -> bool:
-    """Whether the brake would engage if half of these lines were dead: a smaller share proves nothing."""
-    return census.connected * policy.brake_share >= policy.brake_min_lines
+    if not witnesses.up:
+        return bad >= policy.brake_min_lines
+    return witnesses.bad >= policy.brake_share * witnesses.up and bad + witnesses.bad >= policy.brake_min_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,8 @@ def hold_back(decision: Decision, sighting: Sighting, *, policy: Policy, now: da
         case Disconnect(tell=False) if not leaves_brake(sighting, policy=policy, now=now):
             # The very first look at a line that was down before us tells nobody, and there is no second first look.
             return Disconnect(tell=False, then_restart=False)
+        case TellUnverified():
+            return Held(decision)
         case Restart() | Skip() | Disconnect() if not leaves_brake(sighting, policy=policy, now=now):
             return Held(decision)
         case Restart() if sighting.instance.status is not Status.DISCONNECTED:
@@ -108,5 +114,5 @@ def may_be_canary(held: Held) -> bool:
     match held.decision:
         case Restart() | Disconnect(then_restart=True):
             return True
-        case Disconnect() | Healthy() | Restore() | NoChange() | Skip():
+        case Disconnect() | Healthy() | Restore() | NoChange() | Skip() | TellUnverified():
             return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from shared.core.model import Census, Instance, Observation, Sighting, Status
+from shared.core.model import Instance, Observation, OutageOpener, Sighting, Status
 from shared.core.policy import is_older_than
 
 if TYPE_CHECKING:
@@ -56,7 +56,12 @@ class Disconnect:
     then_restart: bool
 
 
-Decision: TypeAlias = Healthy | Restore | NoChange | Skip | Restart | Disconnect
+@dataclass(frozen=True, slots=True)
+class TellUnverified:
+    """Nobody could find out anything for an hour: tell its users so. It proves no death and opens no outage."""
+
+
+Decision: TypeAlias = Healthy | Restore | NoChange | Skip | Restart | Disconnect | TellUnverified
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,52 +88,90 @@ def decide(instance: Instance, observation: Observation, *, policy: Policy, now:
         now: The instant of the decision, on the database's clock, aware.
 
     Returns:
-        Never ``Restart`` or ``then_restart`` within ``policy.restart_cooldown`` of ``instance.last_restart_at``.
+        Never ``Restart`` or ``then_restart`` within ``policy.restart_cooldown`` of ``instance.last_restart_at``;
+        nothing but good news of a line that is to be left alone.
     """
     match observation:
         case Observation.UNKNOWN | Observation.CLAIMED:
             # A claim keeps a healthy row healthy, and proves nothing else: no return, no recovery.
-            return NoChange()
+            return _decide_silence(instance, policy, now)
         case Observation.ALIVE:
-            settled = instance.status is Status.CONNECTED and instance.outage is None
-            return Healthy() if settled else Restore()
+            is_settled = (
+                instance.status is Status.CONNECTED and instance.outage is None and instance.unverified_since is None
+            )
+            return Healthy() if is_settled else Restore()
         case Observation.REFUSED:
             # A restart with the same token is useless.
-            return NoChange() if instance.status is Status.DISCONNECTED else Disconnect(tell=True, then_restart=False)
+            is_known = instance.status is Status.DISCONNECTED or _is_left_alone(instance, policy, now)
+            return NoChange() if is_known else Disconnect(tell=True, then_restart=False)
         case Observation.DISCONNECTED | Observation.GHOST | Observation.NOT_FOUND:
+            if _is_left_alone(instance, policy, now):
+                return NoChange()
             if instance.status is Status.DISCONNECTED:
                 return _decide_known_outage(instance, policy, now)
             return _decide_death(instance, policy, now)
 
 
+def _is_left_alone(instance: Instance, policy: Policy, now: datetime) -> bool:
+    """Whether somebody is pairing the phone, or nobody ever has: no restart, no mark, no bell."""
+    if instance.status is not Status.DISCONNECTED:
+        return False
+    is_pairing = instance.pairing_since is not None and now - instance.pairing_since < policy.pairing
+    return is_pairing or not instance.was_ever_connected
+
+
+def _decide_silence(instance: Instance, policy: Policy, now: datetime) -> Decision:
+    if instance.status is Status.DISCONNECTED or instance.unverified_since is not None:
+        return NoChange()
+    since = instance.unknown_since
+    if since is None or now - since < policy.silent_after:
+        return NoChange()
+    has_spoken = instance.last_event_at is not None and instance.last_event_at >= since
+    was_told = instance.outage is not None and instance.outage.told_at is not None
+    return NoChange() if has_spoken or was_told else TellUnverified()
+
+
 def _decide_death(instance: Instance, policy: Policy, now: datetime) -> Decision:
-    may_restart = is_older_than(instance.last_restart_at, policy.restart_cooldown, now=now)
+    may_restart = _may_restart(instance, policy, now)
     if instance.auto_recovery_attempts >= policy.flapping_attempts:
         return Disconnect(tell=True, then_restart=may_restart)
     if may_restart:
         return Restart()
-    waited = instance.degraded_since is not None and now - instance.degraded_since >= policy.degraded_grace
-    if instance.status is Status.DEGRADED and waited:
-        return Disconnect(tell=True, then_restart=False)
-    return Skip()
+    return Disconnect(tell=True, then_restart=False) if has_waited(instance, policy=policy, now=now) else Skip()
+
+
+def has_waited(instance: Instance, *, policy: Policy, now: datetime) -> bool:
+    """Whether a line that is owed a restart has been bad for so long that its users are told without one."""
+    bad_since = instance.bad_since
+    return instance.status is Status.DEGRADED and bad_since is not None and now - bad_since >= policy.degraded_grace
 
 
 def _decide_known_outage(instance: Instance, policy: Policy, now: datetime) -> Decision:
-    may_restart = _may_restart_in_outage(instance, policy, now)
-    if instance.outage is None:
-        # The platform's screen wrote the status: nobody was told. On the very first look that is history, not news.
-        return Disconnect(tell=instance.last_health_check is not None, then_restart=may_restart)
-    if instance.outage.is_untold:
-        # It opened in silence (degraded, a canary, a crash) and then the screen wrote the status.
+    outage = instance.outage
+    if outage is None:
+        # The platform's screen wrote the status: nobody was told, and somebody may be scanning the code. On the very
+        # first look that is history, not news.
+        is_news = instance.last_health_check is not None
+        return Disconnect(tell=is_news, then_restart=not is_news and _may_restart(instance, policy, now))
+    may_restart = _may_restart(instance, policy, now)
+    if outage.is_untold or (outage.told_at is not None and outage.company_id != instance.company_id):
+        # It opened in silence (degraded, a canary, a crash) and then the screen wrote the status; or the line has moved
+        # to a company that has not heard of it.
         return Disconnect(tell=True, then_restart=may_restart)
     return Restart() if may_restart else NoChange()
 
 
-def _may_restart_in_outage(instance: Instance, policy: Policy, now: datetime) -> bool:
-    restarts = instance.outage.restarts if instance.outage else 0
-    if restarts >= len(policy.outage_restart_waits):
-        return False
-    wait = max(policy.outage_restart_waits[restarts], policy.restart_cooldown)
+_OPENED_BY_PEOPLE = (OutageOpener.WEBHOOK, OutageOpener.SCREEN)
+
+
+def _may_restart(instance: Instance, policy: Policy, now: datetime) -> bool:
+    """Whether the last restart is long enough ago; in an outage by its own spacing, whatever word the row holds."""
+    wait, outage = policy.restart_cooldown, instance.outage
+    if outage is not None:
+        if outage.restarts == 0 and outage.opened_by in _OPENED_BY_PEOPLE and now - outage.opened_at < policy.scanning:
+            return False
+        waits = policy.outage_restart_waits
+        wait = max(wait, waits[min(outage.restarts, len(waits) - 1)])
     return is_older_than(instance.last_restart_at, wait, now=now)
 
 
@@ -137,7 +180,7 @@ def is_only_recorded(decision: Decision) -> bool:
     match decision:
         case Healthy() | NoChange():
             return True
-        case Restore() | Skip() | Restart() | Disconnect():
+        case Restore() | Skip() | Restart() | Disconnect() | TellUnverified():
             return False
 
 
@@ -146,14 +189,14 @@ def is_bad_news(decision: Decision) -> bool:
     match decision:
         case Skip() | Restart() | Disconnect():
             return True
-        case Healthy() | Restore() | NoChange():
+        case Healthy() | Restore() | NoChange() | TellUnverified():
             return False
 
 
 def would_act(decision: Decision) -> bool:
     """Whether a decision restarts, marks or tells at once."""
     match decision:
-        case Restart() | Disconnect():
+        case Restart() | Disconnect() | TellUnverified():
             return True
         case Healthy() | Restore() | NoChange() | Skip():
             return False
@@ -162,28 +205,3 @@ def would_act(decision: Decision) -> bool:
 def believe_claim(observation: Observation, *, device_is_gone: bool) -> Observation:
     """Read a claim as life when the deep probe has answered for no line for long: then it is the probe that is gone."""
     return Observation.ALIVE if device_is_gone and observation is Observation.CLAIMED else observation
-
-
-def conclude(
-    instance: Instance, observation: Observation, census: Census, *, policy: Policy, now: datetime
-) -> Observation:
-    """Read the third UNKNOWN in a row as GHOST while most other lines answer.
-
-    A line that sent an event within ten minutes is no ghost, here as anywhere.
-
-    Args:
-        instance: The row as claimed.
-        observation: What the look found.
-        census: Of the sweep so far, this look included.
-        policy: Limits.
-        now: The instant of the decision, aware.
-    """
-    if observation is not Observation.UNKNOWN or instance.unknown_looks + 1 < policy.unknown_limit:
-        return observation
-    if not is_older_than(instance.last_event_at, policy.fresh_event, now=now):
-        return observation
-    others = census.without_one_unknown()
-    answered = others.looked - others.unknown
-    if others.looked >= policy.unknown_min_others and answered >= policy.unknown_answering_share * others.looked:
-        return Observation.GHOST
-    return observation

@@ -19,6 +19,7 @@ class Look:
         throttled: The provider said that we ask too often: what we did not learn is our own haste's fault.
         drifted: The provider's contract has changed: a human must look.
         asked_to_wait: Worth another look after a while: throttled, or unavailable with a word about when to come back.
+        phone: The line's own number, 10 to 15 digits, if the answer showed one.
     """
 
     observation: Observation
@@ -26,6 +27,7 @@ class Look:
     throttled: bool = False
     drifted: bool = False
     asked_to_wait: bool = False
+    phone: str | None = None
 
 
 UNREADABLE: Final = Look(Observation.UNKNOWN, "unreadable")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, SecretStr
@@ -76,6 +76,8 @@ class OutageOpener(StrEnum):
 
     SWEEP = "sweep"
     WEBHOOK = "webhook"
+    SCREEN = "screen"
+    """The platform's screen wrote the status, and a look agrees."""
     ADOPTION = "adoption"
     """The very first look at a line that was down already: nobody is told."""
 
@@ -122,9 +124,11 @@ class Outage(_Row):
 
     id: UUID
     started_at: AwareDatetime
+    opened_at: AwareDatetime
     restarts: int
     told_at: AwareDatetime | None
     opened_by: OutageOpener
+    company_id: UUID | None
 
     @property
     def is_untold(self) -> bool:
@@ -137,7 +141,8 @@ class Instance(_Row):
 
     ``id`` is our uuid, ``external_id`` the provider's, trimmed; ``lease`` proves that this sweep holds the line;
     ``token_hash`` is of the token as it was then; ``raw_status`` is the column as it stands (platforms write words of
-    their own).
+    their own); ``pairing_since`` is when a word of pairing was first seen there; ``unverified_since`` is since when its
+    users have been told that nobody can find out.
     """
 
     id: UUID
@@ -153,18 +158,14 @@ class Instance(_Row):
     last_restart_at: AwareDatetime | None
     degraded_since: AwareDatetime | None
     bad_since: AwareDatetime | None
+    unknown_since: AwareDatetime | None
     unknown_looks: int
+    unverified_since: AwareDatetime | None
+    pairing_since: AwareDatetime | None
+    was_ever_connected: bool
     last_event_at: AwareDatetime | None
+    phone_number: str | None
     outage: Outage | None
-
-    @property
-    def was_connected(self) -> bool:
-        """Connected when the last look ended: an event may have degraded it since."""
-        if self.status is not Status.DEGRADED:
-            return self.status is Status.CONNECTED
-        if self.degraded_since is None or self.last_health_check is None:
-            return False
-        return self.degraded_since > self.last_health_check
 
     @property
     def status(self) -> Status:
@@ -182,6 +183,10 @@ class SuspectLine(_Row):
     external_id: str
     token: SecretStr | None
     last_event_at: AwareDatetime | None
+
+
+Witness: TypeAlias = SuspectLine
+"""A line of the fleet that is up, drawn at random: nobody's to write, only to look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +217,10 @@ class Sighting:
     Attributes:
         instance: As claimed; status, lease, external id and token must still be these when a transition is applied.
         found: What the look found; None when the budget ended, or our code failed, before it did.
-        concluded: What is made of it: a third UNKNOWN in a row may count as GHOST.
+        concluded: What is made of it: a claim may count as life when no deep probe answers any more.
         cause: Why the look says so, in one constant word.
         looked_at: When the look began, on the database's clock.
+        phone: The number that the look has shown, None if it showed none.
     """
 
     instance: Instance
@@ -222,11 +228,18 @@ class Sighting:
     concluded: Observation
     cause: str
     looked_at: datetime
+    phone: str | None = None
 
     @property
     def unknown_looks(self) -> int:
         """The new count of UNKNOWN in a row."""
         return self.instance.unknown_looks + 1 if self.found is Observation.UNKNOWN else 0
+
+    @property
+    def new_phone(self) -> str | None:
+        """The number that the look has shown, if it is not the row's."""
+        known = "".join(filter(str.isdigit, self.instance.phone_number or ""))
+        return None if self.phone == known else self.phone
 
     def evidence(self, run: UUID) -> Evidence:
         """The same as the reason of what this sweep does next."""
@@ -244,28 +257,17 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """How many lines were looked at, and what of them.
+    """Of the lines that were looked at, those that were up, and how they are.
 
     Attributes:
-        looked: Lines with a finished look.
+        up: Lines that were connected, or degraded for a short time.
+        bad: Of them, neither ALIVE nor CLAIMED.
         unknown: Of them, UNKNOWN.
-        connected: Of them, lines whose row said connected.
-        connected_not_alive: Of those, neither ALIVE nor CLAIMED.
     """
 
-    looked: int = 0
+    up: int = 0
+    bad: int = 0
     unknown: int = 0
-    connected: int = 0
-    connected_not_alive: int = 0
 
     def __add__(self, other: Census) -> Census:
-        return Census(
-            self.looked + other.looked,
-            self.unknown + other.unknown,
-            self.connected + other.connected,
-            self.connected_not_alive + other.connected_not_alive,
-        )
-
-    def without_one_unknown(self) -> Census:
-        """The census without one UNKNOWN line: of the others."""
-        return replace(self, looked=self.looked - 1, unknown=self.unknown - 1)
+        return Census(self.up + other.up, self.bad + other.bad, self.unknown + other.unknown)

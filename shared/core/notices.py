@@ -1,7 +1,7 @@
 """Every text that venue staff read, in Brazilian Portuguese. Nothing else in the project speaks Portuguese to people.
 
-The texts travel with each call that may ring a bell; SQL fills ``{unit}`` and ``{downtime}`` in, in the transaction
-that changes the status, because only there both are certain. ``data.action`` is what the bell offers to do.
+The texts travel with each call that may ring a bell; SQL fills ``{unit}``, ``{downtime}`` and ``{since}`` in, in the
+transaction that changes the status, because only there they are certain. ``data.action`` is what the bell offers to do.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, Literal, TypeAlias
 
-NoticeText: TypeAlias = Literal["disconnected", "token_refused", "reconnected"]
+NoticeText: TypeAlias = Literal["disconnected", "token_refused", "not_found", "reconnected", "unverified", "verified"]
 """The keys of ``TEXTS``."""
 
 
@@ -39,6 +39,7 @@ class NoticeType(StrEnum):
 
     DISCONNECTED = "instance_disconnected"
     RECONNECTED = "instance_reconnected"
+    UNVERIFIED = "instance_unverified"
 
 
 TEXTS: Final = {
@@ -53,11 +54,15 @@ TEXTS: Final = {
         "kind": NoticeKind.DOWN,
         "type": NoticeType.DISCONNECTED,
         "title": "WhatsApp desconectado",
-        "message": (
-            "WhatsApp da unidade {unit} parou: o provedor recusou o token da instância. "
-            "Confira o token em Configurações."
-        ),
+        "message": ("WhatsApp da unidade {unit} parou: o provedor recusou o token da instância. Fale com o suporte."),
         "action": "check_token",
+    },
+    "not_found": {
+        "kind": NoticeKind.DOWN,
+        "type": NoticeType.DISCONNECTED,
+        "title": "WhatsApp desconectado",
+        "message": ("WhatsApp da unidade {unit} parou: a instância não existe mais no provedor. Fale com o suporte."),
+        "action": "call_support",
     },
     "reconnected": {
         "kind": NoticeKind.BACK,
@@ -65,6 +70,28 @@ TEXTS: Final = {
         "title": "WhatsApp reconectado",
         "message": "WhatsApp da unidade {unit} voltou a funcionar depois de {downtime}.",
         "action": None,
+    },
+    "unverified": {
+        "kind": NoticeKind.UNVERIFIED,
+        "type": NoticeType.UNVERIFIED,
+        "title": "WhatsApp sem verificação",
+        "message": (
+            "Não conseguimos verificar o WhatsApp da unidade {unit} desde {since}. "
+            "Confira no celular se as mensagens chegam."
+        ),
+        "action": None,
+    },
+    "verified": {
+        "kind": NoticeKind.BACK,
+        "type": NoticeType.RECONNECTED,
+        "title": "WhatsApp verificado",
+        "message": "WhatsApp da unidade {unit} foi verificado: está funcionando.",
+        "action": None,
+    },
+    "moment": {
+        "zone": "America/Sao_Paulo",
+        "today": "HH24:MI",
+        "before": "DD/MM, HH24:MI",
     },
     "downtime": {
         "under_a_minute": "menos de 1 min",
@@ -75,4 +102,4 @@ TEXTS: Final = {
         "days": "{days} dias",
     },
 }
-"""Keyed by ``NoticeText``; ``downtime`` holds the words of a duration."""
+"""Keyed by ``NoticeText``; ``downtime`` holds the words of a duration, ``moment`` the patterns and zone of an hour."""

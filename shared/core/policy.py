@@ -63,8 +63,13 @@ class Policy:
         timedelta(minutes=30),
         timedelta(hours=1),
         timedelta(hours=2),
+        timedelta(hours=24),
     )
-    """Waits after the last restart before the 1st, 2nd, … of a line that is marked disconnected; no more than these."""
+    """Waits after the last restart before the 1st, 2nd, … of an open outage; the last one for ever."""
+    scanning: timedelta = timedelta(minutes=10)
+    """In an outage that an event or a screen opened, the first restart waits so long: somebody scans the QR code."""
+    pairing: timedelta = timedelta(minutes=30)
+    """A word of pairing in the row is believed for so long."""
     flapping_attempts: int = 3
     """A line restarted so often is told before it is restarted again."""
     attempts_reset: timedelta = timedelta(hours=24)
@@ -74,11 +79,19 @@ class Policy:
     reopen_within: timedelta = timedelta(minutes=30)
     """A death so soon after a silent cure is the same outage."""
 
-    unknown_limit: int = 3
-    unknown_min_others: int = 5
-    unknown_answering_share: float = 0.8
+    silent_after: timedelta = timedelta(minutes=60)
+    """A line about which nobody could find out anything for so long is told as unverified."""
+    silent_together: timedelta = timedelta(minutes=15)
+    """Lines that fell silent within this time of each other have one cause …"""
+    silent_share: float = 0.02
+    """… if they are more than one, and more than this share of the fleet."""
+    blind_sweeps: int = 3
+    """After so many sweeps in a row that found nothing out a human must look."""
+
     fresh_event: timedelta = timedelta(minutes=10)
     """A line that sent an event this lately is no ghost."""
+    fresh_life: timedelta = timedelta(minutes=1)
+    """A line that sent an event this lately is not disconnected."""
 
     device_gone_after: timedelta = timedelta(minutes=60)
     """When the deep probe has answered for no line for so long, claims are believed."""
@@ -87,6 +100,12 @@ class Policy:
     brake_share: float = 0.5
     brake_patience: timedelta = timedelta(minutes=30)
     """A line conclusively bad for so long leaves the brake."""
+    degraded_is_up: timedelta = timedelta(minutes=30)
+    """A line degraded for less than this counts as one that was up."""
+    witnesses: int = 20
+    """Lines of the fleet that are looked at before anybody is restarted, marked or told."""
+    witnesses_serve: timedelta = timedelta(seconds=30)
+    """How long what they say counts."""
 
     event_slack: timedelta = timedelta(seconds=5)
     """Moments of events are whole seconds of another clock."""

@@ -24,6 +24,9 @@ POLICY_FIELDS: Final = (
     "restart_quiet",
     "life_kept_each",
     "notice_waits",
+    "silent_after",
+    "silent_together",
+    "silent_share",
     "mass_within",
     "mass_lines",
 )
@@ -63,6 +66,7 @@ def sighting_row(sighting: Sighting, *, finished: bool = True) -> dict[str, Any]
         "looked_at": sighting.looked_at.isoformat(),
         "observation": sighting.concluded if sighting.found else None,
         "cause": sighting.cause,
+        "phone": sighting.new_phone,
         "unknown_looks": sighting.unknown_looks,
         "is_finished": finished and sighting.found is not None,
     }

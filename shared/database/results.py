@@ -18,12 +18,14 @@ class _Answer(BaseModel):
 class SweepBegun(_Answer):
     """A run row was written; both instants are on the database's clock.
 
-    ``device_answered_at``: when a sweep ended in which the deep probe told anything of any line.
+    ``device_answered_at``: when a sweep ended in which the deep probe told anything of any line; ``asleep``: companies
+    that are not active, whose lines are left alone.
     """
 
     run_id: UUID
     started_at: AwareDatetime
     device_answered_at: AwareDatetime | None
+    asleep: list[UUID]
 
 
 class Batch(_Answer):
@@ -40,10 +42,26 @@ class Batch(_Answer):
 
 
 class SweepEnd(_Answer):
-    """``left``: due lines that nobody has looked at or holds; ``brake_released``: since when the brake was on."""
+    """``left``: due lines that nobody has looked at or holds; ``brake_released``: since when the brake was on.
+
+    ``blind_sweeps``: how many in a row have found nothing out, with this one; ``unwatched``: lines that cannot be asked
+    about, of which some are so since a short time.
+    """
 
     left: int
     brake_released: AwareDatetime | None
+    blind_before: int
+    blind_sweeps: int
+    unwatched: int
+    newly_unwatched: list[UUID]
+
+
+class CanaryClaim(_Answer):
+    """``claimed``: ours to send; ``under_way``: another's is out; ``recovered``: one did since this sweep began."""
+
+    claimed: bool
+    under_way: bool
+    recovered: bool
 
 
 class Purged(_Answer):
@@ -70,6 +88,19 @@ class Notified(_Answer):
     refused: int = 0
     sqlstate: str | None = None
     refusal_begins: bool = False
+
+
+class Unverified(Notified):
+    """A line whose users were to be told that nobody can find out."""
+
+    instance_id: UUID
+
+
+class Silence(_Answer):
+    """Who was told; lines that fell silent with many others are not among them (``newly_together`` of them now)."""
+
+    told: list[Unverified]
+    newly_together: int
 
 
 class Retried(_Answer):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from supabase import AsyncClient, AsyncClientOptions, PostgrestAPIError
 
 from shared import logs
-from shared.core.model import Instance
+from shared.core.model import Instance, Witness
 from shared.core.notices import TEXTS
 from shared.database.batching import Arrival, Batches
 from shared.database.composites import event_row, evidence_row, interval, policy_row, sighting_row
@@ -28,12 +28,14 @@ from shared.database.failures import (
 )
 from shared.database.results import (
     Batch,
+    CanaryClaim,
     Intake,
     Notified,
     Purged,
     RelayTurn,
     RestartClaim,
     Retried,
+    Silence,
     SweepBegun,
     SweepEnd,
     Transition,
@@ -109,7 +111,7 @@ class Store:
         return self._read(SweepBegun, "begin_sweep", await self._call("begin_sweep", {}))
 
     async def claim_instances(
-        self, *, due_before: datetime, lease: timedelta, limit: int, after: Batch | None
+        self, *, due_before: datetime, lease: timedelta, limit: int, after: Batch | None, asleep: Sequence[UUID] = ()
     ) -> Batch:
         """Lease the next due lines, oldest look first.
 
@@ -118,6 +120,7 @@ class Store:
             lease: How long nobody else gets them.
             limit: At most this many, below PostgREST's 1,000.
             after: The sweep's last batch, so that no line comes twice.
+            asleep: Companies whose lines are left alone.
         """
         arguments = {
             "p_due_before": due_before.isoformat(),
@@ -125,6 +128,7 @@ class Store:
             "p_limit": limit,
             "p_after_check": after.after_check if after else None,
             "p_after_id": str(after.after_id) if after and after.after_id else None,
+            "p_asleep": [str(each) for each in asleep],
         }
         answer = await self._call("claim_instances", arguments)
         if not isinstance(answer, dict) or not isinstance(rows := answer.get("instances"), list):
@@ -167,6 +171,7 @@ class Store:
         text: NoticeText | None = None,
         restart: RestartOutcome | None = None,
         release: bool = True,
+        finished: bool = True,
         why: Evidence,
     ) -> Transition:
         """Move a line: status, outage, audit and notices in one transaction, if the preconditions hold.
@@ -177,10 +182,11 @@ class Store:
             text: What users are told if nobody was told yet.
             restart: How the restart ended, if there was one.
             release: Give the lease back: the sweep is done with the line.
+            finished: False keeps ``last_health_check``: the line is owed something.
             why: Goes into the audit.
         """
         arguments = {
-            "p_sighting": sighting_row(sighting),
+            "p_sighting": sighting_row(sighting) | {"is_finished": finished},
             "p_to": to,
             "p_text": text,
             "p_texts": TEXTS,
@@ -192,6 +198,60 @@ class Store:
         transition = self._read(Transition, "apply_verdict", await self._call("apply_verdict", arguments))
         _log_refusal(transition, sighting.instance.id)
         return transition
+
+    async def tell_unverified(self, sightings: list[Sighting], *, run: UUID) -> Silence:
+        """Tell users of lines about which nobody could find out anything for long, but for lines silent together."""
+        arguments = {
+            "p_sightings": [sighting_row(each) for each in sightings],
+            "p_texts": TEXTS,
+            "p_run": str(run),
+            "p_policy": self._policy,
+        }
+        silence = self._read(Silence, "tell_unverified", await self._call("tell_unverified", arguments))
+        for line in silence.told:
+            _log_refusal(line, line.instance_id)
+        return silence
+
+    async def draw_witnesses(
+        self, limit: int, *, degraded_since: datetime, but_not: set[UUID], asleep: Sequence[UUID] = ()
+    ) -> list[Witness]:
+        """Draw lines of the fleet that are up, at random, whoever holds them.
+
+        Args:
+            limit: At most so many.
+            degraded_since: A line degraded since then is up, too.
+            but_not: Lines that are about to be acted on.
+            asleep: Companies whose lines are left alone.
+        """
+        arguments = {
+            "p_limit": limit,
+            "p_degraded_since": degraded_since.isoformat(),
+            "p_but_not": [str(each) for each in but_not],
+            "p_asleep": [str(each) for each in asleep],
+        }
+        drawn = await self._call("draw_witnesses", arguments)
+        if not isinstance(drawn, list):
+            raise _not_an_answer("draw_witnesses")
+        return [self._read(Witness, "draw_witnesses", each) for each in drawn]
+
+    async def claim_canary(self, instance: UUID | None, *, began: datetime, lease: timedelta) -> CanaryClaim:
+        """Take the right to send the fleet's one canary, or learn of another sweep's.
+
+        Args:
+            instance: Which line; None only asks.
+            began: When this sweep did: a canary that recovered since frees it.
+            lease: After this a canary without a result was cut off.
+        """
+        arguments = {
+            "p_instance": str(instance) if instance else None,
+            "p_began": began.isoformat(),
+            "p_lease": interval(lease),
+        }
+        return self._read(CanaryClaim, "claim_canary", await self._call("claim_canary", arguments))
+
+    async def end_canary(self, instance: UUID, *, recovered: bool) -> None:
+        """Leave a canary's result to every sweep."""
+        await self._call("end_canary", {"p_instance": str(instance), "p_recovered": recovered})
 
     async def enter_brake(self) -> bool:
         """Note that the brake is on.
@@ -213,8 +273,10 @@ class Store:
         looked_at_up: int,
         given_back: int,
         device_answered: bool,
+        is_helper: bool,
         took: timedelta,
         after: Batch | None,
+        asleep: Sequence[UUID],
     ) -> SweepEnd:
         """Complete the run row.
 
@@ -228,8 +290,10 @@ class Store:
             looked_at_up: Lines looked at that were up: with one of them and no brake, a brake of before ends.
             given_back: Lines that it claimed and did not finish.
             device_answered: The deep probe told something of a line.
+            is_helper: It shared another sweep's work: that nobody could find out anything counts once.
             took: The sweep.
             after: Its last batch: what lies behind it is left.
+            asleep: Companies whose lines are left alone.
         """
         arguments = {
             "p_run": str(run),
@@ -241,9 +305,11 @@ class Store:
             "p_looked_at_up": looked_at_up,
             "p_given_back": given_back,
             "p_device_answered": device_answered,
+            "p_is_helper": is_helper,
             "p_took_ms": round(took.total_seconds() * 1000),
             "p_after_check": after.after_check if after else None,
             "p_after_id": str(after.after_id) if after and after.after_id else None,
+            "p_asleep": [str(each) for each in asleep],
         }
         return self._read(SweepEnd, "finish_sweep", await self._call("finish_sweep", arguments))
 
@@ -417,6 +483,8 @@ def _read_instance(row: Any) -> Instance | None:  # noqa: ANN401 - JSON
         logs.error("instance.unreadable", instance=row.get("id") if isinstance(row, dict) else None, fields=fields)
         return None
     logs.name_line(instance.id, unit=instance.unit, external_id=instance.external_id)
+    if odd := row.get("newly_odd"):
+        logs.warning("instance.odd_moments", instance=instance.id, fields=str(odd).split(","))
     return instance
 
 

@@ -26,9 +26,11 @@ NEXT_LOOKS_AFTER_RESTART = timedelta(seconds=3)
 _NEEDS_A_SECOND_LOOK = (Observation.GHOST, Observation.NOT_FOUND, Observation.REFUSED)
 
 
-def doubt_fresh_ghost(look: Look, line: Line, *, policy: Policy, now: datetime) -> Look:
-    """Call a ghost that sent an event within ten minutes UNKNOWN: somebody just wrote."""
-    if look.observation is Observation.GHOST and not is_older_than(line.last_event_at, policy.fresh_event, now=now):
+def doubt_death_of_the_lively(look: Look, line: Line, *, policy: Policy, now: datetime) -> Look:
+    """Call a dead line that just sent an event UNKNOWN: a ghost within ten minutes, a disconnected one within one."""
+    doubted_for = {Observation.GHOST: policy.fresh_event, Observation.DISCONNECTED: policy.fresh_life}
+    age = doubted_for.get(look.observation)
+    if age is not None and not is_older_than(line.last_event_at, age, now=now):
         return replace(look, observation=Observation.UNKNOWN, cause=f"{look.cause}_but_fresh_event")
     return look
 
@@ -36,7 +38,7 @@ def doubt_fresh_ghost(look: Look, line: Line, *, policy: Policy, now: datetime) 
 async def look_once(
     provider: Provider, line: Line, *, within: timedelta, policy: Policy, now: Callable[[], datetime]
 ) -> Look:
-    """Look at a line: ask, say so when the provider's contract has changed, doubt a ghost that has just written.
+    """Look at a line: ask, say so when the provider's contract has changed, doubt a death that an event contradicts.
 
     Args:
         provider: Whom to ask.
@@ -48,7 +50,7 @@ async def look_once(
     look = await provider.look(line, within=within)
     if look.drifted:
         logs.error("contract.drifted", cause_word=look.cause, instance=line.id)
-    return doubt_fresh_ghost(look, line, policy=policy, now=now())
+    return doubt_death_of_the_lively(look, line, policy=policy, now=now())
 
 
 def agree(first: Observation, second: Observation) -> Observation:

@@ -6,7 +6,16 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from shared import logs
-from shared.core.decisions import Disconnect, Healthy, NoChange, Restart, Restore, Skip, is_only_recorded
+from shared.core.decisions import (
+    Disconnect,
+    Healthy,
+    NoChange,
+    Restart,
+    Restore,
+    Skip,
+    TellUnverified,
+    is_only_recorded,
+)
 from shared.core.model import RestartOutcome, Status
 from shared.sweep.report import Outcome
 from shared.sweep.restarts import NotRestarted
@@ -39,7 +48,9 @@ class Actions:
     async def carry_out(self, decided: list[Decided]) -> None:
         """Act on lines: those that are only recorded in one call, every other one by itself and in its own guard."""
         await self._transitions.record([line.sighting for line in decided if is_only_recorded(line.decision)])
-        loud = [line for line in decided if not is_only_recorded(line.decision)]
+        silent = [line.sighting for line in decided if line.decision == TellUnverified()]
+        await self._transitions.tell_unverified(silent)
+        loud = [line for line in decided if not is_only_recorded(line.decision) and line.decision != TellUnverified()]
         ends = await asyncio.gather(*(self._guarded(line.sighting, self._act(line)) for line in loud))
         owed = [line.sighting for line, end in zip(loud, ends, strict=True) if end is NotRestarted.OWED]
         await self._transitions.leave(owed)
@@ -88,7 +99,10 @@ class Actions:
                 if then_restart and transition.applied:
                     return await self._restarts.restart(sighting.with_preconditions(status=Status.DISCONNECTED))
             case Restart():
-                return await self._restarts.restart(sighting)
+                end = await self._restarts.restart(sighting)
+                return await self._restarts.owe(sighting) if end is NotRestarted.OWED else end
+            case TellUnverified():
+                await self._transitions.tell_unverified([sighting])
             case Healthy() | NoChange():
                 await self._transitions.record([sighting])
         return None

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from shared import logs
 from shared.core.brake import (
     Held,
     brake_engages,
-    can_brake,
     count,
+    count_one,
     leaves_brake,
     may_be_canary,
     witnesses_brake,
 )
 from shared.core.decisions import would_act
-from shared.core.model import Census, Observation, Status
+from shared.core.model import Census
+from shared.errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
+    from uuid import UUID
 
     from shared.core.decisions import Decided
     from shared.core.model import Sighting
     from shared.sweep.context import SweepContext
     from shared.sweep.looking import Looking
+
+_ASK_FOR_THE_CANARY_EACH: Final = 1.0  # seconds
 
 
 class Brake:
@@ -33,32 +38,32 @@ class Brake:
     Args:
         context: Of the sweep.
         looking: Asks witnesses.
+        tasks: The sweep's, which ends when all of them have.
     """
 
-    def __init__(self, context: SweepContext, looking: Looking) -> None:
+    def __init__(self, context: SweepContext, looking: Looking, tasks: asyncio.TaskGroup) -> None:
         self._context = context
+        self._tasks = tasks
         self._looking = looking
         self._policy = context.policy
-        self._outage_began = False
+        self._condemned: set[UUID] = set()
+        self._witnesses_brake = False
+        self._asking: asyncio.Task[bool] | None = None
+        self._asked_at = float("-inf")
         self._canary: asyncio.Task[bool] | None = None
         self._lifted = False
         self.census = Census()
 
-    def count(self, sightings: list[Sighting]) -> Census:
+    def count(self, sightings: list[Sighting], now: datetime) -> Census:
         """Add a batch to the sweep's census.
 
         Returns:
             The batch's own.
         """
-        census = count(sightings)
+        census = count(sightings, policy=self._policy, now=now)
         self.census += census
-        self._context.report.looked_at_up += census.connected
+        self._context.report.looked_at_up += census.up
         return census
-
-    @property
-    def can_tell(self) -> bool:
-        """Whether this sweep has seen enough lines to tell dead phones from a dead provider."""
-        return can_brake(self.census, policy=self._policy)
 
     async def comes_on(self, batch: Census, decided: list[Decided]) -> bool:
         """Whether the brake holds a batch back.
@@ -67,43 +72,52 @@ class Brake:
             batch: Its census.
             decided: What would be done without the brake.
         """
+        self._condemned |= {line.sighting.instance.id for line in decided if would_act(line.decision)}
         if self._lifted:
             return False
-        if not (brake_engages(batch, policy=self._policy) or self._sweep_brakes or await self._died_meanwhile(decided)):
+        if not brake_engages(batch, policy=self._policy) and not await self._is_on():
             return False
         await self._enter()
         return True
 
-    def holds(self, sighting: Sighting) -> bool:
-        """Whether a brake that came on since the decision holds a line: its restart has waited its turn."""
-        if self._lifted or not self._sweep_brakes:
+    async def holds(self, sighting: Sighting) -> bool:
+        """Whether the brake, asked now, holds a line that was decided on a while ago and has waited its turn."""
+        if leaves_brake(sighting, policy=self._policy, now=self._context.clock.now()):
             return False
-        return not leaves_brake(sighting, policy=self._policy, now=self._context.clock.now())
+        if self._lifted or not await self._is_on():
+            return False
+        await self._enter()
+        return True
 
-    @property
-    def _sweep_brakes(self) -> bool:
-        return self._outage_began or brake_engages(self.census, policy=self._policy)
+    async def _is_on(self) -> bool:
+        if brake_engages(self.census, policy=self._policy) or self._witnesses_brake:
+            return True
+        return bool(self._condemned) and await self._witnesses_say_so()
 
     # Witnesses
 
-    async def _died_meanwhile(self, decided: list[Decided]) -> bool:
-        """Whether lines that were alive a moment ago have died since: an outage may begin among a batch's last looks.
+    async def _witnesses_say_so(self) -> bool:
+        """Whether lines of the fleet, asked now, say that the provider is down. One asking serves all for a while.
 
-        Asks a few of them again, and only when another line is about to be restarted or told.
+        What they say once stands for the rest of the sweep.
         """
-        bad = sum(would_act(line.decision) for line in decided)
-        well = [
-            line.sighting
-            for line in decided
-            if line.sighting.found is Observation.ALIVE and line.sighting.instance.status is Status.CONNECTED
-        ]
-        if not bad or bad + len(well) < self._policy.brake_min_lines:
-            return False
-        witnesses = sorted(well, key=lambda sighting: sighting.looked_at)[: self._policy.brake_min_lines]
-        again = await self._looking.look_at_all([witness.instance for witness in witnesses], asyncio.Event())
-        # Other batches ask meanwhile: what one of them has seen stands for the rest of the sweep.
-        self._outage_began |= witnesses_brake(count(again), bad=bad, policy=self._policy)
-        return self._outage_began
+        clock = asyncio.get_running_loop().time
+        if self._asking is None or clock() - self._asked_at >= self._policy.witnesses_serve.total_seconds():
+            self._asked_at = clock()
+            self._asking = asyncio.create_task(self._ask_witnesses())
+        return await asyncio.shield(self._asking) or self._witnesses_brake
+
+    async def _ask_witnesses(self) -> bool:
+        drawn = await self._context.store.draw_witnesses(
+            self._policy.witnesses,
+            degraded_since=self._context.clock.now() - self._policy.degraded_is_up,
+            but_not=self._condemned,
+            asleep=self._context.asleep,
+        )
+        found = await self._looking.ask_witnesses(drawn)
+        census = sum((count_one(observation) for observation in found), Census())
+        self._witnesses_brake |= witnesses_brake(census, bad=len(self._condemned), policy=self._policy)
+        return self._witnesses_brake
 
     # The canary
 
@@ -114,13 +128,51 @@ class Brake:
         candidates = [sighting for sighting, each in held if may_be_canary(each)]
         return min(candidates, key=lambda sighting: sighting.instance.bad_since or now, default=None)
 
-    def send_canary(self, restart: asyncio.Task[bool]) -> None:
-        """Take the canary's restart, one for all batches of the sweep."""
-        self._canary = restart
+    async def send_canary(self, sighting: Sighting, restart: Callable[[], Awaitable[bool]]) -> bool:
+        """Send one canary, if no other sweep has one under way, and leave its end to every sweep.
+
+        Args:
+            sighting: Which line.
+            restart: Restarts it; says whether it recovered.
+
+        Returns:
+            Whether it was sent; if not, the line is held like the others.
+        """
+        claim = await self._context.store.claim_canary(
+            sighting.instance.id, began=self._context.began, lease=self._context.limits.restart_lease
+        )
+        if not claim.claimed:
+            return False
+        self._canary = self._tasks.create_task(self._end_canary(sighting, restart))
+        return True
+
+    async def _end_canary(self, sighting: Sighting, restart: Callable[[], Awaitable[bool]]) -> bool:
+        recovered = await restart()
+        try:
+            await self._context.store.end_canary(sighting.instance.id, recovered=recovered)
+        except StoreError as error:
+            # Other sweeps wait for its lease and learn nothing; this one knows.
+            logs.error("canary.not_recorded", cause=error, instance=sighting.instance.id)
+        return recovered
+
+    async def _other_canary(self) -> bool:
+        """Wait for the canary of another sweep, if there is one: its recovery counts for all that began before it."""
+        while True:
+            claim = await self._context.store.claim_canary(
+                None, began=self._context.began, lease=self._context.limits.restart_lease
+            )
+            if claim.recovered or not claim.under_way:
+                return claim.recovered
+            if self._context.time_left.total_seconds() <= _ASK_FOR_THE_CANARY_EACH:
+                return False
+            await asyncio.sleep(_ASK_FOR_THE_CANARY_EACH)
 
     async def lifts(self, held: int) -> bool:
-        """Wait for the canary. Its recovery frees every line that is held, its failure tells nobody."""
-        if self._canary is None or not await asyncio.shield(self._canary):
+        """Wait for the canary, ours or another's. Its recovery frees all that are held, its failure tells nobody."""
+        if not held:
+            return False
+        recovered = await (asyncio.shield(self._canary) if self._canary is not None else self._other_canary())
+        if not recovered:
             return False
         self._lifted = True
         logs.warning("brake.lifted", held=held)
@@ -135,8 +187,8 @@ class Brake:
         if await self._context.store.enter_brake():
             logs.error(
                 "brake.engaged",
-                connected=self.census.connected,
-                not_alive=self.census.connected_not_alive,
+                connected=self.census.up,
+                not_alive=self.census.bad,
                 unknown=self.census.unknown,
                 run=self._context.report.run_id,
             )

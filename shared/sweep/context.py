@@ -11,12 +11,15 @@ from shared import logs
 from shared.sweep.report import Outcome
 
 if TYPE_CHECKING:
-    from shared.core.model import Instance
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
     from shared.core.policy import Limits, Policy
     from shared.database.clock import DatabaseClock
     from shared.database.store import Store
     from shared.providers.limiter import Limiter
-    from shared.providers.port import Provider
+    from shared.providers.port import Line, Provider
     from shared.sweep.report import Report
 
 
@@ -31,8 +34,10 @@ class SweepContext:
         policy: The numbers of the decisions.
         limits: Time and concurrency.
         clock: The database's.
+        began: When the sweep began, on the database's clock.
         deadline: The end of the budget, on the loop's clock.
         report: Counts what is done.
+        asleep: Companies whose lines are left alone.
         device_is_gone: The deep probe has answered for no line for long: claims are believed.
     """
 
@@ -42,8 +47,10 @@ class SweepContext:
     policy: Policy
     limits: Limits
     clock: DatabaseClock
+    began: datetime
     deadline: float
     report: Report
+    asleep: Sequence[UUID]
     device_is_gone: bool = False
 
     @property
@@ -51,7 +58,7 @@ class SweepContext:
         """Of the budget; negative once it is over."""
         return timedelta(seconds=self.deadline - asyncio.get_running_loop().time())
 
-    def count_error(self, fact: str, instance: Instance, error: Exception) -> None:
+    def count_error(self, fact: str, line: Line, error: Exception) -> None:
         """Log what broke one line's sweep. Its lease runs out and the next sweep takes it."""
         self.report.outcomes[Outcome.ERRORS] += 1
-        logs.error(fact, cause=error, instance=instance.id)
+        logs.error(fact, cause=error, instance=line.id)

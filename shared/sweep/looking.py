@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from shared.core.model import Observation, Sighting
@@ -12,12 +12,22 @@ from shared.providers.looks import agree, look_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from shared.core.look import Look
-    from shared.core.model import Instance
+    from shared.core.model import Instance, Witness
     from shared.sweep.context import SweepContext
 
 _BUDGET_OVER: Final = "budget_over"
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What came of asking about a line: no look when there was no time, or our own haste kept it from answering."""
+
+    look: Look | None
+    cause: str
+    looked_at: datetime
 
 
 class Looking:
@@ -63,7 +73,22 @@ class Looking:
         again = await self.look_at_all([sighting.instance for sighting in sightings], asyncio.Event())
         return [_together(first, second) for first, second in zip(sightings, again, strict=True)]
 
+    async def ask_witnesses(self, witnesses: list[Witness]) -> list[Observation]:
+        """Look at lines of the fleet that somebody else may hold; nothing is written about them.
+
+        Returns:
+            What was found; less than were asked when there was no time, or the provider wants to be left alone.
+        """
+        looks = await asyncio.gather(*(self._ask(witness, lambda: None) for witness in witnesses))
+        return [answered.look.observation for answered in looks if answered.look is not None]
+
     async def _look_at(self, instance: Instance, one_begun: Callable[[], None]) -> Sighting:
+        answered = await self._ask(instance, one_begun)
+        if (look := answered.look) is None:
+            return Sighting(instance, None, Observation.UNKNOWN, answered.cause, answered.looked_at)
+        return Sighting(instance, look.observation, look.observation, look.cause, answered.looked_at, look.phone)
+
+    async def _ask(self, line: Instance | Witness, one_begun: Callable[[], None]) -> _Answered:
         limiter, limits, clock = self._context.limiter, self._context.limits, self._context.clock
         looked_at = clock.now()
         begun = False
@@ -82,13 +107,13 @@ class Looking:
                     looked_at = clock.now()
                     look = await look_once(
                         self._context.provider,
-                        instance,
+                        line,
                         within=limits.look_timeout,
                         policy=self._context.policy,
                         now=clock.now,
                     )
                     report(look)
-                if not look.asked_to_wait or not await limiter.may_ask_again(instance.id):
+                if not look.asked_to_wait or not await limiter.may_ask_again(line.id):
                     return look
 
         look: Look | None = None
@@ -99,13 +124,13 @@ class Looking:
                     look = await ask()
         except Exception as error:  # noqa: BLE001 - the guard around one line: no other line pays for it
             cause = "look_failed"
-            self._context.count_error("look.failed", instance, error)
+            self._context.count_error("look.failed", line, error)
         finally:
             begin()
-        if look is None or (look.throttled and look.observation is Observation.UNKNOWN):
+        if look is not None and look.throttled and look.observation is Observation.UNKNOWN:
             # Our own haste says nothing about the line: it is left to the next sweep, not counted as UNKNOWN.
-            return Sighting(instance, None, Observation.UNKNOWN, look.cause if look else cause, looked_at)
-        return Sighting(instance, look.observation, look.observation, look.cause, looked_at)
+            cause, look = look.cause, None
+        return _Answered(look, cause, looked_at)
 
 
 def _together(first: Sighting, second: Sighting) -> Sighting:

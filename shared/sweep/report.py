@@ -46,6 +46,7 @@ class Report:
         given_back: Lines claimed and not finished: owed a restart, or not looked at.
         braked: Whether the brake came on.
         left: Due lines that nobody has looked at or holds.
+        unwatched: Lines of ours that cannot be asked about: no external id, or no token.
         took: The sweep as a whole.
         helpers_asked: Sweeps that were asked to help.
         helpers_answered: Those that said in time that they had.
@@ -58,6 +59,7 @@ class Report:
     given_back: int = 0
     braked: bool = False
     left: int = 0
+    unwatched: int = 0
     took: timedelta = timedelta(0)
     helpers_asked: int = 0
     helpers_answered: int = 0
@@ -74,6 +76,12 @@ class Report:
     def device_answered(self) -> bool:
         """Whether the deep probe told anything of any line: a phone, or that there is none."""
         return bool(self.observations[Observation.ALIVE] or self.observations[Observation.GHOST])
+
+    def others_answer(self, observation: Observation) -> bool:
+        """Whether, of a line of which this was found, another line told what this one does not."""
+        if observation is Observation.CLAIMED:
+            return self.device_answered
+        return any(n for found, n in self.observations.items() if found is not Observation.UNKNOWN)
 
     @property
     def checked(self) -> int:
@@ -94,6 +102,7 @@ class Report:
             **{outcome.value: self.outcomes[outcome] for outcome in Outcome},
             "braked": self.braked,
             "left": self.left,
+            "unwatched": self.unwatched,
             "took_ms": round(self.took.total_seconds() * 1000),
             "helpers_asked": self.helpers_asked,
             "helpers_answered": self.helpers_answered,

@@ -9,9 +9,11 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from shared import logs
+from shared.core.decisions import has_waited
 from shared.core.look import RestartAnswer
 from shared.core.model import Observation, RestartOutcome, Sighting, Status
 from shared.providers.looks import look_after_restart, look_once, waits_after_restart
+from shared.sweep.fairness import FairPlaces
 from shared.sweep.report import Outcome
 from shared.sweep.transitions import text_for
 
@@ -30,6 +32,8 @@ class NotRestarted(Enum):
 
     OWED = auto()
     """It does not fit the budget: the line is to be left, and comes first next time."""
+    TOLD = auto()
+    """The same, and its status says now that it is down."""
     HELD = auto()
     """The brake came on while it waited its turn."""
     OVERTAKEN = auto()
@@ -37,7 +41,7 @@ class NotRestarted(Enum):
 
 
 class Restarts:
-    """Restarts lines, a few at once.
+    """Restarts lines, a few at once, those of each company in turn.
 
     Args:
         context: Of the sweep.
@@ -49,15 +53,15 @@ class Restarts:
         self._context = context
         self._transitions = transitions
         self._brake = brake
-        self._places = asyncio.Semaphore(context.limits.restart_concurrency)
+        self._places = FairPlaces(context.limits.restart_concurrency)
 
     async def restart(self, sighting: Sighting, *, is_canary: bool = False) -> RestartOutcome | NotRestarted:
         """Restart a line and see what comes of it."""
         limits, report = self._context.limits, self._context.report
-        async with self._places:
+        async with self._places.of(sighting.instance.company_id):
             if not await self._context.limiter.ready() or self._context.time_left < limits.restart_verify:
                 return NotRestarted.OWED
-            if not is_canary and self._brake.holds(sighting):
+            if not is_canary and await self._brake.holds(sighting):
                 await self._transitions.hold([sighting])
                 return NotRestarted.HELD
             claim = await self._context.store.claim_restart(
@@ -69,6 +73,23 @@ class Restarts:
                 return NotRestarted.OVERTAKEN
             report.outcomes[Outcome.RESTARTED] += 1
             return await self._send(sighting.with_preconditions(lease=claim.lease), is_canary=is_canary)
+
+    async def owe(self, sighting: Sighting) -> NotRestarted:
+        """Let a line that is owed a restart wait no longer for its status, and its users for the bell.
+
+        Returns:
+            OWED when there is nothing to write: the line is to be left.
+        """
+        instance = sighting.instance
+        if instance.status is Status.DISCONNECTED or await self._brake.holds(sighting):
+            return NotRestarted.OWED
+        to, text = Status.DEGRADED, None
+        if has_waited(instance, policy=self._context.policy, now=self._context.clock.now()):
+            to, text = Status.DISCONNECTED, text_for(sighting)
+        elif instance.status is Status.DEGRADED:
+            return NotRestarted.OWED
+        await self._transitions.move(sighting, to, text=text, finished=False)
+        return NotRestarted.TOLD
 
     async def _send(self, sighting: Sighting, *, is_canary: bool) -> RestartOutcome:
         clock = asyncio.get_running_loop().time
@@ -88,7 +109,7 @@ class Restarts:
         outcome = _outcome_of(look.observation)
         after = _sighting_after(sighting, look, looked_at)
         # A brake that came on meanwhile holds this line like the canary: nobody is marked or told.
-        keeps_row = is_canary or sighting.instance.status is Status.DISCONNECTED or self._brake.holds(after)
+        keeps_row = is_canary or sighting.instance.status is Status.DISCONNECTED or await self._brake.holds(after)
         to: Status | None
         text: NoticeText | None = None
         match outcome:

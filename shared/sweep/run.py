@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from shared import logs
 from shared.core.brake import Held, hold_back
-from shared.core.decisions import Decided, NoChange, Restart, believe_claim, conclude, decide, is_bad_news
+from shared.core.decisions import Decided, NoChange, Restart, TellUnverified, believe_claim, decide, is_bad_news
 from shared.database.clock import DatabaseClock
 from shared.errors import StoreError
 from shared.providers.limiter import Limiter
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from shared.core.model import Census, Instance, Sighting
     from shared.core.policy import Limits, Policy
-    from shared.database.results import Batch
+    from shared.database.results import Batch, SweepEnd
     from shared.database.store import Store
     from shared.providers.port import Provider
     from shared.sweep.fanout import Fanout, Help
@@ -77,14 +77,16 @@ async def run_sweep(
         policy=policy,
         limits=limits,
         clock=DatabaseClock.heard(begun.started_at),
+        began=begun.started_at,
         deadline=deadline,
         report=report,
+        asleep=begun.asleep,
         device_is_gone=begun.device_answered_at is not None
         and begun.started_at - begun.device_answered_at >= policy.device_gone_after,
     )
     if context.device_is_gone:
         logs.error("contract.drifted", cause_word="device_answers_for_no_line", run=report.run_id)
-    sweep = _Sweep(context, is_helper=helping is not None)
+    sweep = _Sweep(context)
     await sweep.run(due_before, fanout)
     report.took = timedelta(seconds=clock() - started)
     end = await store.finish_sweep(
@@ -97,27 +99,39 @@ async def run_sweep(
         looked_at_up=report.looked_at_up,
         given_back=report.given_back,
         device_answered=report.device_answered,
+        is_helper=helping is not None,
         took=report.took,
         after=sweep.last_batch,
+        asleep=begun.asleep,
     )
-    report.left = end.left
-    if end.brake_released is not None:
-        sweep.brake.left(end.brake_released)
+    report.left, report.unwatched = end.left, end.unwatched
+    _say_what_ended(end, sweep.brake, policy)
     if fanout is not None:
         report.helpers_asked, report.helpers_answered = fanout.asked, await fanout.answered()
     logs.info("sweep.finished", **report.as_answer())
     return report
 
 
+def _say_what_ended(end: SweepEnd, brake: Brake, policy: Policy) -> None:
+    """Say what began or ended with this sweep for all of them."""
+    if end.brake_released is not None:
+        brake.left(end.brake_released)
+    if end.blind_sweeps == policy.blind_sweeps and end.blind_before < end.blind_sweeps:
+        logs.error("sweep.blind", sweeps=end.blind_sweeps)
+    if not end.blind_sweeps and end.blind_before >= policy.blind_sweeps:
+        logs.warning("sweep.sees_again", sweeps=end.blind_before)
+    if end.newly_unwatched:
+        logs.warning("lines.unwatched", count=end.unwatched, instances=end.newly_unwatched)
+
+
 class _Sweep:
-    def __init__(self, context: SweepContext, *, is_helper: bool) -> None:
+    def __init__(self, context: SweepContext) -> None:
         self._context = context
-        self._is_helper = is_helper
         self._looking = Looking(context)
-        self.brake = Brake(context, self._looking)
+        self._tasks = asyncio.TaskGroup()
+        self.brake = Brake(context, self._looking, self._tasks)
         self._transitions = Transitions(context)
         self._actions = Actions(context, self._transitions, Restarts(context, self._transitions, self.brake))
-        self._tasks = asyncio.TaskGroup()
         self._failure: StoreError | None = None
         self.last_batch: Batch | None = None
 
@@ -128,7 +142,11 @@ class _Sweep:
             while self._context.time_left > timedelta(0) and self._failure is None:
                 try:
                     batch = await self._context.store.claim_instances(
-                        due_before=due_before, lease=self._lease(), limit=size, after=self.last_batch
+                        due_before=due_before,
+                        lease=self._lease(),
+                        limit=size,
+                        after=self.last_batch,
+                        asleep=self._context.asleep,
                     )
                 except StoreError as error:
                     self._failure = error
@@ -160,9 +178,9 @@ class _Sweep:
         # Gather
         sightings = await self._looking.look_at_all(instances, all_begun)
         self._context.report.observations.update(each.found for each in sightings if each.found)
-        census = self.brake.count(sightings)
         # Decide
         now = self._context.clock.now()
+        census = self.brake.count(sightings, now)
         decided = [self._decide(sighting, now) for sighting in sightings]
         # Apply
         try:
@@ -175,9 +193,11 @@ class _Sweep:
         if sighting.found is None:
             return Decided(sighting, NoChange())
         policy, instance = self._context.policy, sighting.instance
-        found = believe_claim(sighting.found, device_is_gone=self._context.device_is_gone)
-        concluded = conclude(instance, found, self.brake.census, policy=policy, now=now)
-        return Decided(replace(sighting, concluded=concluded), decide(instance, concluded, policy=policy, now=now))
+        concluded = believe_claim(sighting.found, device_is_gone=self._context.device_is_gone)
+        decision = decide(instance, concluded, policy=policy, now=now)
+        if decision == TellUnverified() and not self._context.report.others_answer(concluded):
+            decision = NoChange()
+        return Decided(replace(sighting, concluded=concluded), decision)
 
     async def _confirm(self, decided: list[Decided]) -> list[Decided]:
         """Look again at lines that a first negative look would have restarted, marked or told; decide on both looks."""
@@ -194,11 +214,7 @@ class _Sweep:
             await self._actions.carry_out(await self._confirm(doubtful))
 
     async def _apply(self, decided: list[Decided], census: Census, now: datetime) -> None:
-        if self._is_helper and not self.brake.can_tell:
-            # So small a share cannot tell dead phones from a dead provider: the asking sweep's next one looks at them.
-            await self._actions.carry_out([line for line in decided if not is_bad_news(line.decision)])
-            await self._transitions.leave([line.sighting for line in decided if is_bad_news(line.decision)])
-        elif await self.brake.comes_on(census, decided):
+        if await self.brake.comes_on(census, decided):
             await self._apply_braked(decided, now)
         else:
             await self._carry_out(decided)
@@ -211,9 +227,9 @@ class _Sweep:
             confirmed, held_after_all = self._hold_back(await self._confirm(leaving), self._context.clock.now())
             await self._actions.carry_out(confirmed)
             held += held_after_all
-        if (canary := self.brake.pick_canary(held, now=now)) is not None:
+        canary = self.brake.pick_canary(held, now=now)
+        if canary is not None and await self.brake.send_canary(canary, lambda: self._send_canary(canary)):
             held = [(sighting, kept) for sighting, kept in held if sighting is not canary]
-            self.brake.send_canary(self._tasks.create_task(self._send_canary(canary)))
         if await self.brake.lifts(len(held)):
             await self._carry_out([Decided(sighting, kept.decision) for sighting, kept in held])
         else:

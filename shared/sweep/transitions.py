@@ -64,6 +64,7 @@ class Transitions:
         text: NoticeText | None = None,
         restart: RestartOutcome | None = None,
         release: bool = True,
+        finished: bool = True,
     ) -> Transition:
         """Move one line, if the preconditions still hold.
 
@@ -73,11 +74,13 @@ class Transitions:
             text: What its users are told, if nobody was told of this outage yet.
             restart: How the restart ended, if there was one.
             release: The sweep is done with the line.
+            finished: False keeps its last look: it is owed a restart, and the next sweep begins with it.
         """
+        self._report.given_back += not finished
         why = sighting.evidence(self._report.run_id)
         async with self._places:
             transition = await self._store.apply_verdict(
-                sighting, to=to, text=text, restart=restart, release=release, why=why
+                sighting, to=to, text=text, restart=restart, release=release, finished=finished, why=why
             )
         facts: dict[str, object] = {
             "instance": sighting.instance.id,
@@ -105,7 +108,29 @@ class Transitions:
                 logs.warning("notice.without_recipients", instance=sighting.instance.id)
         return transition
 
+    async def tell_unverified(self, sightings: list[Sighting]) -> None:
+        """Tell the users of lines that have been silent for long; those that fell silent together are one cause.
+
+        Of those the operator hears, once, and no venue.
+        """
+        if not sightings:
+            return
+        silence = await self._store.tell_unverified(sightings, run=self._report.run_id)
+        for line in silence.told:
+            self._report.outcomes[Outcome.NOTIFIED] += line.told or 0
+            logs.warning("instance.unverified", instance=line.instance_id, told=line.told, run=self._report.run_id)
+        settled = {line.instance_id for line in silence.told}
+        await self.record([sighting for sighting in sightings if sighting.instance.id not in settled])
+        if silence.newly_together:
+            logs.error("lines.silent_together", count=silence.newly_together, run=self._report.run_id)
+
 
 def text_for(sighting: Sighting) -> NoticeText:
     """What the users of a line that is marked disconnected are told."""
-    return "token_refused" if sighting.concluded is Observation.REFUSED else "disconnected"
+    match sighting.concluded:
+        case Observation.REFUSED:
+            return "token_refused"
+        case Observation.NOT_FOUND:
+            return "not_found"
+        case _:
+            return "disconnected"

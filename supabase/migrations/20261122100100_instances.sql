@@ -48,13 +48,19 @@ begin
 end
 $$;
 
+create or replace function public.is_pairing_word(p_status text)
+returns boolean
+language sql immutable security invoker set search_path = ''
+as $$
+  select p_status in (
+    'connecting', 'qr', 'qr_code', 'qr_pending', 'pairing', 'scan_qr', 'awaiting_qr', 'starting', 'initializing');
+$$;
+comment on function public.is_pairing_word is 'Whether a status says that somebody is pairing the phone now. Words of platforms and gateways.';
+
 update public.wapi_instances
 set status_reason = coalesce(status, 'null'), status = 'disconnected'
 where lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi'
-  and (status is null or status not in (
-    'connected', 'degraded', 'disconnected',
-    -- Somebody is pairing the phone.
-    'connecting', 'qr', 'qr_code', 'qr_pending', 'pairing', 'scan_qr', 'awaiting_qr', 'starting', 'initializing'));
+  and (status is null or status not in ('connected', 'degraded', 'disconnected') and not public.is_pairing_word(status));
 
 do $$
 declare
@@ -95,6 +101,12 @@ create index if not exists paused_instances_by_external_id
 create index if not exists active_instances_by_last_health_check
   on public.wapi_instances ((coalesce(last_health_check, timestamptz '-infinity')), id)
   where is_active is not false and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi';
+
+-- Reader: note_unwatched. Lines of ours that nobody can ask about.
+create index if not exists unwatched_instances
+  on public.wapi_instances (id)
+  where is_active is not false and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi'
+    and (coalesce(btrim(instance_id), '') = '' or coalesce(btrim(instance_token), '') = '');
 
 -- On a fresh project (known by our own policy) members hold column grants: the new columns are readable, tokens are not.
 -- An adopted platform keeps its own grants.

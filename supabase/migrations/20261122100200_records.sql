@@ -17,6 +17,10 @@ create table if not exists public.instance_health (
   bad_since timestamptz,
   unknown_since timestamptz,
   unknown_looks integer not null default 0,
+  unverified_since timestamptz,
+  pairing_since timestamptz,
+  unwatched_since timestamptz,
+  odd_moments text,
   health_lease_until timestamptz,
   last_restart_at timestamptz,
   -- Entries of one row stay in the order of its versions: claim_instances begins at the newest.
@@ -29,8 +33,16 @@ comment on column public.instance_health.degraded_since is 'Since when the statu
 comment on column public.instance_health.bad_since is 'First conclusive sign of death since the last sign of life.';
 comment on column public.instance_health.unknown_since is 'First of the looks in a row that could not find out.';
 comment on column public.instance_health.unknown_looks is 'Looks in a row that could not find out.';
+comment on column public.instance_health.unverified_since is
+  'Since when the line''s users have been told that nobody can find out; null: they have not, or it is over.';
+comment on column public.instance_health.pairing_since is 'When a word of pairing was first seen in the row; null while another stands there.';
+comment on column public.instance_health.unwatched_since is 'Since when the line cannot be asked about: no external id, or no token.';
+comment on column public.instance_health.odd_moments is 'Columns of the platform''s row that hold a moment that cannot be; named once in the log.';
 comment on column public.instance_health.health_lease_until is 'A sweep is at this line until then; the value is also its token.';
 comment on column public.instance_health.last_restart_at is 'A copy of restart_claims, for reading.';
+
+-- Reader: tell_unverified. A healthy line is not in it.
+create index if not exists silent_lines_by_unknown_since on public.instance_health (unknown_since) where unknown_since is not null;
 
 create table if not exists public.restart_claims (
   provider text not null,
@@ -47,6 +59,7 @@ create table if not exists public.provider_state (
   braked_since timestamptz,
   canary_instance_id uuid,
   canary_sent_at timestamptz,
+  canary_ended_at timestamptz,
   canary_recovered boolean,
   device_answered_at timestamptz,
   blind_sweeps integer not null default 0,
@@ -54,7 +67,8 @@ create table if not exists public.provider_state (
 );
 comment on table public.provider_state is 'What sweeps must know of each other: one row per provider and server ('''' = its one public address).';
 comment on column public.provider_state.braked_since is 'Set by the first batch that brakes, cleared by the first sweep without a brake. No decision reads it.';
-comment on column public.provider_state.canary_recovered is 'How the last canary ended; null = it is under way, or was cut off.';
+comment on column public.provider_state.canary_recovered is
+  'How the last canary ended; null = it is under way, or was cut off. Stands for every sweep that began before canary_ended_at.';
 comment on column public.provider_state.device_answered_at is 'When any line''s device last answered.';
 comment on column public.provider_state.blind_sweeps is 'Finished sweeps in a row in which no look found anything out.';
 
@@ -74,13 +88,13 @@ create table if not exists public.instance_outages (
   closed_at timestamptz,
   closed_as text,
   constraint closed_outage_says_how check ((closed_at is null) = (closed_as is null)),
-  constraint known_opener check (opened_by in ('sweep', 'webhook', 'adoption')),
+  constraint known_opener check (opened_by in ('sweep', 'webhook', 'screen', 'adoption')),
   constraint known_closing check (closed_as in ('recovered', 'alive', 'event', 'paused', 'deleted'))
 );
 comment on table public.instance_outages is 'From the first sign of death of a line until life is proven. At most one open per line. Kept for ever.';
 comment on column public.instance_outages.instance_id is 'wapi_instances.id; no foreign key, the outage outlives the line.';
 comment on column public.instance_outages.opened_by is
-  'sweep | webhook | adoption (the very first look at a line that was down already: nobody is told).';
+  'sweep | webhook | screen (the platform''s screen wrote the status) | adoption (the very first look at a line that was down already: nobody is told).';
 comment on column public.instance_outages.started_at is 'First sign of death.';
 comment on column public.instance_outages.opened_at is 'When this row was written.';
 comment on column public.instance_outages.life_counts_from is 'Webhook moments before this do not prove life.';
@@ -131,6 +145,8 @@ create table if not exists public.notices (
   external_id text,
   unit text,
   text text not null,
+  outage_id uuid,
+  since timestamptz not null,
   state text not null,
   told_at timestamptz not null,
   tries integer not null default 1,
@@ -145,7 +161,8 @@ create table if not exists public.notices (
 );
 comment on table public.notices is
   'One telling to one user: who was told and what may not be told twice. The platform''s notifications are deleted by people and jobs; these are not.';
-comment on column public.notices.occasion is 'What it is about: outage:<id>.';
+comment on column public.notices.occasion is 'What it is about: outage:<id>, unverified:<instance>:<since>.';
+comment on column public.notices.since is 'Since when what it tells has been so: the outage''s start, the first look that could not find out.';
 comment on column public.notices.text is 'Which of the texts.';
 comment on column public.notices.told_at is 'When the user was told, or when the platform''s table last refused it.';
 comment on column public.notices.sqlstate is 'With which the platform''s table refused it.';
@@ -166,6 +183,7 @@ create table if not exists public.health_check_runs (
   outcomes jsonb not null default '{}',
   braked boolean not null default false,
   left_due integer not null default 0,
+  unwatched integer not null default 0,
   took_ms integer
 );
 comment on table public.health_check_runs is 'One row a sweep: the heartbeat. finished_at null = cut off or still running. Kept 30 days.';
@@ -316,7 +334,7 @@ begin
 end
 $$;
 comment on function public.keep_for_service is 'The rights of every function of ours: executable by the service role alone. Each migration ends with it.';
-do $$ begin perform public.keep_for_service('keep_for_service'); end $$;
+do $$ begin perform public.keep_for_service('keep_for_service', 'is_pairing_word'); end $$;
 
 -- What Python hands over in one piece. Its fields are the policy's in Python, the one home of these numbers.
 do $$
@@ -333,6 +351,9 @@ begin
       restart_quiet interval,         -- a disconnection so soon after a restart is the restart's own
       life_kept_each interval,        -- how often a busy line's sign of life is written
       notice_waits interval[],        -- before a notice that was refused is tried again; the last one for ever
+      silent_after interval,          -- a line about which nobody finds out anything for so long is told as unverified
+      silent_together interval,       -- lines that fell silent within this time of each other have one cause …
+      silent_share double precision,  -- … if they are more than one, and than this share of the fleet
       mass_within interval,           -- disconnections of several lines within this time …
       mass_lines integer              -- … and of so many others are the provider's
     );
@@ -346,6 +367,7 @@ begin
       looked_at timestamptz,          -- when the look began
       observation text,               -- null: not found out for a reason of our own
       cause text,                     -- why the look says so
+      phone text,                     -- the number that the look has shown, if it is not the row's
       unknown_looks integer,
       is_finished boolean             -- false: the line is owed something and comes first next time
     );
@@ -356,6 +378,15 @@ begin
       cause text,
       event_id bigint,                -- wapi_webhook_events.id
       run_id uuid                     -- health_check_runs.id
+    );
+    create type public.occasion as (
+      key text,                       -- notices.occasion
+      instance_id uuid,
+      external_id text,
+      unit text,
+      company_id uuid,                -- whose users hear of it
+      outage_id uuid,                 -- null: nothing proves an outage
+      since timestamptz               -- since when it has been so
     );
     create type public.webhook_event as (
       event_key text,
@@ -374,6 +405,7 @@ begin
     comment on type public.recovery_policy is 'The numbers of the design, from the policy in Python.';
     comment on type public.sighting is 'A claimed line and what one look found, with the preconditions of what is decided on it.';
     comment on type public.evidence is 'Why something is marked, restarted or told: it goes into the audit.';
+    comment on type public.occasion is 'What a notice is about.';
     comment on type public.webhook_event is 'An event as Python has read it.';
   end if;
 end

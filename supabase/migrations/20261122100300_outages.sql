@@ -147,8 +147,38 @@ as $$
 $$;
 comment on function public.render_downtime is 'How long a line was down, in the words that the caller brings.';
 
+create or replace function public.render_moment(p_at timestamptz, p_now timestamptz, p_words jsonb)
+returns text
+language sql stable security invoker set search_path = ''
+as $$
+  -- In the zone of the caller's words: an hour of today, else with its day.
+  select to_char(
+    p_at at time zone (p_words ->> 'zone'),
+    case when (p_at at time zone (p_words ->> 'zone'))::date = (p_now at time zone (p_words ->> 'zone'))::date
+      then p_words ->> 'today' else p_words ->> 'before' end);
+$$;
+comment on function public.render_moment is 'A moment for people, in the pattern and zone that the caller brings.';
+
+create or replace function public.outage_occasion(p_outage public.instance_outages)
+returns public.occasion
+language sql immutable security invoker set search_path = ''
+as $$
+  select row('outage:' || p_outage.id, p_outage.instance_id, p_outage.external_id, p_outage.unit, p_outage.company_id,
+    p_outage.id, p_outage.started_at)::public.occasion;
+$$;
+comment on function public.outage_occasion is 'An outage as what a notice is about.';
+
+create or replace function public.unverified_occasion(p_instance public.wapi_instances, p_since timestamptz)
+returns public.occasion
+language sql immutable security invoker set search_path = ''
+as $$
+  select row('unverified:' || p_instance.id || ':' || floor(extract(epoch from p_since)), p_instance.id,
+    btrim(p_instance.instance_id), p_instance.unit, p_instance.company_id, null, p_since)::public.occasion;
+$$;
+comment on function public.unverified_occasion is 'A line''s silence since then as what a notice is about.';
+
 create or replace function public.recipients(
-  p_outage public.instance_outages, p_kind text, p_now timestamptz
+  p_occasion public.occasion, p_kind text, p_now timestamptz
 )
 returns uuid[]
 language sql stable security invoker set search_path = ''
@@ -156,21 +186,37 @@ as $$
   select array(
     select distinct m.user_id
     from public.user_companies m
-    where m.company_id = p_outage.company_id and m.user_id is not null
+    where m.company_id = p_occasion.company_id and m.user_id is not null
       and (p_kind <> 'back' or exists (
         select from public.notices n
-        where n.occasion = 'outage:' || p_outage.id and n.user_id = m.user_id and n.kind = 'down' and n.state = 'sent'))
+        where n.occasion = p_occasion.key and n.user_id = m.user_id and n.kind <> 'back' and n.state = 'sent'))
       and not exists (
         select from public.notices n
-        where n.occasion = 'outage:' || p_outage.id and n.user_id = m.user_id and n.kind = p_kind
+        where n.occasion = p_occasion.key and n.user_id = m.user_id and n.kind = p_kind
           and (n.state = 'sent' or n.next_try_at > p_now)));
 $$;
 comment on function public.recipients is
-  'Who is to be told now: the direct users of the outage''s company (back again: those who were told), but for who has it and who was refused lately.';
+  'Who is to be told now: the direct users of the occasion''s company (back again: those who were told), but for who has it and who was refused lately.';
+
+create or replace function public.name_of_line(p_occasion public.occasion)
+returns text
+language sql stable security invoker set search_path = ''
+as $$
+  select coalesce(
+    nullif(btrim(p_occasion.unit), ''),
+    (select btrim(c.name) || case when i.digits <> '' then ' (final ' || right(i.digits, 4) || ')' else '' end
+     from public.companies c
+     left join lateral (
+       select regexp_replace(coalesce(l.phone_number, ''), '[^0-9]', '', 'g') as digits
+       from public.wapi_instances l where l.id = p_occasion.instance_id) i on true
+     where c.id = p_occasion.company_id and btrim(c.name) <> ''),
+    p_occasion.external_id, '');
+$$;
+comment on function public.name_of_line is 'How people know a line: its unit, else its company and the last four digits of its number, else the external id.';
 
 -- The texts live in one Python module and arrive in p_texts; here they are only filled in.
 create or replace function public.write_notices(
-  p_outage public.instance_outages,
+  p_occasion public.occasion,
   p_users uuid[],
   p_text text,
   p_texts jsonb,
@@ -184,17 +230,19 @@ as $$
 declare
   v_text constant jsonb := p_texts -> p_text;
   v_kind constant text := v_text ->> 'kind';
-  v_name constant text := coalesce(nullif(btrim(p_outage.unit), ''), p_outage.external_id, '');
-  v_down constant interval := p_now - p_outage.started_at;
+  v_name constant text := public.name_of_line(p_occasion);
+  v_duration constant interval := p_now - p_occasion.since;
+  v_is_outage constant boolean := p_occasion.outage_id is not null;
   v_written integer;
 begin
   -- What may not be told twice is decided here, by the unique key, before the platform's table hears of it.
   with told as (
     insert into public.notices as n
-      (occasion, kind, user_id, company_id, instance_id, external_id, unit, text, state, told_at, notification_id, event_id)
+      (occasion, kind, user_id, company_id, instance_id, external_id, unit, text, outage_id, since, state, told_at,
+       notification_id, event_id)
     select
-      'outage:' || p_outage.id, v_kind, u.id, p_outage.company_id, p_outage.instance_id, p_outage.external_id,
-      p_outage.unit, p_text, 'sent', p_now, gen_random_uuid(), p_event
+      p_occasion.key, v_kind, u.id, p_occasion.company_id, p_occasion.instance_id, p_occasion.external_id,
+      p_occasion.unit, p_text, p_occasion.outage_id, p_occasion.since, 'sent', p_now, gen_random_uuid(), p_event
     from unnest(p_users) as u (id)
     on conflict (occasion, user_id, kind) do update
       set state = 'sent', told_at = p_now, notification_id = excluded.notification_id, sqlstate = null, next_try_at = null
@@ -202,17 +250,21 @@ begin
     returning n.user_id, n.notification_id
   )
   insert into public.notifications (id, user_id, company_id, type, title, message, data, created_at)
-  select told.notification_id, told.user_id, p_outage.company_id, v_text ->> 'type', v_text ->> 'title',
+  select told.notification_id, told.user_id, p_occasion.company_id, v_text ->> 'type', v_text ->> 'title',
     -- The unit's name last: nothing inside it is a placeholder.
     replace(
-      replace(v_text ->> 'message', '{downtime}', public.render_downtime(v_down, p_texts -> 'downtime')),
+      replace(
+        replace(v_text ->> 'message', '{downtime}', public.render_downtime(v_duration, p_texts -> 'downtime')),
+        '{since}', public.render_moment(p_occasion.since, p_now, p_texts -> 'moment')),
       '{unit}', v_name
     ),
     jsonb_build_object(
-      'instance_id', p_outage.instance_id, 'instance_name', v_name, 'outage_id', p_outage.id,
-      'reason', p_reason, 'action', v_text -> 'action', 'down_since', p_outage.started_at
-    ) || case when v_kind = 'back'
-      then jsonb_build_object('down_seconds', greatest(0, floor(extract(epoch from v_down)))::bigint)
+      'instance_id', p_occasion.instance_id, 'instance_name', v_name, 'reason', p_reason, 'action', v_text -> 'action'
+    ) || case when v_is_outage
+      then jsonb_build_object('outage_id', p_occasion.outage_id, 'down_since', p_occasion.since)
+      else jsonb_build_object('unverified_since', p_occasion.since) end
+      || case when v_is_outage and v_kind = 'back'
+      then jsonb_build_object('down_seconds', greatest(0, floor(extract(epoch from v_duration)))::bigint)
       else '{}'::jsonb end,
     p_now
   from told;
@@ -234,7 +286,7 @@ $$;
 comment on function public.is_refusal is 'Whether an error is a rule''s, and not a moment''s.';
 
 create or replace function public.notify_users(
-  p_outage public.instance_outages,
+  p_occasion public.occasion,
   p_text text,
   p_texts jsonb,
   p_reason text,
@@ -248,7 +300,7 @@ language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
   v_kind constant text := p_texts -> p_text ->> 'kind';
-  v_users constant uuid[] := coalesce(p_users, public.recipients(p_outage, v_kind, p_now));
+  v_users constant uuid[] := coalesce(p_users, public.recipients(p_occasion, v_kind, p_now));
   v_user uuid;
   v_told integer := 0;
   v_refused integer := 0;
@@ -262,7 +314,7 @@ begin
     return jsonb_build_object('told', 0, 'refused', 0);
   end if;
   begin
-    v_told := public.write_notices(p_outage, v_users, p_text, p_texts, p_reason, p_event, p_now);
+    v_told := public.write_notices(p_occasion, v_users, p_text, p_texts, p_reason, p_event, p_now);
   exception when others then
     if not public.is_refusal(sqlstate) then
       raise;
@@ -270,7 +322,7 @@ begin
     -- Somebody's row is refused: a check on the type, a column of theirs, a trigger, a user who is gone. One by one, then.
     foreach v_user in array v_users loop
       begin
-        v_told := v_told + public.write_notices(p_outage, array[v_user], p_text, p_texts, p_reason, p_event, p_now);
+        v_told := v_told + public.write_notices(p_occasion, array[v_user], p_text, p_texts, p_reason, p_event, p_now);
       exception when others then
         if not public.is_refusal(sqlstate) then
           raise;
@@ -280,11 +332,12 @@ begin
         v_begins := v_begins or not exists (
           select from public.notices n where n.state = 'refused' and n.sqlstate = v_sqlstate);
         insert into public.notices as n
-          (occasion, kind, user_id, company_id, instance_id, external_id, unit, text, state, told_at, sqlstate, next_try_at,
-           event_id)
+          (occasion, kind, user_id, company_id, instance_id, external_id, unit, text, outage_id, since, state, told_at,
+           sqlstate, next_try_at, event_id)
         values
-          ('outage:' || p_outage.id, v_kind, v_user, p_outage.company_id, p_outage.instance_id, p_outage.external_id,
-           p_outage.unit, p_text, 'refused', p_now, v_sqlstate, p_now + p_policy.notice_waits[1], p_event)
+          (p_occasion.key, v_kind, v_user, p_occasion.company_id, p_occasion.instance_id, p_occasion.external_id,
+           p_occasion.unit, p_text, p_occasion.outage_id, p_occasion.since, 'refused', p_now, v_sqlstate,
+           p_now + p_policy.notice_waits[1], p_event)
         on conflict (occasion, user_id, kind) do update
           set told_at = p_now, sqlstate = excluded.sqlstate, tries = n.tries + 1,
               next_try_at = p_now + p_policy.notice_waits[least(n.tries + 1, cardinality(p_policy.notice_waits))]
@@ -309,7 +362,8 @@ language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
   v_notice public.notices;
-  v_outage public.instance_outages;
+  v_occasion public.occasion;
+  v_is_over boolean;
   v_reason text;
   v_result jsonb;
   v_tried integer := 0;
@@ -321,11 +375,23 @@ begin
     order by next_try_at limit p_limit
     for update skip locked
   loop
-    select * into v_outage from public.instance_outages where id = substr(v_notice.occasion, length('outage:') + 1)::uuid;
-    if (v_notice.kind = 'back') is distinct from (v_outage.closed_at is not null)
+    -- What is told today is the outage as it stands: it may have been told to another company since.
+    v_occasion := row(v_notice.occasion, v_notice.instance_id, v_notice.external_id, v_notice.unit, v_notice.company_id,
+      v_notice.outage_id, v_notice.since);
+    if v_notice.outage_id is not null then
+      select (public.outage_occasion(o)).*, o.closed_at is not null
+      into v_occasion.key, v_occasion.instance_id, v_occasion.external_id, v_occasion.unit, v_occasion.company_id,
+        v_occasion.outage_id, v_occasion.since, v_is_over
+      from public.instance_outages o where o.id = v_notice.outage_id;
+    else
+      v_is_over := not exists (
+        select from public.instance_health h
+        where h.instance_id = v_notice.instance_id and h.unverified_since = v_notice.since);
+    end if;
+    if (v_notice.kind = 'back') is distinct from v_is_over
       or not exists (
         select from public.user_companies m
-        where m.company_id = v_outage.company_id and m.user_id = v_notice.user_id)
+        where m.company_id = v_occasion.company_id and m.user_id = v_notice.user_id)
     then
       -- It is no news any more, or no business of theirs.
       update public.notices set next_try_at = null where id = v_notice.id;
@@ -333,11 +399,11 @@ begin
     end if;
     select reason into v_reason from public.instance_events where id = v_notice.event_id;
     v_result := public.notify_users(
-      v_outage, v_notice.text, p_texts, v_reason, v_notice.event_id, p_policy, array[v_notice.user_id], p_now);
+      v_occasion, v_notice.text, p_texts, v_reason, v_notice.event_id, p_policy, array[v_notice.user_id], p_now);
     v_tried := v_tried + 1;
     v_told := v_told + (v_result ->> 'told')::integer;
     if (v_result ->> 'told')::integer > 0 and v_notice.kind = 'down' then
-      update public.instance_outages set told_at = coalesce(told_at, p_now) where id = v_outage.id;
+      update public.instance_outages set told_at = coalesce(told_at, p_now) where id = v_occasion.outage_id;
     end if;
   end loop;
   return jsonb_build_object(
@@ -370,13 +436,15 @@ declare
   v_notified jsonb := '{}';
 begin
   v_outage := public.open_outage(p_instance, p_started_at, p_life_counts_from, p_opened_by, p_why, p_policy, p_now);
-  if p_text is not null and v_outage.told_at is null then
-    -- The line may have moved since the outage opened in silence: who is told are its people of today.
+  if p_text is not null
+    and (v_outage.told_at is null or v_outage.company_id is distinct from p_instance.company_id) then
+    -- The line may have moved since: who is told are its people of today.
     update public.instance_outages
-    set company_id = p_instance.company_id, unit = p_instance.unit, external_id = btrim(p_instance.instance_id)
+    set company_id = p_instance.company_id, unit = p_instance.unit, external_id = btrim(p_instance.instance_id),
+        told_at = null
     where id = v_outage.id
     returning * into v_outage;
-    v_users := public.recipients(v_outage, p_texts -> p_text ->> 'kind', p_now);
+    v_users := public.recipients(public.outage_occasion(v_outage), p_texts -> p_text ->> 'kind', p_now);
     v_notified := jsonb_build_object('told', 0);
   end if;
   if p_instance.status is distinct from p_to or cardinality(v_users) > 0 then
@@ -386,7 +454,8 @@ begin
     );
   end if;
   if cardinality(v_users) > 0 then
-    v_notified := public.notify_users(v_outage, p_text, p_texts, p_why.reason, v_event, p_policy, v_users, p_now);
+    v_notified := public.notify_users(
+      public.outage_occasion(v_outage), p_text, p_texts, p_why.reason, v_event, p_policy, v_users, p_now);
     -- Told is who got a row: a company where nobody got one hears as soon as somebody is there.
     update public.instance_outages set told_at = p_now where id = v_outage.id and (v_notified ->> 'told')::integer > 0;
   end if;
@@ -417,23 +486,32 @@ language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
   v_outage public.instance_outages;
+  v_unverified_since timestamptz;
   v_event bigint;
   v_notified jsonb := '{}';
 begin
+  select unverified_since into v_unverified_since from public.instance_health where instance_id = p_instance.id;
   update public.instance_outages
   set closed_at = greatest(p_now, started_at), closed_as = p_closed_as
   where instance_id = p_instance.id and closed_at is null
   returning * into v_outage;
-  if p_instance.status is distinct from 'connected' or v_outage.id is not null then
+  if p_instance.status is distinct from 'connected' or v_outage.id is not null or v_unverified_since is not null then
     v_event := public.record_event(
-      p_instance, case when p_instance.status is distinct from 'connected' then 'status_changed' else 'outage_closed' end,
+      p_instance, case when p_instance.status is distinct from 'connected' then 'status_changed'
+        when v_outage.id is not null then 'outage_closed' else 'users_told' end,
       p_why, 'connected', v_outage.id, jsonb_build_object('told', null), p_now
     );
   end if;
   if v_outage.told_at is not null then
-    v_notified := public.notify_users(v_outage, 'reconnected', p_texts, p_closed_as, v_event, p_policy, null, p_now);
-    update public.instance_events set details = details || v_notified where id = v_event;
+    -- It answers both, where nobody had been able to find out before.
+    v_notified := public.notify_users(
+      public.outage_occasion(v_outage), 'reconnected', p_texts, p_closed_as, v_event, p_policy, null, p_now);
+  elsif v_unverified_since is not null then
+    v_notified := public.notify_users(
+      public.unverified_occasion(p_instance, v_unverified_since), 'verified', p_texts, p_closed_as, v_event, p_policy, null,
+      p_now);
   end if;
+  update public.instance_events set details = details || v_notified where id = v_event and v_notified <> '{}';
   update public.wapi_instances
   set status = 'connected',
       status_reason = null,
@@ -443,7 +521,7 @@ begin
         else connected_at end
   where id = p_instance.id and (status is distinct from 'connected' or status_reason is not null);
   update public.instance_health
-  set degraded_since = null, bad_since = null, unknown_since = null, unknown_looks = 0
+  set degraded_since = null, bad_since = null, unknown_since = null, unknown_looks = 0, unverified_since = null
   where instance_id = p_instance.id;
   return jsonb_build_object(
     'outage_id', v_outage.id, 'told', null, 'from', p_instance.status, 'to', 'connected',
@@ -462,7 +540,8 @@ language plpgsql volatile security definer set search_path = ''
 as $$
 begin
   update public.instance_health
-  set health_lease_until = null, degraded_since = null, bad_since = null, unknown_since = null, unknown_looks = 0
+  set health_lease_until = null, degraded_since = null, bad_since = null, unknown_since = null, unknown_looks = 0,
+      unverified_since = null
   where instance_id = new.id;
   update public.instance_outages
   set closed_at = greatest(now(), started_at), closed_as = 'paused'
@@ -481,7 +560,8 @@ create or replace trigger close_outage_when_paused
 do $$
 begin
   perform public.keep_for_service(
-    'lock_health', 'record_event', 'believed', 'last_life', 'knows_life_since', 'open_outage', 'render_downtime', 'recipients',
+    'lock_health', 'record_event', 'believed', 'last_life', 'knows_life_since', 'open_outage', 'render_downtime', 'render_moment', 'outage_occasion',
+    'unverified_occasion', 'name_of_line', 'recipients',
     'write_notices', 'is_refusal', 'notify_users', 'retry_notices',
     'take_instance_down', 'bring_instance_back', 'close_outage_of_paused_instance');
 end

@@ -4,15 +4,61 @@
 
 set local lock_timeout = '5s';
 
+create or replace function public.inactive_companies()
+returns uuid[]
+language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_companies uuid[];
+begin
+  -- Not every platform has the column, and one may add it tomorrow.
+  if exists (
+    select from pg_catalog.pg_attribute
+    where attrelid = 'public.companies'::regclass and attname = 'is_active' and atttypid = 'boolean'::regtype
+      and not attisdropped)
+  then
+    execute 'select array_agg(id) from public.companies where is_active is false' into v_companies;
+  end if;
+  return coalesce(v_companies, '{}');
+end
+$$;
+comment on function public.inactive_companies is 'Companies whose lines are left alone, as if they were paused.';
+
 create or replace function public.begin_sweep(p_now timestamptz default now())
 returns jsonb
-language sql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = ''
 as $$
-  insert into public.health_check_runs (started_at) values (p_now)
-  returning jsonb_build_object('run_id', id, 'started_at', started_at, 'device_answered_at', (
-    select device_answered_at from public.provider_state where provider = 'wapi' and server = ''));
+declare
+  v_inactive constant uuid[] := public.inactive_companies();
+  v_run public.health_check_runs;
+begin
+  if v_inactive <> '{}' then
+    update public.instance_outages o
+    set closed_at = greatest(p_now, o.started_at), closed_as = 'paused'
+    from public.wapi_instances i
+    where i.id = o.instance_id and o.closed_at is null and i.company_id = any (v_inactive);
+  end if;
+  insert into public.health_check_runs (started_at) values (p_now) returning * into v_run;
+  return jsonb_build_object(
+    'run_id', v_run.id, 'started_at', v_run.started_at, 'asleep', v_inactive,
+    'device_answered_at', (
+      select device_answered_at from public.provider_state where provider = 'wapi' and server = ''));
+end
 $$;
-comment on function public.begin_sweep is 'Writes the heartbeat row of a sweep; the sweep''s clock is the database''s.';
+comment on function public.begin_sweep is
+  'Writes the heartbeat row of a sweep, whose clock is the database''s; closes outages of companies that are not active.';
+
+create or replace function public.odd_moments(p_instance public.wapi_instances, p_now timestamptz)
+returns text
+language sql immutable security invoker set search_path = ''
+as $$
+  -- Screens write a browser's clock: a little ahead of ours is no wonder.
+  select nullif(concat_ws(',',
+    case when p_instance.connected_at not between timestamptz '0001-01-01' and p_now + interval '5 minutes' then 'connected_at' end,
+    case when p_instance.last_health_check not between timestamptz '0001-01-01' and p_now + interval '5 minutes'
+      then 'last_health_check' end), '');
+$$;
+comment on function public.odd_moments is 'Columns of a line''s row with a moment that cannot be (infinity, before Christ, the future); it counts as none.';
 
 -- Pages by (last look, id): with p_after_* from the last batch a sweep meets each line once, also one whose last look
 -- stays as it was because its restart did not fit the budget. Last looks in the future (somebody else's clock wrote them)
@@ -29,6 +75,7 @@ create or replace function public.claim_instances(
   p_limit integer,
   p_after_check timestamptz default null,
   p_after_id uuid default null,
+  p_asleep uuid[] default '{}',   -- companies whose lines are left alone
   p_now timestamptz default null  -- tests bring a clock; null = the clock, later than any look that is stored
 )
 returns jsonb
@@ -44,6 +91,7 @@ declare
   v_new uuid[];
   v_ahead integer := 0;
   v_healths tid[];
+  v_odd text[];
   v_batch jsonb;
 begin
   if p_after_check is null then
@@ -60,7 +108,8 @@ begin
       ) h on true
       where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
         and coalesce(i.last_health_check, timestamptz '-infinity') > v_now
-        and btrim(i.instance_id) <> '' and i.instance_token <> ''
+        and btrim(i.instance_id) <> '' and btrim(i.instance_token) <> ''
+        and (i.company_id is null or i.company_id <> all (p_asleep))
         and (h.health_lease_until is null or h.health_lease_until <= v_now)
       limit p_limit
       for no key update of i skip locked
@@ -82,7 +131,8 @@ begin
     where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
       and coalesce(i.last_health_check, timestamptz '-infinity') <= p_due_before
       and (coalesce(i.last_health_check, timestamptz '-infinity'), i.id) > (v_after_check, v_after_id)
-      and btrim(i.instance_id) <> '' and i.instance_token <> ''
+      and btrim(i.instance_id) <> '' and btrim(i.instance_token) <> ''
+      and (i.company_id is null or i.company_id <> all (p_asleep))
       and (h.health_lease_until is null or h.health_lease_until <= v_now)
     order by coalesce(i.last_health_check, timestamptz '-infinity'), i.id
     limit p_limit - v_ahead
@@ -93,47 +143,55 @@ begin
     insert into public.instance_health (instance_id) select unnest(v_new) on conflict (instance_id) do nothing;
   end if;
   -- The line's lock keeps others from claiming it now; who claimed it since our snapshot of above has left a lease.
-  select array_agg(h.place order by t.nr)
-  into v_healths
+  select array_agg(h.place order by t.nr), array_agg(coalesce(h.odd_moments, '') order by t.nr)
+  into v_healths, v_odd
   from unnest(v_ids) with ordinality t (id, nr)
   cross join lateral (
-    select h.ctid as place from public.instance_health h
+    select h.ctid as place, h.odd_moments from public.instance_health h
     where h.instance_id >= t.id and h.instance_id <= t.id
     order by h.instance_id desc limit 1
     for no key update of h
   ) h;
   with leased as (
     update public.instance_health h
-    set health_lease_until = v_now + p_lease
-    from unnest(v_healths, v_lines, v_checks) t (place, line, last_check)
+    set health_lease_until = v_now + p_lease,
+        pairing_since = case when public.is_pairing_word(i.status) then coalesce(h.pairing_since, v_now) end,
+        odd_moments = public.odd_moments(i, v_now)
+    from unnest(v_healths, v_lines, v_checks, v_odd) t (place, line, last_check, odd_before)
+    join public.wapi_instances i on i.ctid = t.line
     where h.ctid = t.place and (h.health_lease_until is null or h.health_lease_until <= v_now)
-    returning h.*, t.line, t.last_check
+    returning h.*, i as line, t.last_check, t.odd_before
   )
   select jsonb_build_object(
     'now', v_now,
     'instances', coalesce(jsonb_agg(
       jsonb_build_object(
-        'id', i.id, 'external_id', btrim(i.instance_id), 'token', i.instance_token,
-        'token_hash', encode(sha256(convert_to(i.instance_token, 'UTF8')), 'hex'),
-        'raw_status', i.status, 'unit', i.unit,
-        'company_id', i.company_id, 'lease', h.health_lease_until,
+        'id', (h.line).id, 'external_id', btrim((h.line).instance_id), 'token', (h.line).instance_token,
+        'token_hash', encode(sha256(convert_to((h.line).instance_token, 'UTF8')), 'hex'),
+        'raw_status', (h.line).status, 'unit', (h.line).unit, 'phone_number', (h.line).phone_number,
+        'company_id', (h.line).company_id, 'lease', h.health_lease_until,
         -- Whatever others have written there: a moment that a calendar has.
-        'last_health_check', case when i.last_health_check is not null
-          then least(greatest(i.last_health_check, timestamptz '0001-01-02'), v_now) end,
-        'auto_recovery_attempts', coalesce(i.auto_recovery_attempts, 0), 'last_restart_at', h.last_restart_at,
-        'degraded_since', h.degraded_since, 'bad_since', h.bad_since, 'unknown_looks', h.unknown_looks,
+        'last_health_check', case when (h.line).last_health_check is not null
+          then least(greatest((h.line).last_health_check, timestamptz '0001-01-02'), v_now) end,
+        'auto_recovery_attempts', coalesce((h.line).auto_recovery_attempts, 0), 'last_restart_at', h.last_restart_at,
+        'degraded_since', h.degraded_since, 'bad_since', h.bad_since,
+        'unknown_since', h.unknown_since, 'unknown_looks', h.unknown_looks, 'unverified_since', h.unverified_since,
+        'pairing_since', h.pairing_since,
+        'was_ever_connected', (h.line).connected_at is not null or nullif(btrim((h.line).phone_number), '') is not null
+          or h.last_alive_at is not null,
         'last_event_at', h.last_event_at,
         'outage', case when o.id is not null then jsonb_build_object(
-          'id', o.id, 'started_at', o.started_at, 'restarts', o.restarts, 'told_at', o.told_at,
-          'opened_by', o.opened_by) end
-      ) order by h.last_check, i.id), '[]'),
+          'id', o.id, 'started_at', o.started_at, 'opened_at', o.opened_at, 'restarts', o.restarts, 'told_at', o.told_at,
+          'opened_by', o.opened_by, 'company_id', o.company_id) end
+      ) || case when h.odd_moments <> h.odd_before
+        then jsonb_build_object('newly_odd', h.odd_moments) else '{}' end
+      order by h.last_check, (h.line).id), '[]'),
     'after_check', case when cardinality(v_ids) > v_ahead then v_checks[cardinality(v_checks)] end,
     'after_id', case when cardinality(v_ids) > v_ahead then v_ids[cardinality(v_ids)] end
   )
   into v_batch
   from leased h
-  join public.wapi_instances i on i.ctid = h.line
-  left join public.instance_outages o on o.instance_id = i.id and o.closed_at is null;
+  left join public.instance_outages o on o.instance_id = h.instance_id and o.closed_at is null;
   return v_batch;
 end
 $$;
@@ -155,6 +213,24 @@ $$;
 comment on function public.preconditions_hold is
   'Whether a sighting is still its sweep''s to record: the line is active and ours, the lease, the external id and the token are the claimed ones.';
 
+create or replace function public.note_phone(p_sighting public.sighting, p_now timestamptz)
+returns void
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_instance public.wapi_instances;
+begin
+  select * into v_instance from public.wapi_instances where id = p_sighting.instance_id for no key update;
+  if v_instance.phone_number <> '' then
+    perform public.record_event(
+      v_instance, 'phone_changed', row('sweep', 'look', p_sighting.observation, p_sighting.cause, null, null), null, null,
+      jsonb_build_object('from_last4', right(v_instance.phone_number, 4), 'to_last4', right(p_sighting.phone, 4)), p_now);
+  end if;
+  update public.wapi_instances set phone_number = p_sighting.phone where id = v_instance.id;
+end
+$$;
+comment on function public.note_phone is 'Writes the number that a look has shown; the audit says when it was another. Callers have checked the preconditions.';
+
 -- Finds a row by what the claim saw of it, which no dead version has, and only then by its id: see claim_instances.
 create or replace function public.record_looks(
   p_sightings public.sighting[],
@@ -169,7 +245,6 @@ declare
   v_lines tid[];
   v_ids uuid[];
   v_healths tid[];
-  v_recorded integer;
 begin
   -- Rows are locked in one order, whoever comes: two sweeps cannot deadlock.
   select coalesce(array_agg(s::public.sighting), '{}'), coalesce(array_agg(l.line), '{}'), coalesce(array_agg(l.id), '{}')
@@ -260,10 +335,13 @@ begin
           else coalesce(h.bad_since, held.looked_at) end
     from held
     where h.ctid = held.health
-    returning 1
+    returning h.instance_id
   )
-  select count(*)::integer into v_recorded from recorded;
-  return v_recorded;
+  select coalesce(array_agg(instance_id), '{}') into v_ids from recorded;
+  perform public.note_phone(s, p_now)
+  from unnest(v_sightings) s
+  where s.phone is not null and s.observation = 'ALIVE' and s.instance_id = any (v_ids);
+  return cardinality(v_ids);
 end
 $$;
 comment on function public.record_looks is
@@ -385,14 +463,21 @@ begin
     elsif p_to is not null then
       v_result := public.take_instance_down(
         v_instance, v_health, p_to, coalesce(v_health.bad_since, p_sighting.looked_at), p_now - p_policy.event_slack,
-        case when p_to = 'disconnected' and p_text is null then 'adoption' else 'sweep' end,
+        case
+          when p_to = 'disconnected' and p_text is null then 'adoption'
+          when coalesce(p_sighting.raw_status, '') not in ('connected', 'degraded') then 'screen'
+          else 'sweep' end,
         p_text, p_texts, p_why, p_policy, p_now
       );
+    end if;
+    if v_alive and p_sighting.phone is not null then
+      perform public.note_phone(p_sighting, p_now);
     end if;
   end if;
 
   update public.wapi_instances i
-  set last_health_check = case when p_release or v_overtaken then p_now else i.last_health_check end,
+  set last_health_check = case
+        when v_overtaken or p_release and p_sighting.is_finished then p_now else i.last_health_check end,
       auto_recovery_attempts = case
         when p_restart = 'failed' then 0
         when v_alive and p_restart is null and v_health.last_restart_at < p_now - p_policy.attempts_reset then 0
@@ -426,12 +511,87 @@ $$;
 comment on function public.apply_verdict is
   'Moves a leased line to what its look or restart showed, in one transaction. Applies only if status, lease, external id, token and look still hold; p_to null = the row stays.';
 
+-- Nothing proves a death: no outage. Lines that fell silent together have one cause, which is no venue's business.
+create or replace function public.tell_unverified(
+  p_sightings public.sighting[],
+  p_texts jsonb,
+  p_run uuid,
+  p_policy public.recovery_policy,
+  p_now timestamptz default now()
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_sighting public.sighting;
+  v_instance public.wapi_instances;
+  v_health public.instance_health;
+  v_together integer;
+  v_newly integer := 0;
+  v_event bigint;
+  v_notified jsonb;
+  v_told jsonb := '[]';
+begin
+  for v_sighting in select * from unnest(p_sightings) order by instance_id loop
+    select * into v_instance from public.wapi_instances where id = v_sighting.instance_id for no key update skip locked;
+    continue when not found;
+    v_health := public.lock_health(v_instance.id);
+    continue when not coalesce(public.preconditions_hold(v_instance, v_health, v_sighting), false)
+      or v_instance.status is distinct from v_sighting.raw_status
+      or public.knows_life_since(v_instance, v_health, v_sighting.looked_at, p_policy, p_now)
+      or v_health.unverified_since is not null
+      or coalesce(v_health.unknown_since > p_now - p_policy.silent_after, true)
+      or coalesce(v_health.last_event_at >= v_health.unknown_since, false);
+
+    select count(*) into v_together
+    from public.instance_health h
+    join public.wapi_instances i on i.id = h.instance_id
+    where h.unknown_since between v_health.unknown_since - p_policy.silent_together
+        and v_health.unknown_since + p_policy.silent_together
+      and i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi';
+    -- The fleet is counted no further than the answer needs.
+    if v_together > 1 and v_together > p_policy.silent_share * (
+      select count(*) from (
+        select from public.wapi_instances i
+        where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
+        limit ceil(v_together / p_policy.silent_share)::integer) fleet)
+    then
+      v_newly := v_newly + (
+        v_sighting.last_health_check is null
+        or v_sighting.last_health_check < v_health.unknown_since + p_policy.silent_after)::integer;
+      continue;
+    end if;
+
+    v_event := public.record_event(
+      v_instance, case when v_instance.status = 'degraded' then 'users_told' else 'status_changed' end,
+      row('sweep', 'unverified', v_sighting.observation, v_sighting.cause, null, p_run), 'degraded', null,
+      jsonb_build_object('told', null), p_now);
+    v_notified := public.notify_users(
+      public.unverified_occasion(v_instance, v_health.unknown_since), 'unverified', p_texts, 'unverified', v_event, p_policy,
+      null, p_now);
+    update public.instance_events set details = details || v_notified where id = v_event;
+    update public.wapi_instances
+    set status = 'degraded', status_reason = 'unverified', last_health_check = p_now
+    where id = v_instance.id;
+    update public.instance_health h
+    set health_lease_until = null, degraded_since = coalesce(h.degraded_since, p_now), unverified_since = h.unknown_since,
+        unknown_looks = v_sighting.unknown_looks
+    where h.instance_id = v_instance.id;
+    v_told := v_told || (v_notified || jsonb_build_object('instance_id', v_instance.id));
+  end loop;
+  return jsonb_build_object('told', v_told, 'newly_together', v_newly);
+end
+$$;
+comment on function public.tell_unverified is
+  'Tells users once that nobody can find out whether their line works, and degrades it; not of lines that fell silent with many others.';
+
 -- Random blocks and in each of them eight random places, of which some hold a row of today: the same price for any fleet, and
 -- every row has the same chance. More and more of them until enough rows are found; at last, and in a small table, all of it.
 create or replace function public.draw_witnesses(
   p_limit integer,
   p_degraded_since timestamptz,
-  p_but_not uuid[] default '{}'
+  p_but_not uuid[] default '{}',
+  p_asleep uuid[] default '{}'
 )
 returns jsonb
 language plpgsql volatile security invoker set search_path = '' set plan_cache_mode = force_generic_plan
@@ -453,10 +613,10 @@ begin
             from (select floor(random() * v_blocks) as block from generate_series(1, v_places / 8)) b,
               generate_series(1, 8)))
           and i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
-          and btrim(i.instance_id) <> '' and i.instance_token <> ''
+          and btrim(i.instance_id) <> '' and btrim(i.instance_token) <> ''
           and (i.status = 'connected' or i.status = 'degraded' and exists (
             select from public.instance_health h where h.instance_id = i.id and h.degraded_since > p_degraded_since))
-          and i.id <> all (p_but_not)
+          and i.id <> all (p_but_not) and (i.company_id is null or i.company_id <> all (p_asleep))
         order by random()
         limit p_limit
       ) d;
@@ -468,10 +628,10 @@ begin
         select i.ctid as place
         from public.wapi_instances i tablesample system (100)
         where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
-          and btrim(i.instance_id) <> '' and i.instance_token <> ''
+          and btrim(i.instance_id) <> '' and btrim(i.instance_token) <> ''
           and (i.status = 'connected' or i.status = 'degraded' and exists (
             select from public.instance_health h where h.instance_id = i.id and h.degraded_since > p_degraded_since))
-          and i.id <> all (p_but_not)
+          and i.id <> all (p_but_not) and (i.company_id is null or i.company_id <> all (p_asleep))
         order by random()
         limit p_limit
       ) d;
@@ -488,6 +648,73 @@ end
 $$;
 comment on function public.draw_witnesses is
   'Up to p_limit lines that are up (connected, or degraded since p_degraded_since), at random, whoever leases them.';
+
+create or replace function public.claim_canary(
+  p_instance uuid,        -- null: only ask
+  p_began timestamptz,
+  p_lease interval,
+  p_now timestamptz default null
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_state public.provider_state;
+  v_now timestamptz;
+  v_recovered boolean;
+  v_under_way boolean;
+begin
+  insert into public.provider_state (provider) values ('wapi') on conflict do nothing;
+  select * into v_state from public.provider_state where provider = 'wapi' and server = '' for update;
+  v_now := coalesce(p_now, clock_timestamp());
+  v_recovered := coalesce(v_state.canary_recovered and v_state.canary_ended_at > p_began, false);
+  v_under_way := coalesce(v_state.canary_recovered is null and v_state.canary_sent_at > v_now - p_lease, false);
+  if p_instance is not null and not v_recovered and not v_under_way then
+    update public.provider_state
+    set canary_instance_id = p_instance, canary_sent_at = v_now, canary_ended_at = null, canary_recovered = null
+    where provider = 'wapi' and server = '';
+    return jsonb_build_object('claimed', true, 'under_way', false, 'recovered', false);
+  end if;
+  return jsonb_build_object('claimed', false, 'under_way', v_under_way, 'recovered', v_recovered);
+end
+$$;
+comment on function public.claim_canary is
+  'The right to send the one canary of the fleet; or whether another sweep''s is under way, or has recovered since this sweep began.';
+
+create or replace function public.end_canary(p_instance uuid, p_recovered boolean, p_now timestamptz default now())
+returns void
+language sql volatile security invoker set search_path = ''
+as $$
+  update public.provider_state set canary_ended_at = p_now, canary_recovered = p_recovered
+  where provider = 'wapi' and server = '' and canary_instance_id = p_instance and canary_recovered is null;
+$$;
+comment on function public.end_canary is 'How the canary ended: it stands for every sweep that began before.';
+
+create or replace function public.note_unwatched(p_now timestamptz)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_unwatched uuid[];
+  v_new uuid[];
+begin
+  select coalesce(array_agg(i.id), '{}') into v_unwatched
+  from public.wapi_instances i
+  where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
+    and (coalesce(btrim(i.instance_id), '') = '' or coalesce(btrim(i.instance_token), '') = '');
+  if v_unwatched <> '{}' then
+    with marked as (
+      insert into public.instance_health as h (instance_id, unwatched_since)
+      select unnest(v_unwatched), p_now
+      on conflict (instance_id) do update set unwatched_since = p_now where h.unwatched_since is null
+      returning h.instance_id
+    )
+    select array_agg(instance_id) into v_new from marked;
+  end if;
+  return jsonb_build_object('unwatched', cardinality(v_unwatched), 'newly_unwatched', coalesce(to_jsonb(v_new), '[]'));
+end
+$$;
+comment on function public.note_unwatched is 'Counts lines that nobody can ask about, and says which of them are so since now.';
 
 create or replace function public.enter_brake(p_now timestamptz default now())
 returns boolean
@@ -513,9 +740,11 @@ create or replace function public.finish_sweep(
   p_looked_at_up integer,
   p_given_back integer,
   p_device_answered boolean,
+  p_is_helper boolean,
   p_took_ms integer,
   p_after_check timestamptz default null,
   p_after_id uuid default null,
+  p_asleep uuid[] default '{}',
   p_now timestamptz default now()
 )
 returns jsonb
@@ -524,6 +753,10 @@ as $$
 declare
   v_left integer;
   v_braked_since timestamptz;
+  v_is_blind constant boolean := p_checked > 0 and coalesce((p_observations ->> 'UNKNOWN')::integer, 0) >= p_checked;
+  v_blind_before integer;
+  v_blind_sweeps integer;
+  v_unwatched constant jsonb := public.note_unwatched(p_now);
 begin
   select count(*) into v_left
   from public.wapi_instances i
@@ -536,16 +769,25 @@ begin
     and coalesce(i.last_health_check, timestamptz '-infinity') <= p_due_before
     and (coalesce(i.last_health_check, timestamptz '-infinity'), i.id) > (
       coalesce(p_after_check, timestamptz '-infinity'), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
-    and btrim(i.instance_id) <> '' and i.instance_token <> ''
+    and btrim(i.instance_id) <> '' and btrim(i.instance_token) <> ''
+    and (i.company_id is null or i.company_id <> all (p_asleep))
     and (h.health_lease_until is null or h.health_lease_until <= p_now);
   update public.health_check_runs
   set finished_at = p_now, checked = p_checked, observations = p_observations, outcomes = p_outcomes, braked = p_braked,
-      took_ms = p_took_ms, left_due = v_left + p_given_back
+      took_ms = p_took_ms, left_due = v_left + p_given_back, unwatched = (v_unwatched ->> 'unwatched')::integer
   where id = p_run;
   -- The clock begins with the first sweep: "for an hour" needs an hour.
   insert into public.provider_state as s (provider, device_answered_at) values ('wapi', p_now)
   on conflict (provider, server) do update set device_answered_at = p_now
   where p_device_answered or s.device_answered_at is null;
+  -- Who shared another sweep's work may see what that did not, but being blind counts once. Without a look nothing is said.
+  select blind_sweeps into v_blind_before from public.provider_state where provider = 'wapi' and server = '';
+  v_blind_sweeps := case
+    when p_checked = 0 or v_is_blind and p_is_helper then v_blind_before
+    when v_is_blind then v_blind_before + 1
+    else 0 end;
+  update public.provider_state set blind_sweeps = v_blind_sweeps
+  where provider = 'wapi' and server = '' and blind_sweeps is distinct from v_blind_sweeps;
   -- A sweep that looked at lines that are up, and had no brake, ends it.
   update public.provider_state s
   set braked_since = null
@@ -556,7 +798,9 @@ begin
   ) was
   where s.provider = 'wapi' and s.server = ''
   returning was.braked_since into v_braked_since;
-  return jsonb_build_object('left', v_left + p_given_back, 'brake_released', v_braked_since);
+  return jsonb_build_object(
+    'left', v_left + p_given_back, 'brake_released', v_braked_since, 'blind_before', v_blind_before,
+    'blind_sweeps', v_blind_sweeps) || v_unwatched;
 end
 $$;
 comment on function public.finish_sweep is
@@ -565,7 +809,8 @@ comment on function public.finish_sweep is
 do $$
 begin
   perform public.keep_for_service(
-    'begin_sweep', 'claim_instances', 'preconditions_hold', 'record_looks', 'claim_restart', 'apply_verdict', 'draw_witnesses',
+    'inactive_companies', 'begin_sweep', 'odd_moments', 'claim_instances', 'preconditions_hold', 'note_phone', 'record_looks',
+    'claim_restart', 'apply_verdict', 'tell_unverified', 'draw_witnesses', 'claim_canary', 'end_canary', 'note_unwatched',
     'enter_brake', 'finish_sweep');
 end
 $$;

@@ -91,6 +91,7 @@ def test_an_external_id_is_what_stands_between_the_blanks(world: World) -> None:
     world.set(line, "instance_id = ' ' || instance_id || '  '")
 
     assert world.event(world.disconnection(line)) == "disconnected"
+    world.pass_time(timedelta(minutes=10))
     assert world.sweep()["checked"] == 1
     assert world.restarts(line) == 1
     assert [outage["external_id"] for outage in world.outages(line)] == [line.external_id]
@@ -113,6 +114,7 @@ def test_a_line_without_a_row_of_ours_has_the_defaults_and_gets_one(world: World
 
     assert world.event(world.disconnection(line)) == "disconnected"
     world.sql("delete from public.instance_health")
+    world.pass_time(timedelta(minutes=10))
     assert world.sweep()["restarted"] == 1
     assert len(world.sql("select * from public.instance_health")) == 1
 

@@ -83,7 +83,7 @@ def test_the_database_itself_refuses_a_second_open_outage_and_a_second_bell(worl
 
     for copy in (
         "insert into public.instance_outages (instance_id, started_at, life_counts_from, opened_by, reason) select instance_id, now(), now(), 'sweep', 'x' from public.instance_outages",
-        "insert into public.notices (occasion, kind, user_id, instance_id, text, state, told_at) select occasion, kind, user_id, instance_id, text, 'refused', now() from public.notices",
+        "insert into public.notices (occasion, kind, user_id, instance_id, text, since, state, told_at) select occasion, kind, user_id, instance_id, text, since, 'refused', now() from public.notices",
     ):
         with pytest.raises(psycopg.errors.UniqueViolation):
             world.sql(copy)
@@ -182,7 +182,7 @@ def test_ringing_the_bells_of_one_outage_twice_rings_nobody_twice(world: World) 
     world.behave(line, restart="refused")
     world.sweep()
     rung = world.database.execute(
-        f"select public.notify_users(o, 'disconnected', %(texts)s, 'x', null, {POLICY}) as notified"
+        f"select public.notify_users(public.outage_occasion(o), 'disconnected', %(texts)s, 'x', null, {POLICY}) as notified"
         " from public.instance_outages o where instance_id = %(line)s",
         {"texts": Jsonb(TEXTS), "line": line.id, "policy": POLICY_ROW},
     ).fetchall()

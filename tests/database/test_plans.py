@@ -216,15 +216,15 @@ def grown(world: World) -> Iterator[Plans]:
         "insert into public.wapi_contact_lids select id, '1000000' || n || '@lid', '5511' || n from public.wapi_instances, generate_series(1, 4) n"
     )
     world.sql(
-        "insert into public.instance_health (instance_id, last_alive_at, last_event_at) select id, now(), now() from public.wapi_instances"
+        "insert into public.instance_health (instance_id, last_alive_at, last_event_at) select id, now() - interval '1 hour', now() - interval '1 hour' from public.wapi_instances"
     )
     world.sql(
         "insert into public.restart_claims select 'wapi', instance_id, now() - interval '1 day' from public.wapi_instances"
     )
     world.sql(
         """
-        insert into public.notices (occasion, kind, user_id, company_id, instance_id, text, state, told_at, notification_id)
-        select 'outage:' || gen_random_uuid(), 'down', u.id, null, i.id, 'disconnected', 'sent', now(), gen_random_uuid()
+        insert into public.notices (occasion, kind, user_id, company_id, instance_id, text, since, state, told_at, notification_id)
+        select 'outage:' || gen_random_uuid(), 'down', u.id, null, i.id, 'disconnected', now(), 'sent', now(), gen_random_uuid()
         from (select id, row_number() over () as r from public.wapi_instances) i
         join (select id, row_number() over () as r from auth.users) u on u.r = i.r %% 2000 + 1
         """
@@ -303,4 +303,6 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: Worl
         "receive_events", "settle_disconnection", "enter_brake", "draw_witnesses", "retry_notices", "claim_relay", "finish_relay", "list_relay_backlog",
     }  # fmt: skip
     assert grown.called == wanted
-    assert {scan for scan in grown.scans if scan[0] in GROWS} == set()
+    scans = {scan for scan in grown.scans if scan[0] in GROWS}
+    # Once a sweep, because no index of ours is on that table: which companies are not active.
+    assert {scan[2] for scan in scans} <= {"select array_agg(id) from public.companies where is_active is false"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from pydantic import SecretStr
+from waiting import until
 
 from shared.core.policy import Limits, Policy
 from shared.database.store import connect
@@ -17,6 +19,8 @@ from shared.sweep.run import run_sweep
 
 if TYPE_CHECKING:
     from world import Line, World
+
+    from shared.sweep.report import Report
 
 MINUTE = timedelta(minutes=1)
 
@@ -194,26 +198,98 @@ def test_a_mass_of_disconnections_and_a_provider_that_refuses_every_token_only_d
 async def test_lines_whose_restart_is_under_way_when_the_brake_comes_on_are_neither_marked_nor_told(
     world: World,
 ) -> None:
+    """The provider goes away while a restart is awaited: witnesses are asked again before anybody is marked."""
     company = world.company(users=1)
-    first = world.lines(company, 6)
-    for line in first:
-        world.set(line, "last_health_check = now() - interval '1 hour'")
-    second = world.lines(company, 6, session="disconnected")
-    dead = first[:2]
-    world.simulator.set_lines(
-        [line.external_id for line in dead + second], session="disconnected", restart="accepted_no_effect"
-    )
+    lines = world.lines(company, 10)
+    dead = lines[:2]
+    world.simulator.set_lines([line.external_id for line in dead], session="disconnected", restart="accepted_no_effect")
 
-    world.simulator.set_lines([line.external_id for line in second], latency_ms=250)
+    async with pooled_http(httpx.Timeout(10)) as database, pooled_http(httpx.Timeout(10)) as provider:
+        policy = Policy(witnesses_serve=timedelta(0))
+        store = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database, policy)
+        limits = Limits(check_interval=timedelta(0), ghost_confirm=timedelta(0), restart_verify=timedelta(seconds=1))
+        client = WapiClient(provider, world.simulator.wapi_url)
+        sweep = asyncio.create_task(run_sweep(store, client, policy=policy, limits=limits))
+        await asyncio.to_thread(until, lambda: restarts(world) > 0)
+        world.simulator.set_provider(down="500")
+        report = await sweep
 
+    assert report.braked
+    assert world.bells() == []
+    assert "disconnected" not in {world.status(line) for line in lines}
+
+
+async def sweep_of_leftovers(world: World) -> Report:
     async with pooled_http(httpx.Timeout(10)) as database, pooled_http(httpx.Timeout(10)) as provider:
         store = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database, Policy())
         limits = Limits(
-            check_interval=timedelta(0), ghost_confirm=timedelta(0), restart_verify=timedelta(seconds=1), batch_size=6
+            check_interval=timedelta(minutes=1), ghost_confirm=timedelta(0), restart_verify=timedelta(seconds=0.2)
         )
-        report = await run_sweep(store, WapiClient(provider, world.simulator.wapi_url), policy=Policy(), limits=limits)
+        return await run_sweep(store, WapiClient(provider, world.simulator.wapi_url), policy=Policy(), limits=limits)
 
-    assert report.braked
-    assert report.outcomes["restarted"] == 3  # the two, and the canary
+
+@pytest.mark.parametrize("session", ["disconnected", "token_refused", "ghost"])
+async def test_a_handful_of_leftovers_is_braked_when_the_fleet_they_are_of_is_away(world: World, session: str) -> None:
+    """Regression: a retry after a killed sweep: leftovers of 3 lines ring beside a braked sweep."""
+    company = world.company(users=1)
+    fleet_of = world.lines(company, 12, session=session)
+    for line in fleet_of:
+        world.set(line, "last_health_check = now()")
+    dead = world.lines(company, 3, session=session)
+    world.simulator.set_lines([line.external_id for line in fleet_of + dead], restart="accepted_no_effect")
+
+    report = await sweep_of_leftovers(world)
+
+    assert (report.checked, report.braked, report.outcomes["notified"]) == (3, True, 0)
+    assert report.outcomes["restarted"] <= 1  # the canary
+    assert {world.status(line) for line in dead} == {"connected"}
     assert world.bells() == []
-    assert {world.status(line) for line in first + second} == {"connected"}
+
+
+async def test_a_handful_of_leftovers_is_told_when_the_fleet_lives(world: World) -> None:
+    company = world.company(users=1)
+    for line in world.lines(company, 12):
+        world.set(line, "last_health_check = now()")
+    dead = world.lines(company, 3, session="disconnected")
+    world.simulator.set_lines([line.external_id for line in dead], restart="refused")
+
+    report = await sweep_of_leftovers(world)
+
+    assert (report.checked, report.braked) == (3, False)
+    assert {world.status(line) for line in dead} == {"disconnected"}
+    assert len(world.bells()) == 3
+    assert world.simulator.calls()["status-instance"] >= 12 + 3  # the fleet was asked
+
+
+async def test_two_sweeps_at_once_of_a_provider_that_is_away_ring_nobody_and_send_one_canary(world: World) -> None:
+    """Regression: two sweeps at once: each a share too small to tell."""
+    lines = fleet(world, 16, session="disconnected")
+    world.simulator.set_lines([line.external_id for line in lines], restart="accepted_no_effect")
+
+    answers = await asyncio.gather(asyncio.to_thread(world.sweep), asyncio.to_thread(world.sweep))
+
+    assert sum(answer["checked"] for answer in answers) >= len(lines)
+    assert [answer["notified"] for answer in answers] == [0, 0]
+    assert restarts(world) <= 2
+    assert world.simulator.restarts()["max_in_flight"] <= 1
+    assert {world.status(line) for line in lines} == {"connected"}
+    assert world.bells() == []
+
+
+def test_another_sweeps_canary_that_recovered_since_frees_every_sweep_that_began_before(world: World) -> None:
+    def claim(line: Line | None, began: str) -> dict[str, Any]:
+        [row] = world.sql(
+            f"select public.claim_canary(%s, {began}, interval '90 seconds') as claim", line.id if line else None
+        )
+        return row["claim"]
+
+    first, second = fleet(world, 2)
+    assert claim(first, "now()")["claimed"]
+    assert claim(second, "now()") == {"claimed": False, "under_way": True, "recovered": False}
+    world.sql("select public.end_canary(%s, true)", second.id)  # not its own
+    assert claim(None, "now()")["under_way"]
+    world.sql("select public.end_canary(%s, true)", first.id)
+    assert claim(second, "now() - interval '1 minute'") == {"claimed": False, "under_way": False, "recovered": True}
+    assert claim(second, "now() + interval '1 minute'")["claimed"]
+    world.pass_time(MINUTE * 2)
+    assert claim(first, "now()")["claimed"]  # the one before was cut off

@@ -94,7 +94,7 @@ async def test_a_restart_that_does_not_fit_is_owed_and_the_next_sweep_begins_wit
 
     assert (report.checked, report.left, report.outcomes["restarted"]) == (2, 1, 0)
     row = world.row(dead)
-    assert (row["last_health_check"], row["health_lease_until"], row["status"]) == (before, None, "connected")
+    assert (row["last_health_check"], row["health_lease_until"], row["status"]) == (before, None, "degraded")
     assert row["bad_since"] is not None
     assert world.restarts(dead) == 0
 
@@ -133,7 +133,7 @@ async def test_no_more_looks_and_restarts_run_at_once_than_allowed(
 ) -> None:
     company = world.company()
     world.lines(company, 30)
-    dead = world.lines(company, 8, session="disconnected", status="disconnected")
+    dead = world.lines(company, 8, session="disconnected", status="disconnected", seen_before=False)
     world.simulator.set_lines(
         [line.external_id for line in dead], restart="comes_back_after_seconds", comes_back_after_seconds=0.05
     )

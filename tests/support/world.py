@@ -28,15 +28,16 @@ OLD_SECRET = "an-older-secret-in-rotation"
 
 HEALTH = {
     "last_alive_at": None, "last_event_at": None, "degraded_since": None, "bad_since": None, "unknown_since": None,
-    "unknown_looks": 0, "health_lease_until": None, "last_restart_at": None,
+    "unknown_looks": 0, "unverified_since": None, "pairing_since": None, "unwatched_since": None,
+    "health_lease_until": None, "last_restart_at": None,
 }  # fmt: skip
 """Our bookkeeping of a line that has no row in ``instance_health``."""
 _SHIFTED = {
     "wapi_instances": ("last_health_check", "connected_at"),
     "instance_health": tuple(column for column in HEALTH if column != "unknown_looks"),
     "restart_claims": ("last_restart_at",),
-    "provider_state": ("braked_since", "canary_sent_at", "device_answered_at"),
-    "notices": ("told_at", "next_try_at"),
+    "provider_state": ("braked_since", "canary_sent_at", "canary_ended_at", "device_answered_at"),
+    "notices": ("since", "told_at", "next_try_at"),
     "instance_outages": ("started_at", "opened_at", "life_counts_from", "told_at", "closed_at"),
     "instance_events": ("at",),
     "wapi_webhook_events": ("received_at", "moment", "processed_at"),
@@ -202,6 +203,10 @@ class World:
         for table, columns in _SHIFTED.items():
             moves = ", ".join(f"{column} = {column} - %(by)s" for column in columns)
             self.database.execute(f"update public.{table} set {moves}", {"by": interval})
+        self.database.execute(  # whose key holds the moment
+            "update public.notices set occasion = 'unverified:' || instance_id || ':' || floor(extract(epoch from since))"
+            " where occasion like 'unverified:%'"
+        )
 
     # What happens
 

@@ -278,7 +278,7 @@ async def test_a_line_that_is_connected_and_shows_its_phone_is_alive(wapi: WapiC
 
     look = await wapi.look(LINE, within=LONG)
 
-    assert look == Look(ALIVE, "connected_phone")
+    assert look == Look(ALIVE, "connected_phone", phone=PHONE)
     assert asked(httpx_mock) == ["status-instance", "device"]
 
 

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from shared.core.look import Look
 from shared.core.model import Observation, SuspectLine
 from shared.core.policy import Policy
-from shared.providers.looks import agree, doubt_fresh_ghost, look_after_restart, waits_after_restart
+from shared.providers.looks import agree, doubt_death_of_the_lively, look_after_restart, waits_after_restart
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 GRAVE = (Observation.GHOST, Observation.NOT_FOUND, Observation.REFUSED)
@@ -138,19 +138,34 @@ def a_line(last_event_at: datetime | None) -> SuspectLine:
 def test_a_ghost_that_sent_an_event_within_ten_minutes_is_doubted(
     last_event_at: datetime | None, seen: Observation
 ) -> None:
-    look = doubt_fresh_ghost(a_look(Observation.GHOST), a_line(last_event_at), policy=Policy(), now=NOW)
+    look = doubt_death_of_the_lively(a_look(Observation.GHOST), a_line(last_event_at), policy=Policy(), now=NOW)
     assert look.observation is seen
 
 
 def test_a_doubted_ghost_says_why() -> None:
-    look = doubt_fresh_ghost(a_look(Observation.GHOST, "connected_no_phone"), a_line(NOW), policy=Policy(), now=NOW)
+    look = doubt_death_of_the_lively(
+        a_look(Observation.GHOST, "connected_no_phone"), a_line(NOW), policy=Policy(), now=NOW
+    )
     assert look.cause == "connected_no_phone_but_fresh_event"
 
 
-@pytest.mark.parametrize("observation", [each for each in Observation if each is not Observation.GHOST])
+@pytest.mark.parametrize(
+    ("age", "seen"),
+    [(timedelta(seconds=59), Observation.UNKNOWN), (timedelta(minutes=1), Observation.DISCONNECTED)],
+    ids=str,
+)
+def test_a_disconnected_line_that_sent_an_event_within_the_minute_is_doubted(age: timedelta, seen: Observation) -> None:
+    look = doubt_death_of_the_lively(a_look(Observation.DISCONNECTED), a_line(NOW - age), policy=Policy(), now=NOW)
+    assert look.observation is seen
+
+
+DOUBTED = (Observation.GHOST, Observation.DISCONNECTED)
+
+
+@pytest.mark.parametrize("observation", [each for each in Observation if each not in DOUBTED])
 def test_a_fresh_event_changes_no_other_verdict(observation: Observation) -> None:
     look = a_look(observation)
-    assert doubt_fresh_ghost(look, a_line(NOW), policy=Policy(), now=NOW) is look
+    assert doubt_death_of_the_lively(look, a_line(NOW), policy=Policy(), now=NOW) is look
 
 
 # After a restart.

@@ -86,7 +86,7 @@ def test_the_defaults_are_the_designs() -> None:
     )
     assert Policy().restart_cooldown == timedelta(minutes=30)
     assert Policy().degraded_grace == timedelta(minutes=10)
-    assert Policy().outage_restart_waits == tuple(timedelta(minutes=minutes) for minutes in (0, 30, 60, 120))
+    assert Policy().outage_restart_waits == tuple(timedelta(minutes=minutes) for minutes in (0, 30, 60, 120, 1440))
 
 
 def test_the_webhooks_defaults_are_the_designs(environment: Environment) -> None:

@@ -8,7 +8,7 @@ import logging
 import ssl
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import httpx
@@ -230,13 +230,49 @@ async def test_the_pacer_hears_of_every_refusal(wapi_send: WapiSendClient, httpx
     assert gate.told == [(LINE.id, timedelta(seconds=30), 7)]
 
 
+AGREES: Final = {"instance_not_found": "NOT_FOUND", "unauthorized": "UNAUTHORIZED"}
+
+
+@pytest.mark.parametrize("word", STATUSES)
+@pytest.mark.parametrize("error_type", ["session_closed", "NOT_FOUND", "not_found", "UNAUTHORIZED", "TIMEOUT", "x"])
+async def test_a_status_that_comes_with_an_error_type_stands_only_if_both_say_the_same(
+    wapi_send: WapiSendClient, httpx_mock: HTTPXMock, word: str, error_type: str
+) -> None:
+    """Not a list of words that contradict: whatever was not met yet contradicts, too."""
+    play(httpx_mock, status_of(word, error="it is so", errorType=error_type))
+    agrees = error_type.upper() == AGREES.get(word)
+    assert (await wapi_send.look(LINE, within=LONG)).observation is (STATUSES[word] if agrees else UNKNOWN)
+
+
 @pytest.mark.parametrize(("word", "observation"), [pytest.param(*pair, id=pair[0]) for pair in STATUSES.items()])
-@pytest.mark.parametrize("error_type", [None, "", "session_closed", "not_found", "auth", "logged_out"])
-async def test_a_status_that_comes_with_any_other_error_type_stands(
+@pytest.mark.parametrize("error_type", [None, "", " "])
+async def test_a_status_alone_stands_and_one_with_an_error_does_not(
     wapi_send: WapiSendClient, httpx_mock: HTTPXMock, word: str, observation: Observation, error_type: str | None
 ) -> None:
-    play(httpx_mock, status_of(word, error="it is so", errorType=error_type))
+    play(httpx_mock, status_of(word, errorType=error_type))
     assert (await wapi_send.look(LINE, within=LONG)).observation is observation
+    play(httpx_mock, status_of(word, error="something", errorType=error_type))
+    assert (await wapi_send.look(LINE, within=LONG)).observation is UNKNOWN
+    play(httpx_mock, status_of(word, success=False))
+    assert (await wapi_send.look(LINE, within=LONG)).observation is UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("word", "connected"),
+    [("connected", False), ("disconnected", True), ("instance_not_found", True), ("unauthorized", True)],
+)
+async def test_a_status_that_its_own_flag_contradicts_is_doubt(
+    wapi_send: WapiSendClient, httpx_mock: HTTPXMock, word: str, *, connected: bool
+) -> None:
+    play(httpx_mock, reply(json={"status": word, "connected": connected}))
+    assert (await wapi_send.look(LINE, within=LONG)).observation is UNKNOWN
+
+
+async def test_the_number_that_a_connected_line_shows_comes_with_the_look(
+    wapi_send: WapiSendClient, httpx_mock: HTTPXMock
+) -> None:
+    play(httpx_mock, status_of("connected", phoneNumber="5511900000001:12@s.whatsapp.net"))
+    assert (await wapi_send.look(LINE, within=LONG)).phone == "5511900000001"
 
 
 @pytest.mark.parametrize(

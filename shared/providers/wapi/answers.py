@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from shared.core.look import UNREADABLE, Look, RestartAnswer, unknown
 from shared.core.model import Observation
+from shared.providers.wapi.names import read_own_phone
 
 if TYPE_CHECKING:
     from shared.providers.answer import HttpAnswer
@@ -111,12 +112,14 @@ def join_device(status: Look, answer: HttpAnswer | None) -> Look:
     if answer is None:
         return Look(Observation.CLAIMED, f"{status.cause}_{DeviceView.CANNOT_SAY}")
     view = read_device(answer)
+    shown = answer.json_object() if view is DeviceView.PHONE else None
     return Look(
         _PROVEN_BY[view],
         f"{status.cause}_{view}",
         throttled=answer.status == HTTPStatus.TOO_MANY_REQUESTS,
         drifted=answer.is_cannot_get,
         asked_to_wait=answer.asks_to_wait,
+        phone=read_own_phone(shown.get("connectedPhone")) if shown else None,
     )
 
 

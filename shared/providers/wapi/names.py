@@ -8,12 +8,23 @@ from typing import Final
 PROVIDER: Final = "wapi"
 """The column ``wapi_instances.provider``, as we write it."""
 
+_PHONE: Final = re.compile(r"[0-9]{10,15}")
 _EXTERNAL_ID: Final = re.compile(r"(?:LITE|[A-Z0-9]{6})-[A-Z0-9]{6}-[A-Z0-9]{6}", re.ASCII)
 
 
 def is_served(provider: str | None) -> bool:
     """Whether a row's provider is W-API: the same expression as in SQL, where null counts as W-API."""
     return (PROVIDER if provider is None else provider).replace("-", "").lower() == PROVIDER
+
+
+def read_own_phone(value: object) -> str | None:
+    """A line's own number, 10 to 15 digits: the suffix of a device (``:12``) or an address is no part of it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        return None
+    digits = value.strip().partition("@")[0].partition(":")[0].removeprefix("+")
+    return digits if _PHONE.fullmatch(digits) else None
 
 
 def has_form(external_id: str) -> bool:

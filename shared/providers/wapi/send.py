@@ -14,6 +14,7 @@ from shared.core.model import Observation
 from shared.providers.exchange import ExchangeFailedError, bearer, exchange
 from shared.providers.port import Unpaced
 from shared.providers.wapi.answers import read_restart
+from shared.providers.wapi.names import read_own_phone
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -32,9 +33,9 @@ _OBSERVATIONS: Final = {
     "unauthorized": Observation.REFUSED,
     "degraded": Observation.GHOST,
 }
-# A status that came with one of these is what wapi-send says when it could not ask.
+_AGREEING_ERRORS: Final = {"instance_not_found": "NOT_FOUND", "unauthorized": "UNAUTHORIZED"}
+"""The one ``errorType`` that says the same as its status. With any other the function could not ask."""
 _THROTTLED = re.compile(r"rate.?limit|too.?many|throttl|429", re.IGNORECASE)
-_COULD_NOT_ASK = re.compile(r"timed?.?out|gateway|network|unreachable|abort", re.IGNORECASE)
 
 
 def read_get_status(answer: HttpAnswer) -> Look:
@@ -54,12 +55,16 @@ def read_get_status(answer: HttpAnswer) -> Look:
     observation = _OBSERVATIONS.get(status) if isinstance(status, str) else None
     if observation is None:
         return unknown("status_unknown")
-    error_type = str(found.get("errorType") or "")
+    error_type = str(found.get("errorType") or "").strip()
     if _THROTTLED.search(error_type):
         return Look(Observation.UNKNOWN, "rate_limited", throttled=True, asked_to_wait=True)
-    if _COULD_NOT_ASK.search(error_type):
+    agrees = error_type.upper() == _AGREEING_ERRORS.get(str(status))
+    if not agrees and (error_type or found.get("error") or found.get("success") is False):
         return unknown("could_not_ask")
-    return Look(observation, f"send_{status}")
+    if found.get("connected") is (observation is not Observation.ALIVE) and observation is not Observation.GHOST:
+        return unknown("send_contradicts_itself")
+    phone = read_own_phone(found.get("phoneNumber")) if observation is Observation.ALIVE else None
+    return Look(observation, f"send_{status}", phone=phone)
 
 
 class WapiSendClient:
