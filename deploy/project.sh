@@ -136,7 +136,7 @@ secrets_of() {
 # The settings that a service takes from whoever deploys. What is not set here stays as it was deployed before;
 # what is set and empty goes back to its default.
 settings_of() {
-  echo SUPABASE_URL WAPI_BASE_URL WAPI_SEND_URL EVENT_RELAY_CONNECTIONS LOOK_TIMEOUT_SECONDS RESTART_VERIFY_SECONDS
+  echo SUPABASE_URL WAPI_BASE_URL WAPI_SEND_URL WAPI_SEND_LOOKS EVENT_RELAY_CONNECTIONS LOOK_TIMEOUT_SECONDS RESTART_VERIFY_SECONDS
   case $1 in
     follow-up-check)
       echo CHECK_INTERVAL_SECONDS RECOVERY_COOLDOWN_SECONDS LOOK_CONCURRENCY RESTART_CONCURRENCY

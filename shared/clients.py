@@ -10,7 +10,7 @@ import httpx
 from shared.database.store import Store, connect
 from shared.providers.exchange import pooled_http
 from shared.providers.wapi.client import WapiClient
-from shared.providers.wapi.send import WapiSendClient
+from shared.providers.wapi.send import RestartsThroughSend, WapiSendClient
 from shared.relay import Relay
 
 if TYPE_CHECKING:
@@ -60,12 +60,14 @@ class Clients:
 
     @cached_property
     def provider(self) -> Provider:
-        """W-API directly or, with ``WAPI_SEND_URL``, through the platform's own function."""
+        """W-API directly or, with ``WAPI_SEND_URL``, through the platform's own function: all of it, or restarts alone."""
         settings = self._settings
         http = self._open(pooled_http(_PROVIDER_TIMEOUT))
-        if settings.wapi_send_url:
-            return WapiSendClient(http, settings.wapi_send_url, settings.supabase_service_role_key)
-        return WapiClient(http, settings.wapi_base_url)
+        direct = WapiClient(http, settings.wapi_base_url)
+        if not settings.wapi_send_url:
+            return direct
+        send = WapiSendClient(http, settings.wapi_send_url, settings.supabase_service_role_key)
+        return send if settings.wapi_send_looks else RestartsThroughSend(direct, send)
 
     def _open(self, http: httpx.AsyncClient) -> httpx.AsyncClient:
         self._opened.append(http)

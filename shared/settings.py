@@ -122,6 +122,7 @@ class Settings(StoreSettings):
 
     wapi_base_url: Url = "https://api.w-api.app/v1"
     wapi_send_url: Url | None = None
+    wapi_send_looks: bool = True
     google_cloud_project: str | None = None
     event_relay_url: Annotated[SecretStr, AfterValidator(_relay_url)] | None = None
     event_relay_connections: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final, TypeAlias
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
@@ -44,8 +44,21 @@ def _trimmed(told: Any) -> Any:  # noqa: ANN401 - JSON
     return (told or "").strip(" ") if told is None or isinstance(told, str) else told
 
 
+def _possible(told: Any) -> Any:  # noqa: ANN401 - JSON
+    """A moment that Python's calendar lacks (``infinity``, before Christ, after 9999) as none at all."""
+    if not isinstance(told, str):
+        return told
+    year = told.partition("-")[0]
+    return told if len(year) == _YEAR and year.isdigit() and not told.endswith("BC") and year != "0000" else None
+
+
+_YEAR: Final = 4
+Moment: TypeAlias = Annotated[AwareDatetime | None, BeforeValidator(_possible)]
+"""A moment that somebody else may have written."""
+
+
 class Line(Row):
-    """A WhatsApp line, with the last event of it that ``instance_health`` knows.
+    """A WhatsApp line, with what ``instance_health`` knows of its last event and of moments that cannot be.
 
     Attributes:
         external_id: The provider's id, trimmed as SQL trims it (blanks alone); empty if it is missing.
@@ -53,7 +66,7 @@ class Line(Row):
     """
 
     table = "wapi_instances"
-    beside = {"instance_health": ("last_event_at",)}
+    beside = {"instance_health": ("last_event_at", "odd_moments")}
 
     id: UUID
     company_id: UUID | None
@@ -63,9 +76,10 @@ class Line(Row):
     status_reason: str | None
     is_active: bool | None
     provider: str | None
-    created_at: AwareDatetime | None
-    last_health_check: AwareDatetime | None
-    last_event_at: AwareDatetime | None
+    created_at: Moment
+    last_health_check: Moment
+    last_event_at: Moment
+    odd_moments: str | None = None
 
     @property
     def is_ours(self) -> bool:

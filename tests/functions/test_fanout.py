@@ -7,7 +7,6 @@ import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
@@ -21,8 +20,6 @@ from served import FunctionServer
 from waiting import GENEROUS_SECONDS
 from world import check_environment
 
-from shared.core.brake import brake_engages, can_brake
-from shared.core.model import Census
 from shared.core.policy import Limits, Policy
 from shared.database.store import Store, connect
 from shared.errors import EventRejected
@@ -308,29 +305,27 @@ async def test_a_helper_keeps_to_the_budget_that_it_was_told(
     assert report.took < seconds(GENEROUS_SECONDS)
 
 
-async def test_a_helper_with_a_small_share_cannot_tell_dead_phones_from_a_dead_provider_and_leaves_them(
+async def test_a_helper_with_a_small_share_decides_like_any_sweep(
     world: World, sweep: Callable[..., Awaitable[Report]]
 ) -> None:
+    """It asks the fleet: three dead lines of one that lives are restarted, of one that is away they are not."""
     company = world.company(users=1)
+    rest = world.lines(company, 12)
+    for line in rest:
+        world.set(line, "last_health_check = now() + interval '1 minute'")
     dead = world.lines(company, 3, session="disconnected")
-    back = world.line(company, status="disconnected")
-    alive = world.line(company)
+    share = [line.external_id for line in dead]
+    world.simulator.set_lines([line.external_id for line in rest], session="disconnected")
+    world.simulator.set_lines(share, restart="accepted_no_effect")
 
-    report = await sweep(helping=helping())
+    report = await sweep(helping=helping(), check_interval=timedelta(minutes=1))
 
-    assert (report.checked, report.left, report.outcomes["restarted"], report.braked) == (5, 3, 0, False)
-    assert [world.status(line) for line in (*dead, back, alive)] == ["connected"] * 5
-    assert world.bells() == []
-    assert all(world.row(line)["bad_since"] for line in dead)
-    assert (await sweep()).outcomes["recovered"] == 3
-
-
-@pytest.mark.parametrize(("connected", "large_enough"), [(0, False), (9, False), (10, True), (500, True)])
-def test_a_share_is_large_enough_when_half_of_it_would_engage_the_brake(connected: int, large_enough: bool) -> None:
-    census = Census(looked=600, connected=connected)
-    assert can_brake(census, policy=Policy()) is large_enough
-    half = replace(census, connected_not_alive=-(-connected // 2))
-    assert brake_engages(half, policy=Policy()) is (large_enough or connected == 9)
+    assert (report.checked, report.braked, report.outcomes["notified"]) == (3, True, 0)
+    assert {world.status(line) for line in dead} == {"connected"}
+    world.simulator.set_lines([line.external_id for line in rest], session="alive")
+    world.simulator.set_lines(share, restart="works")
+    again = await sweep(helping=helping())
+    assert (again.braked, again.outcomes["recovered"] >= 2) == (False, True)  # the canary may have been one
 
 
 async def test_a_helper_brakes_for_its_own_share_of_an_outage(

@@ -101,6 +101,7 @@ def test_every_variable_of_the_sweep_is_read(environment: Environment) -> None:
     environment.set(
         WAPI_BASE_URL="https://provider.example/v2",
         WAPI_SEND_URL="https://abcdefgh.supabase.co/functions/v1/wapi-send",
+        WAPI_SEND_LOOKS="false",
         GOOGLE_CLOUD_PROJECT="a-project",
         LOOK_TIMEOUT_SECONDS="7",
         RESTART_VERIFY_SECONDS="31",
@@ -115,6 +116,7 @@ def test_every_variable_of_the_sweep_is_read(environment: Environment) -> None:
     found = load_sweep_settings()
     assert found.wapi_base_url == "https://provider.example/v2"
     assert found.wapi_send_url == "https://abcdefgh.supabase.co/functions/v1/wapi-send"
+    assert found.wapi_send_looks is False
     assert found.google_cloud_project == "a-project"
     assert found.policy == Policy(
         restart_cooldown=timedelta(seconds=1801),

@@ -17,7 +17,8 @@ from pydantic import SecretStr
 
 from shared.core.look import RestartAnswer
 from shared.core.model import Observation, SuspectLine
-from shared.providers.wapi.send import WapiSendClient
+from shared.providers.wapi.client import WapiClient
+from shared.providers.wapi.send import RestartsThroughSend, WapiSendClient
 
 if TYPE_CHECKING:
     from pytest_httpx import HTTPXMock
@@ -228,6 +229,9 @@ async def test_the_pacer_hears_of_every_refusal(wapi_send: WapiSendClient, httpx
     play(httpx_mock, reply(429, text="Too many", headers={"retry-after": "30"}))
     await getattr(wapi_send.paced_by(gate), action)(LINE, within=LONG)
     assert gate.told == [(LINE.id, timedelta(seconds=30), 7)]
+
+
+DIRECT_STATUS: Final = "https://wapi.test/v1/instance/status-instance?instanceId=LITE-AB12CD-EF34GH"
 
 
 AGREES: Final = {"instance_not_found": "NOT_FOUND", "unauthorized": "UNAUTHORIZED"}
@@ -446,3 +450,15 @@ async def test_neither_key_nor_token_goes_into_a_look_or_a_log(
 
     assert TOKEN not in told
     assert KEY not in told
+
+
+async def test_restarts_alone_may_go_through_the_function_while_looks_ask_directly(
+    wapi_send: WapiSendClient, httpx_mock: HTTPXMock
+) -> None:
+    play(httpx_mock, reply(json={"success": False, "restarted": False}))
+    httpx_mock.add_response(url=DIRECT_STATUS, json={"connected": False})
+    async with httpx.AsyncClient() as http:
+        both = RestartsThroughSend(WapiClient(http, "https://wapi.test/v1"), wapi_send).paced_by(Gate(is_open=True))
+        assert (await both.look(LINE, within=LONG)).observation is Observation.DISCONNECTED
+        assert await both.restart(LINE, within=LONG) is RestartAnswer.REFUSED
+    assert [request.url.host for request in httpx_mock.get_requests()] == ["wapi.test", "platform.test"]

@@ -77,6 +77,13 @@ def check_rows(fleet: Fleet, *, now: datetime) -> list[Finding]:
             do="compare instance_id with W-API's panel; a row of another provider needs its name in provider",
         ),
         *unless_empty(
+            (line.subject(line.odd_moments.replace(",", ", ")) for line in active if line.odd_moments),
+            check="line.odd_moments",
+            severity=Severity.WARNING,
+            what="lines hold moments that cannot be (infinity, the future), which count as none",
+            do="write null there, and mend what writes them: often a screen with a browser's clock",
+        ),
+        *unless_empty(
             (line.subject() for line in fleet.lines if line.is_paused and line.status_reason == DUPLICATE),
             check="line.paused_duplicate",
             severity=Severity.NOTE,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from shared.providers.answer import HttpAnswer
     from shared.providers.port import Line, Pacer
+    from shared.providers.wapi.client import WapiClient
 
 _OBSERVATIONS: Final = {
     "connected": Observation.ALIVE,
@@ -125,3 +126,28 @@ class WapiSendClient:
             headers=bearer(key) | {"apikey": key},
         )
         return await exchange(self._http, request, within=within)
+
+
+class RestartsThroughSend:
+    """Looks at W-API directly and restarts through ``wapi-send``: its status polls a connect verb at some platforms.
+
+    Args:
+        looks: Asked about lines; their rows must hold tokens.
+        restarts: Asked for restarts.
+    """
+
+    def __init__(self, looks: WapiClient, restarts: WapiSendClient) -> None:
+        self._looks = looks
+        self._restarts = restarts
+
+    def paced_by(self, pacer: Pacer) -> Self:
+        """The same two, asked only when ``pacer`` says so."""
+        return type(self)(self._looks.paced_by(pacer), self._restarts.paced_by(pacer))
+
+    async def look(self, line: Line, *, within: timedelta) -> Look:
+        """Ask about a line once, directly."""
+        return await self._looks.look(line, within=within)
+
+    async def restart(self, line: Line, *, within: timedelta) -> RestartAnswer:
+        """Ask for a restart, once, through the platform's function."""
+        return await self._restarts.restart(line, within=within)
