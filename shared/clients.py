@@ -60,7 +60,7 @@ class Clients:
 
     @cached_property
     def provider(self) -> Provider:
-        """W-API directly or, with ``WAPI_SEND_URL``, through the platform's own function: all of it or restarts alone."""
+        """W-API directly or, with ``WAPI_SEND_URL``, through the platform's function: all of it, or restarts alone."""
         settings = self._settings
         http = self._open(pooled_http(_PROVIDER_TIMEOUT))
         direct = WapiClient(http, settings.wapi_base_url)
