@@ -18,13 +18,13 @@ class _Answer(BaseModel):
 class SweepBegun(_Answer):
     """A run row was written; both instants are on the database's clock.
 
-    ``device_answered_at``: when a sweep ended in which the deep probe told anything of any line; ``asleep``: companies
-    that are not active, whose lines are left alone.
+    ``device_silent_since``: since when lines claim to be connected and the deep probe answers for none; ``asleep``:
+    companies that are not active, whose lines are left alone.
     """
 
     run_id: UUID
     started_at: AwareDatetime
-    device_answered_at: AwareDatetime | None
+    device_silent_since: AwareDatetime | None
     asleep: list[UUID]
 
 

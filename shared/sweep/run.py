@@ -81,8 +81,8 @@ async def run_sweep(
         deadline=deadline,
         report=report,
         asleep=begun.asleep,
-        device_is_gone=begun.device_answered_at is not None
-        and begun.started_at - begun.device_answered_at >= policy.device_gone_after,
+        device_is_gone=begun.device_silent_since is not None
+        and begun.started_at - begun.device_silent_since >= policy.device_gone_after,
     )
     if context.device_is_gone:
         logs.error("contract.drifted", cause_word="device_answers_for_no_line", run=report.run_id)

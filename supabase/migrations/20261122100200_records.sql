@@ -61,7 +61,7 @@ create table if not exists public.provider_state (
   canary_sent_at timestamptz,
   canary_ended_at timestamptz,
   canary_recovered boolean,
-  device_answered_at timestamptz,
+  device_silent_since timestamptz,
   blind_sweeps integer not null default 0,
   primary key (provider, server)
 );
@@ -69,7 +69,8 @@ comment on table public.provider_state is 'What sweeps must know of each other: 
 comment on column public.provider_state.braked_since is 'Set by the first batch that brakes, cleared by the first sweep without a brake. No decision reads it.';
 comment on column public.provider_state.canary_recovered is
   'How the last canary ended; null = it is under way, or was cut off. Stands for every sweep that began before canary_ended_at.';
-comment on column public.provider_state.device_answered_at is 'When any line''s device last answered.';
+comment on column public.provider_state.device_silent_since is
+  'Since the end of which sweep lines claim to be connected and no line''s device answers; null: one does.';
 comment on column public.provider_state.blind_sweeps is 'Finished sweeps in a row in which no look found anything out.';
 
 create table if not exists public.instance_outages (

@@ -41,8 +41,8 @@ begin
   insert into public.health_check_runs (started_at) values (p_now) returning * into v_run;
   return jsonb_build_object(
     'run_id', v_run.id, 'started_at', v_run.started_at, 'asleep', v_inactive,
-    'device_answered_at', (
-      select device_answered_at from public.provider_state where provider = 'wapi' and server = ''));
+    'device_silent_since', (
+      select device_silent_since from public.provider_state where provider = 'wapi' and server = ''));
 end
 $$;
 comment on function public.begin_sweep is
@@ -776,10 +776,15 @@ begin
   set finished_at = p_now, checked = p_checked, observations = p_observations, outcomes = p_outcomes, braked = p_braked,
       took_ms = p_took_ms, left_due = v_left + p_given_back, unwatched = (v_unwatched ->> 'unwatched')::integer
   where id = p_run;
-  -- The clock begins with the first sweep: "for an hour" needs an hour.
-  insert into public.provider_state as s (provider, device_answered_at) values ('wapi', p_now)
-  on conflict (provider, server) do update set device_answered_at = p_now
-  where p_device_answered or s.device_answered_at is null;
+  -- The clock begins with the first sweep that asked in vain: an hour without sweeps proves nothing.
+  insert into public.provider_state (provider) values ('wapi') on conflict (provider, server) do nothing;
+  if p_device_answered then
+    update public.provider_state set device_silent_since = null
+    where provider = 'wapi' and server = '' and device_silent_since is not null;
+  elsif (p_observations ->> 'CLAIMED')::integer > 0 then
+    update public.provider_state set device_silent_since = p_now
+    where provider = 'wapi' and server = '' and device_silent_since is null;
+  end if;
   -- Who shared another sweep's work may see what that did not, but being blind counts once. Without a look nothing is said.
   select blind_sweeps into v_blind_before from public.provider_state where provider = 'wapi' and server = '';
   v_blind_sweeps := case

@@ -21,7 +21,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fates import RAW_STATUSES, Fate, Said, fates, meddling, minutes, places, said, sides, some, which
+from fates import ODD_MOMENTS, RAW_STATUSES, Fate, Said, fates, meddling, minutes, places, said, sides, some, which
 from history import History, Posted, outcomes_of
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 HARD = os.environ.get("HARD") == "1"
 HARD_SEED = int(os.environ.get("HARD_SEED", "1"))
+SILENT_AFTER = timedelta(minutes=60)
+A_STEP = timedelta(minutes=2)
 HISTORIES, STEPS = (300, 40) if HARD else (30, 25)
 A_ROUND = 10
 
@@ -111,7 +113,7 @@ class Lines(RuleBasedStateMachine):
         self.events = 0
         self.down: str | None = None
         self.everyone_disconnected = False
-        self.blind_sweeps: Counter[str] = Counter()
+        self.mistaken: set[str] = set()
         self.intake = IntakeSettings(
             supabase_url=bench.stack.supabase_url,
             supabase_service_role_key=bench.stack.service_role_key,
@@ -194,7 +196,9 @@ class Lines(RuleBasedStateMachine):
         self._befall(fates, after)
 
         async def lose(request: httpx.Request) -> None:
-            self._count_blind(external_id_of(request))
+            for line in self.lines:
+                if line.external_id == external_id_of(request):
+                    self._uncertain(line)  # for us it may have said nothing
             await lose_the_answer(request)
 
         async def swept() -> None:
@@ -286,7 +290,20 @@ class Lines(RuleBasedStateMachine):
 
     @rule(
         what=st.sampled_from(
-            ["pause", "resume", "resume_null", "delete", "status", "leave", "join", "move", "rename", "add"]
+            [
+                "pause",
+                "resume",
+                "resume_null",
+                "delete",
+                "status",
+                "leave",
+                "join",
+                "move",
+                "rename",
+                "add",
+                "moment",
+                "token",
+            ]
         ),
         line=which,
         company=st.integers(0, 1),
@@ -318,7 +335,8 @@ class Lines(RuleBasedStateMachine):
             if fate.restart is not None:
                 behaviour |= {"restart_takes_effect": None} | fate.restart
             if fate.fault is not None:
-                behaviour["faults"] = {"status-instance": fate.fault} if fate.fault else {}
+                faults = {"status-instance": fate.fault, "device": fate.device}
+                behaviour["faults"] = {call: fault for call, fault in faults.items() if fault}
             for number in self._pick(fate.who):
                 self.world.behave(self.lines[number], **behaviour)
         if after:
@@ -327,54 +345,38 @@ class Lines(RuleBasedStateMachine):
 
     def _judge(self, work: Coroutine[Any, Any, Any], *, sweeps: int = 0, cut: bool = False) -> None:
         """Let something happen, then check the invariants on what it left behind."""
-        self._tell_truth(sweeps + cut)
+        self._tell_truth()
         self.history.step.sweeps, self.history.step.cut = sweeps, cut
-        step = self.history.step
-        blind = set(
-            step.blind
-        )  # what happens in the middle may make it uncertain, and the sweep may count it all the same
         with redirect_stdout(self.bench.log):
             self.bench.runner.run(work)
         check_invariants(self.world, self.history)
         self.bench.tally["steps judged"] += 1
-        for line in blind:
-            self.blind_sweeps[line] += sweeps + cut
-        if sweeps:
-            for line in (step.alive | step.not_alive) - step.blind - step.disturbed:
-                self.blind_sweeps[line] = 0
 
-    def _tell_truth(self, sweeps: int) -> None:
+    def _tell_truth(self) -> None:
         """What the provider will say of each line, as far as that is certain for the whole step."""
         step, before = self.history.step, self.history.before
         for line, row in before.lines.items():
             told = before.provider.get(row["instance_id"], {})
-            session, fault = told.get("session"), told.get("faults", {}).get("status-instance")
+            session, faults = told.get("session"), told.get("faults", {})
             comes_back = told.get("restart") == "comes_back_after_seconds"
-            if self.down or fault:
+            since = row["unknown_since"]
+            if since is not None and before.now - since >= SILENT_AFTER - A_STEP:
+                step.maybe_silent.add(line)
+            if line in self.mistaken:
+                continue
+            if self.down or faults.get("status-instance"):
                 step.blind.add(line)
                 step.not_alive.add(line)
+            elif faults.get("device") and session in ("alive", "ghost", "ghost_401") and not self.everyone_disconnected:
+                step.claimed.add(line)
             elif session == "alive" and not self.everyone_disconnected:
                 step.alive.add(line)
             elif session != "alive" and not (session == "disconnected" and comes_back):
                 step.not_alive.add(line)
-        active = [line for line, row in before.lines.items() if row["is_active"] is not False]
-        for line in step.blind:
-            others = [each for each in active if each != line]
-            answering = [each for each in others if each not in step.blind]
-            if self.blind_sweeps[line] + sweeps >= 3 and len(others) >= 5 and len(answering) >= 4:
-                step.maybe_third.add(line)
-
-    def _count_blind(self, external_id: str | None) -> None:
-        """The provider's answer about a line was lost on its way: for us it said nothing, maybe for the third time."""
-        for line in self.lines:
-            if line.external_id == external_id:
-                self.blind_sweeps[str(line.id)] += 1
-                if self.blind_sweeps[str(line.id)] >= 3:
-                    self._uncertain(line)
 
     def _uncertain(self, line: Line) -> None:
         step = self.history.step
-        for lines in (step.blind, step.alive, step.not_alive):
+        for lines in (step.blind, step.alive, step.not_alive, step.claimed):
             lines.discard(str(line.id))
 
     def _speak(self, who: set[int]) -> None:
@@ -457,7 +459,7 @@ class Lines(RuleBasedStateMachine):
                 event |= message | {"fromMe": False, "status": "READ"}
         return event
 
-    async def _meddle(self, what: str, number: int, company: int) -> None:  # noqa: C901, PLR0912 - a table of cases
+    async def _meddle(self, what: str, number: int, company: int) -> None:  # noqa: C901, PLR0912, PLR0915 - a table
         """What somebody else does, also in the middle of a sweep."""
         picked = self._pick({number})
         if what == "add" or not picked:
@@ -508,6 +510,12 @@ class Lines(RuleBasedStateMachine):
                 )
                 if leased and row[0]["status"] != status:
                     step.overruled[key] = now["at"]
+            case "moment":
+                self._write(line, "connected_at = %s", ODD_MOMENTS[(number + self.events) % len(ODD_MOMENTS)])
+            case "token":
+                self._uncertain(line)
+                self.mistaken.add(key)
+                self._write(line, "instance_token = %s", f"another-token-{number}-{self.events}")
             case "move":
                 self._write(line, "company_id = %s", self.companies[company])
             case "rename":
@@ -560,6 +568,8 @@ class Lines(RuleBasedStateMachine):
         self.down, self.everyone_disconnected = None, False
         for line in self.lines:
             self.world.behave(line, session="alive", faults={})
+            self.world.set(line, "instance_token = %s, connected_at = null", line.token)
+        self.mistaken.clear()
         for _ in range(5):  # on a busy machine a look may run out of time
             self.history.pass_time(timedelta(minutes=5))
             self.history.absorb()

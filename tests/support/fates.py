@@ -23,7 +23,8 @@ RESTARTS = (
     {"restart": "empty_200"}, {"restart": "non_json_200", "restart_takes_effect": False},
     {"restart": "http_500"}, {"restart": "http_500", "restart_takes_effect": True}, {"restart": "hang"},
 )  # fmt: skip
-RAW_STATUSES = ("connected", "disconnected", "unauthorized", "instance_not_found", None)
+RAW_STATUSES = ("connected", "disconnected", "unauthorized", "instance_not_found", None, "qr", "pairing")
+ODD_MOMENTS = ("infinity", "-infinity", "0044-03-15 BC", "12026-01-01", "2999-01-01")
 
 which = st.integers(0, 8)
 some = st.one_of(which.map(lambda one: {one}), st.sets(which, max_size=8), st.just(set(range(9))))
@@ -48,6 +49,7 @@ class Fate:
     session: str | None
     restart: dict[str, Any] | None
     fault: str | None
+    device: str | None
 
 
 fates = st.lists(
@@ -57,6 +59,7 @@ fates = st.lists(
         session=st.sampled_from([None, "alive", "alive", "disconnected", "disconnected", *DEAD, *REFUSED]),
         restart=st.sampled_from([None, *RESTARTS]),
         fault=st.one_of(st.sampled_from([None, "", ""]), st.sampled_from(BLIND)),
+        device=st.sampled_from(["", "", "", "500", "404_html_cannot_get"]),
     ),
     max_size=2,
 )
@@ -89,5 +92,6 @@ said = st.builds(
 )
 
 meddling = st.sampled_from(
-    ["life"] * 3 + ["disconnection", "scan", "pause", "delete", "status", "leave", "join", "move", "die", "sweep"]
+    ["life"] * 3
+    + ["disconnection", "scan", "pause", "delete", "status", "leave", "join", "move", "die", "sweep", "moment", "token"]
 )

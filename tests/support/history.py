@@ -87,7 +87,8 @@ class Step:
         alive: They answered every question with life, all the time.
         not_alive: No answer about them was life: the blind ones among others.
         spoken: An event that may have an effect came about them.
-        maybe_third: Blind so often in a row that a sweep may read it as a ghost.
+        claimed: They said connected while their device could not answer, all the time.
+        maybe_silent: Nobody could find out anything about them for so long that a sweep may tell so.
         disturbed: The platform's people wrote their rows meanwhile.
         sweeps: How many sweeps ran to their end.
         cut: A sweep was cut off.
@@ -102,7 +103,8 @@ class Step:
     alive: set[str] = field(default_factory=set)
     not_alive: set[str] = field(default_factory=set)
     spoken: set[str] = field(default_factory=set)
-    maybe_third: set[str] = field(default_factory=set)
+    claimed: set[str] = field(default_factory=set)
+    maybe_silent: set[str] = field(default_factory=set)
     disturbed: set[str] = field(default_factory=set)
     sweeps: int = 0
     cut: bool = False
@@ -213,8 +215,7 @@ class History:
         for table, rows in tables.items():
             for each in rows:
                 for column in self._columns[table]:
-                    if each[column] is not None:
-                        each[column] = datetime.fromisoformat(each[column])
+                    each[column] = _moment(each[column], row["now"])
         simulator = self._world.simulator
         known = self.after.provider if hasattr(self, "after") else {}
         external_ids = {line["instance_id"] for line in tables["wapi_instances"] if line["instance_id"]} | known.keys()
@@ -223,6 +224,15 @@ class History:
         provider = {each: told.get(each) or {"calls": simulator.calls(each)} for each in sorted(external_ids)}
         self.secrets |= {line["instance_token"] for line in tables["wapi_instances"] if line["instance_token"]}
         return Snapshot(row["now"], self.passed, tables, provider)
+
+
+def _moment(told: str | None, now: datetime) -> datetime | None:
+    """An instant; None also for one that cannot be, which people have written."""
+    try:
+        moment = datetime.fromisoformat(told or "")
+    except ValueError:
+        return None
+    return moment if moment < now + timedelta(days=365) else None
 
 
 def _columns(world: World) -> dict[str, list[str]]:

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 COOLDOWN = timedelta(minutes=30)
 CLAIM_TO_REQUEST = timedelta(seconds=30)
 """A restart is claimed on the database's clock and reaches the provider a moment later."""
-WAITS_IN_AN_OUTAGE = (timedelta(0), timedelta(minutes=30), timedelta(hours=1), timedelta(hours=2))
+WAITS_IN_AN_OUTAGE = (
+    timedelta(0), timedelta(minutes=30), timedelta(hours=1), timedelta(hours=2), timedelta(hours=24)
+)  # fmt: skip
+SCANNING = timedelta(minutes=10)
+"""In an outage that an event or a screen opened, nobody is restarted before."""
 LIFE_IS_FRESH = timedelta(seconds=4)
 """An event's moment is a whole second of another clock; looks begun within five seconds may not overrule it."""
 BODIES_ARE_KEPT = timedelta(hours=47)
-DOWN, BACK = "instance_disconnected", "instance_reconnected"
+DOWN, BACK, UNVERIFIED = "instance_disconnected", "instance_reconnected", "instance_unverified"
 
 
 def check_invariants(world: World, history: History) -> None:
@@ -62,8 +66,8 @@ def no_restart_is_sent_without_its_claim(history: History) -> None:
         _must(len(times) <= claimed[line], "1", line, f"{len(times)} requests, {claimed[line]} claims")
 
 
-def restarts_of_a_marked_line_are_spaced_and_at_most_four(history: History) -> None:
-    """Section 3.1: in one outage at once, then 30, 60 and 120 min after the last, no more."""
+def restarts_in_an_outage_are_spaced_whatever_word_the_row_holds(history: History) -> None:
+    """Section 3.1: at once, then 30, 60 and 120 min after the last, then one a day; not while somebody scans."""
     last: dict[str, Row] = {}
     new = {row["id"] for row in history.new_audit()}
     for row in history.after.audit:
@@ -71,20 +75,15 @@ def restarts_of_a_marked_line_are_spaced_and_at_most_four(history: History) -> N
             continue
         line, number = row["instance_id"], row["details"]["restarts_in_outage"]
         before, last[line] = last.get(line), row
-        if row["id"] not in new or row["from_status"] in UP or _was_marked_by_the_same_sweep(history, row):
+        outage = history.after.outages[row["outage_id"]]
+        if row["id"] not in new or outage["started_at"] is None or line in history.step.disturbed:
             continue
-        _must(number <= len(WAITS_IN_AN_OUTAGE), "3.1", line, f"restart {number} in one outage")
         if before is not None and number > 1:
-            waited = row["at"] - before["at"]
-            _must(waited >= WAITS_IN_AN_OUTAGE[number - 1], "3.1", line, f"restart {number} after {waited}")
-
-
-def _was_marked_by_the_same_sweep(history: History, restart: Row) -> bool:
-    """A flapping line is marked before it is restarted: what counts for it is what it was before."""
-    return any(
-        row["kind"] == "status_changed" and row["run_id"] == restart["run_id"] and row["from_status"] in UP
-        for row in history.new_audit(restart["instance_id"])
-    )
+            waited, wait = row["at"] - before["at"], WAITS_IN_AN_OUTAGE[min(number, len(WAITS_IN_AN_OUTAGE)) - 1]
+            _must(waited >= wait, "3.1", line, f"restart {number} after {waited}")
+        if number == 1 and outage["opened_by"] in ("webhook", "screen") and outage["id"] in history.before.outages:
+            age = row["at"] - outage["opened_at"]
+            _must(age >= SCANNING, "3.1", line, f"restarted {age} after {outage['opened_by']} opened its outage")
 
 
 # 2
@@ -117,6 +116,9 @@ def no_line_is_marked_without_its_bell(history: History) -> None:
     for row in history.new_audit():
         if row["kind"] != "status_changed" or row["to_status"] == "connected":
             continue
+        if row["reason"] == "unverified":
+            _must(row["to_status"] == "degraded", "4", row["instance_id"], "marked for its silence")
+            continue
         outage = history.after.outages.get(row["outage_id"])
         _must(outage, "2", row["instance_id"], f"became {row['to_status']} without an outage")
         if row["to_status"] == "disconnected":
@@ -133,10 +135,12 @@ def a_told_outage_rang_once_for_each_member_of_that_moment(history: History) -> 
         before = history.before.outages.get(outage["id"])
         if outage["told_at"] is None:
             _must(not rung, "2", line, "bells of an outage that says nobody was told")
-        elif before is not None and before["told_at"] is not None:
+        elif before is not None and before["told_at"] is not None and before["company_id"] == outage["company_id"]:
             known = {row["id"] for row in history.before.bells(outage["id"], DOWN)}
             _must({row["id"] for row in rung} == known, "3", line, "its bell rang again")
         else:
+            # A line that moved while it was down is told to its new company.
+            rung = [row for row in rung if row["company_id"] == outage["company_id"]]
             _must_reach_members(history, outage, rung)
             _must_be_one_transaction(history, outage, rung, outage["told_at"], "disconnected")
 
@@ -189,21 +193,23 @@ def _must_be_one_transaction(history: History, outage: Row, rung: list[Row], at:
 def every_bell_of_ours_has_its_outage(history: History) -> None:
     """Invariant 2: no bell without its status."""
     for row in history.after.tables["notifications"]:
-        if row["type"] in (DOWN, BACK):
+        if row["type"] in (DOWN, BACK) and "unverified_since" not in row["data"]:
             outage = row["data"].get("outage_id")
             _must(outage in history.after.outages, "2", row["data"].get("instance_id"), "a bell of no outage")
 
 
 def every_bell_has_its_notice_and_every_notice_its_bell(history: History) -> None:
     """Invariants 2 and 3: what may not be told twice is kept by us, in the transaction that tells."""
-    rung = {row["id"]: row for row in history.after.tables["notifications"] if row["type"] in (DOWN, BACK)}
+    ours = (DOWN, BACK, UNVERIFIED)
+    rung = {row["id"]: row for row in history.after.tables["notifications"] if row["type"] in ours}
     told = {row["notification_id"]: row for row in history.after.tables["notices"] if row["state"] == "sent"}
     _must(rung.keys() == told.keys(), "2", "-", "bells and notices do not match")
     for bell, notice in told.items():
         kept = (notice["occasion"], notice["user_id"], notice["company_id"], notice["instance_id"], notice["told_at"])
         row = rung[bell]
+        outage = row["data"].get("outage_id")
         said = (
-            f"outage:{row['data']['outage_id']}", row["user_id"], row["company_id"], row["data"]["instance_id"],
+            f"outage:{outage}" if outage else notice["occasion"], row["user_id"], row["company_id"], row["data"]["instance_id"],
             row["created_at"],
         )  # fmt: skip
         _must(kept == said, "2", notice["instance_id"], f"the notice {kept} is not the bell {said}")
@@ -273,8 +279,28 @@ def a_user_hears_once_of_each_kind_in_an_outage(history: History) -> None:
 def who_could_not_find_out_concludes_nothing(history: History) -> None:
     """Invariant 4: no mark, no restart, no bell, no word in the audit."""
     step = history.step
-    for line in step.blind - step.spoken - step.maybe_third - step.disturbed:
+    for line in step.blind - step.spoken - step.maybe_silent - step.disturbed:
         _must_be_untouched(history, line, "4", "the provider said nothing usable")
+
+
+def who_only_claims_to_be_connected_proves_nothing(history: History) -> None:
+    """Section 3.1: no return, no recovery, no death, unless no line's device has answered for an hour."""
+    step = history.step
+    gone = any(row["device_silent_since"] is not None for row in history.before.tables["provider_state"])
+    for line in step.claimed - step.spoken - step.maybe_silent - step.disturbed:
+        if not gone:
+            _must_be_untouched(history, line, "4", "it only claimed to be connected")
+
+
+def who_is_silent_for_long_is_told_so_and_nothing_else(history: History) -> None:
+    """Section 3.1: degraded and told as unverified; never restarted, never marked, no outage."""
+    step = history.step
+    for line in (step.blind & step.maybe_silent) - step.spoken - step.disturbed:
+        for row in history.new_audit(line):
+            _must(row["reason"] == "unverified", "4", line, f"nobody could find out, and yet {row['kind']}")
+        for row in history.new_bells():
+            if row["data"]["instance_id"] == line:
+                _must(row["type"] == UNVERIFIED, "4", line, f"nobody could find out, and yet {row['type']}")
 
 
 def a_line_that_answers_with_life_is_left_in_peace(history: History) -> None:
@@ -466,7 +492,7 @@ def outages_and_notices_outlive_their_line(history: History) -> None:
     for outage, before in history.before.outages.items():
         after = history.after.outages.get(outage)
         _must(after, "10", before["instance_id"], "an outage is gone")
-        if before["told_at"] is not None:
+        if before["told_at"] is not None and after["company_id"] == before["company_id"]:
             for column in ("unit", "company_id", "external_id", "instance_id"):
                 _must(after[column] == before[column], "10", before["instance_id"], f"its outage lost its {column}")
     for line in history.after.open_outages:
@@ -541,7 +567,7 @@ def _is_held(history: History, line: str) -> bool:
 CHECKS: tuple[Callable[[History], None], ...] = (
     a_line_is_restarted_at_most_once_in_thirty_minutes,
     no_restart_is_sent_without_its_claim,
-    restarts_of_a_marked_line_are_spaced_and_at_most_four,
+    restarts_in_an_outage_are_spaced_whatever_word_the_row_holds,
     every_change_of_status_has_one_audit_row,
     no_line_is_marked_without_its_bell,
     a_told_outage_rang_once_for_each_member_of_that_moment,
@@ -553,6 +579,8 @@ CHECKS: tuple[Callable[[History], None], ...] = (
     a_line_has_at_most_one_open_outage,
     a_user_hears_once_of_each_kind_in_an_outage,
     who_could_not_find_out_concludes_nothing,
+    who_only_claims_to_be_connected_proves_nothing,
+    who_is_silent_for_long_is_told_so_and_nothing_else,
     a_line_that_answers_with_life_is_left_in_peace,
     an_answered_event_is_kept_once_and_done,
     an_event_that_came_before_changes_nothing,

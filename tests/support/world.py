@@ -36,7 +36,7 @@ _SHIFTED = {
     "wapi_instances": ("last_health_check", "connected_at"),
     "instance_health": tuple(column for column in HEALTH if column != "unknown_looks"),
     "restart_claims": ("last_restart_at",),
-    "provider_state": ("braked_since", "canary_sent_at", "canary_ended_at", "device_answered_at"),
+    "provider_state": ("braked_since", "canary_sent_at", "canary_ended_at", "device_silent_since"),
     "notices": ("since", "told_at", "next_try_at"),
     "instance_outages": ("started_at", "opened_at", "life_counts_from", "told_at", "closed_at"),
     "instance_events": ("at",),
