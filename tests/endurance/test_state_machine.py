@@ -27,6 +27,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from invariants import check_invariants
+from waiting import GENEROUS_SECONDS
 from wire import Interruption, OnTheWire, When, external_id_of, instance_of, lose_the_answer
 from world import World, empty
 
@@ -59,8 +60,8 @@ A_ROUND = 10
 
 LIMITS = Limits(
     check_interval=timedelta(0),
-    budget=timedelta(seconds=20),
-    look_timeout=timedelta(seconds=0.4),
+    budget=timedelta(seconds=5 * GENEROUS_SECONDS),
+    look_timeout=timedelta(seconds=GENEROUS_SECONDS),
     ghost_confirm=timedelta(0),
     restart_verify=timedelta(seconds=0.05),
 )
@@ -117,6 +118,7 @@ class Lines(RuleBasedStateMachine):
         self.intake = IntakeSettings(
             supabase_url=bench.stack.supabase_url,
             supabase_service_role_key=bench.stack.service_role_key,
+            wapi_base_url=bench.simulator.wapi_url,
             look_timeout_seconds=LIMITS.look_timeout.total_seconds(),
             restart_verify_seconds=LIMITS.restart_verify.total_seconds(),
         )
