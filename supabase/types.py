@@ -414,7 +414,7 @@ class PublicProviderState(BaseModel):
     canary_instance_id: Optional[uuid.UUID] = Field(alias="canary_instance_id")
     canary_recovered: Optional[bool] = Field(alias="canary_recovered")
     canary_sent_at: Optional[datetime.datetime] = Field(alias="canary_sent_at")
-    device_answered_at: Optional[datetime.datetime] = Field(alias="device_answered_at")
+    device_silent_since: Optional[datetime.datetime] = Field(alias="device_silent_since")
     provider: str = Field(alias="provider")
     server: str = Field(alias="server")
 
@@ -426,7 +426,7 @@ class PublicProviderStateInsert(TypedDict):
     canary_instance_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="canary_instance_id")]]
     canary_recovered: NotRequired[Annotated[Optional[bool], Field(alias="canary_recovered")]]
     canary_sent_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="canary_sent_at")]]
-    device_answered_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="device_answered_at")]]
+    device_silent_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="device_silent_since")]]
     provider: Annotated[str, Field(alias="provider")]
     server: NotRequired[Annotated[str, Field(alias="server")]]
 
@@ -438,7 +438,7 @@ class PublicProviderStateUpdate(TypedDict):
     canary_instance_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="canary_instance_id")]]
     canary_recovered: NotRequired[Annotated[Optional[bool], Field(alias="canary_recovered")]]
     canary_sent_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="canary_sent_at")]]
-    device_answered_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="device_answered_at")]]
+    device_silent_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="device_silent_since")]]
     provider: NotRequired[Annotated[str, Field(alias="provider")]]
     server: NotRequired[Annotated[str, Field(alias="server")]]
 

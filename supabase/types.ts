@@ -460,7 +460,7 @@ export type Database = {
           canary_instance_id: string | null;
           canary_recovered: boolean | null;
           canary_sent_at: string | null;
-          device_answered_at: string | null;
+          device_silent_since: string | null;
           provider: string;
           server: string;
         };
@@ -472,7 +472,7 @@ export type Database = {
           canary_instance_id?: string | null;
           canary_recovered?: boolean | null;
           canary_sent_at?: string | null;
-          device_answered_at?: string | null;
+          device_silent_since?: string | null;
           provider: string;
           server?: string;
         };
@@ -483,7 +483,7 @@ export type Database = {
           canary_instance_id?: string | null;
           canary_recovered?: boolean | null;
           canary_sent_at?: string | null;
-          device_answered_at?: string | null;
+          device_silent_since?: string | null;
           provider?: string;
           server?: string;
         };

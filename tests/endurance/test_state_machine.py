@@ -477,7 +477,7 @@ class Lines(RuleBasedStateMachine):
         line = self.lines[picked.pop()]
         step, key = self.history.step, str(line.id)
         row = self.world.sql(
-            "select i.*, h.health_lease_until, clock_timestamp() as now from public.wapi_instances i"
+            "select i.status, h.health_lease_until, clock_timestamp() as now from public.wapi_instances i"
             " left join public.instance_health h on h.instance_id = i.id where i.id = %s",
             line.id,
         )

@@ -14,6 +14,7 @@ from history import OPEN, UP, as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
 
     from history import History, Row
     from world import World
@@ -139,9 +140,10 @@ def a_told_outage_rang_once_for_each_member_of_that_moment(history: History) -> 
             known = {row["id"] for row in history.before.bells(outage["id"], DOWN)}
             _must({row["id"] for row in rung} == known, "3", line, "its bell rang again")
         else:
-            # A line that moved while it was down is told to its new company.
-            rung = [row for row in rung if row["company_id"] == outage["company_id"]]
-            _must_reach_members(history, outage, rung)
+            # A line that moved while it was down is told to its new company, but for who has heard of it already.
+            known = {row["id"]: row["user_id"] for row in history.before.bells(outage["id"], DOWN)}
+            rung = [row for row in rung if row["id"] not in known]
+            _must_reach_members(history, outage, rung, heard_before=set(known.values()))
             _must_be_one_transaction(history, outage, rung, outage["told_at"], "disconnected")
 
 
@@ -162,7 +164,13 @@ def who_was_told_hears_that_it_is_back(history: History) -> None:
         _must_be_one_transaction(history, outage, rung, outage["closed_at"], "connected")
 
 
-def _must_reach_members(history: History, outage: Row, rung: list[Row], among: set[str] | None = None) -> None:
+def _must_reach_members(
+    history: History,
+    outage: Row,
+    rung: list[Row],
+    among: set[str] | None = None,
+    heard_before: AbstractSet[str] = frozenset(),
+) -> None:
     heard = [row["user_id"] for row in rung]
     line = outage["instance_id"]
     _must(len(heard) == len(set(heard)), "3", line, "two bells for one user")
@@ -175,7 +183,7 @@ def _must_reach_members(history: History, outage: Row, rung: list[Row], among: s
         at_start, at_end = at_start & among, at_end & among
     # Who joined or left while it happened may or may not have heard.
     _must(set(heard) <= at_start | at_end, "5", line, "a bell for somebody outside the company")
-    _must(at_start & at_end <= set(heard), "2", line, "a member who heard nothing")
+    _must(at_start & at_end <= set(heard) | heard_before, "2", line, "a member who heard nothing")
     for row in rung:
         _must(row["company_id"] == outage["company_id"], "5", line, "a bell under another company")
         _must(row["data"]["instance_id"] == line, "2", line, "a bell about another line")
