@@ -167,7 +167,7 @@ def play(console: Console) -> None:
         hook = resources.enter_context(
             FunctionServer("wapi_webhook", settings | {"WAPI_WEBHOOK_SECRETS": secret}, aloud=True)
         )
-        simulator.set_provider(webhook_url=f"{hook.url}/?key={secret}")
+        simulator.set_provider(webhook_url=f"{hook.url}/", webhook_secret=secret)
         lines = add_lines(simulator, stack.database_url)
         if tuning:
             console.print(

@@ -122,7 +122,7 @@ class _Examination:
                 tables = await read_tables(rest)
                 self.unchecked += tables.unchecked
                 chosen = self._chosen(tables)
-                view = await self._look_at_function(http)
+                view = await self._look_at_function(http, chosen)
                 await self._look_at_cloud()
             fleet = await self._ask_provider(http, chosen, view, tables.names)
             await self._look_through_wapi_send(http, fleet)
@@ -192,10 +192,12 @@ class _Examination:
             raise NoSuchLineError("no line fits --company and --line")
         return chosen
 
-    async def _look_at_function(self, http: httpx.AsyncClient) -> FunctionView | None:
+    async def _look_at_function(self, http: httpx.AsyncClient, chosen: Sequence[LineRow]) -> FunctionView | None:
         if self.target is None:
             return None
-        view = await probe(http, self.target)
+        # Any line's key: the function keeps no list of them.
+        external_id = next((line.external_id for line in chosen if line.can_be_asked), "doctor")
+        view = await probe(http, self.target, external_id)
         self.findings += check_function(view)
         return view
 
