@@ -92,6 +92,7 @@ class PublicHealthCheckRuns(BaseModel):
     finished_at: Optional[datetime.datetime] = Field(alias="finished_at")
     id: uuid.UUID = Field(alias="id")
     left_due: int = Field(alias="left_due")
+    looked_at_up: int = Field(alias="looked_at_up")
     observations: JsonValue = Field(alias="observations")
     outcomes: JsonValue = Field(alias="outcomes")
     started_at: datetime.datetime = Field(alias="started_at")
@@ -104,6 +105,7 @@ class PublicHealthCheckRunsInsert(TypedDict):
     finished_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="finished_at")]]
     id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
     left_due: NotRequired[Annotated[int, Field(alias="left_due")]]
+    looked_at_up: NotRequired[Annotated[int, Field(alias="looked_at_up")]]
     observations: NotRequired[Annotated[JsonValue, Field(alias="observations")]]
     outcomes: NotRequired[Annotated[JsonValue, Field(alias="outcomes")]]
     started_at: NotRequired[Annotated[datetime.datetime, Field(alias="started_at")]]
@@ -116,6 +118,7 @@ class PublicHealthCheckRunsUpdate(TypedDict):
     finished_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="finished_at")]]
     id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
     left_due: NotRequired[Annotated[int, Field(alias="left_due")]]
+    looked_at_up: NotRequired[Annotated[int, Field(alias="looked_at_up")]]
     observations: NotRequired[Annotated[JsonValue, Field(alias="observations")]]
     outcomes: NotRequired[Annotated[JsonValue, Field(alias="outcomes")]]
     started_at: NotRequired[Annotated[datetime.datetime, Field(alias="started_at")]]
@@ -174,6 +177,7 @@ class PublicInstanceEventsUpdate(TypedDict):
 
 
 class PublicInstanceHealth(BaseModel):
+    alive_as: Optional[bytes] = Field(alias="alive_as")
     bad_since: Optional[datetime.datetime] = Field(alias="bad_since")
     degraded_since: Optional[datetime.datetime] = Field(alias="degraded_since")
     health_lease_until: Optional[datetime.datetime] = Field(alias="health_lease_until")
@@ -186,6 +190,7 @@ class PublicInstanceHealth(BaseModel):
 
 
 class PublicInstanceHealthInsert(TypedDict):
+    alive_as: NotRequired[Annotated[Optional[bytes], Field(alias="alive_as")]]
     bad_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="bad_since")]]
     degraded_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="degraded_since")]]
     health_lease_until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="health_lease_until")]]
@@ -198,6 +203,7 @@ class PublicInstanceHealthInsert(TypedDict):
 
 
 class PublicInstanceHealthUpdate(TypedDict):
+    alive_as: NotRequired[Annotated[Optional[bytes], Field(alias="alive_as")]]
     bad_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="bad_since")]]
     degraded_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="degraded_since")]]
     health_lease_until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="health_lease_until")]]
@@ -780,6 +786,11 @@ class PublicRecoveryPolicy(BaseModel):
     notice_waits: Optional[List[str]] = Field(alias="notice_waits")
     mass_within: Optional[str] = Field(alias="mass_within")
     mass_lines: Optional[int] = Field(alias="mass_lines")
+    mass_share: Optional[float] = Field(alias="mass_share")
+    runs_together: Optional[str] = Field(alias="runs_together")
+    clock_late_within: Optional[str] = Field(alias="clock_late_within")
+    clock_late_lines: Optional[int] = Field(alias="clock_late_lines")
+    clock_late_slack: Optional[str] = Field(alias="clock_late_slack")
 
 
 class PublicSighting(BaseModel):

@@ -275,7 +275,9 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: Worl
                  msgContent={"protocolMessage": {"type": 14, "key": {"id": "N1"}, "editedMessage": {"conversation": "Olá"}}}),
         an_event(1, event="webhookDisconnected", disconnected=True, moment=now),
         an_event(101, event="webhookDisconnected", disconnected=True, moment=now),
+        an_event(102, event="webhookDisconnected", disconnected=True, moment=now - 4000),
         an_event(20, event="webhookConnected", connected=True, moment=now + 1),
+        an_event(2, event="webhookConnected", connected=True, connectedPhone=None, moment=now + 1),
         an_event(99_999, event="webhookConnected", connected=True, moment=now),
     ):  # fmt: skip
         await deliver(
@@ -296,11 +298,13 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: Worl
     await store.purge_history(Retention(), limit=1000)
     await store.enter_brake()
     await store.retry_notices(limit=500)
+    await store.find_late_clock()
     grown.call("draw_witnesses", {"p_limit": 20, "p_degraded_since": None})
 
     wanted = {
         "begin_sweep", "claim_instances", "record_looks", "claim_restart", "apply_verdict", "finish_sweep", "purge_history",
-        "receive_events", "settle_disconnection", "enter_brake", "draw_witnesses", "retry_notices", "claim_relay", "finish_relay", "list_relay_backlog",
+        "receive_events", "settle_disconnection", "enter_brake", "draw_witnesses", "retry_notices", "find_late_clock", "settle_connection", "claim_relay", "finish_relay", "list_relay_backlog",
     }  # fmt: skip
+    print(world.sql("select external_id, event, outcome, processed_at from public.wapi_webhook_events order by id desc limit 8"), world.sql("select instance_id, status, is_active, company_id from public.wapi_instances where instance_id in ($$LITE-2$$, $$LITE-1$$)"))
     assert grown.called == wanted
     assert {scan for scan in grown.scans if scan[0] in GROWS} == set()

@@ -44,6 +44,19 @@ def line(**columns: Any) -> LineRow:
     return LineRow.model_validate(row | columns)
 
 
+def test_rows_of_two_companies_with_one_external_id_are_named_the_paused_one_too() -> None:
+    one, other = uuid4(), uuid4()
+    shared = [line(company_id=one), line(company_id=other, is_active=False)]
+    own = [line(company_id=one, external_id="LITE-TWICE") for _ in range(2)] + [
+        line(company_id=each, external_id=" ") for each in (one, other)
+    ]
+    found = {each.check: each.concerns for each in check_rows(Fleet((*shared, *own), {}), now=NOW)}
+    assert [(each.id, each.detail) for each in found["line.two_companies"]] == [
+        (str(shared[0].id), "active"),
+        (str(shared[1].id), "paused"),
+    ]
+
+
 def subscription(status: str | None, expires: str | None) -> dict[str, str]:
     one = line()
     fleet = Fleet((one,), {one.id: Asked(registration=Registration({}, status, expires))})
