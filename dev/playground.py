@@ -38,8 +38,8 @@ FASTER: Final = {
 """Waits that nobody wants to sit through; nothing else differs from production."""
 PAGE: Final = ".local/play.html"
 _VICTIM: Final = "Moema"
-_NOT_A_NUMBER_ALONE: Final = {"SWEEP_FANOUT"}
-"""It needs an address."""
+_NOT_A_NUMBER_ALONE: Final = {"SWEEP_FANOUT", "WAPI_WEBHOOK_LINE_KEYS_ONLY"}
+"""One needs an address; with the other the plain secret of the commands to paste opens nothing."""
 NUMBERS: Final = {
     name.upper()
     for name, field in {**SweepSettings.model_fields, **WebhookSettings.model_fields}.items()
