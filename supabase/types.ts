@@ -1095,6 +1095,18 @@ export type Database = {
         };
         Returns: Json;
       };
+      insert_message: {
+        Args: {
+          p_conversation: string;
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_message: Json;
+          p_moment: string;
+        };
+        Returns: string;
+      };
       is_clock_late: {
         Args: {
           p_event: Omit<
