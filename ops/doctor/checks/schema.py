@@ -72,6 +72,7 @@ CALLED_FUNCTIONS: Final = (
     "purge_history",
     "retry_notices",
     "receive_events",
+    "keep_rejected",
     "settle_connection",
     "settle_disconnection",
     "claim_relay",
