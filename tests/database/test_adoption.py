@@ -1125,17 +1125,6 @@ def test_a_file_whose_text_has_changed_is_applied_again_and_one_of_unknown_text_
     assert [(each.migration, each.changed) for each in found] == [(first, True)]
 
 
-@pytest.mark.parametrize("file", FILES, ids=topic)
-def test_each_file_records_itself(file: Path) -> None:
-    version = file.name.split("_")[0]
-    recorded = re.findall(
-        r"^insert into public\.recovery_migrations \(version\) values \('(\d+)'\) on conflict do nothing;$",
-        file.read_text("utf-8"),
-        re.MULTILINE,
-    )
-    assert recorded == [version]
-
-
 def test_two_at_once_do_not_meet_and_a_lock_that_somebody_holds_is_told(platform: Platform) -> None:
     url = platform.copy("fresh")
     with psycopg.connect(url, autocommit=True) as one, psycopg.connect(url, autocommit=True) as other:

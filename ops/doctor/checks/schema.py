@@ -27,6 +27,8 @@ OUR_TABLES: Final = (
     "wapi_webhook_events",
     "relay_turns",
     "wapi_contact_lids",
+    "conversation_bookkeeping",
+    "message_reactions",
 )
 PLATFORM_TABLES: Final = (
     "companies",
