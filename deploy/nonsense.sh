@@ -69,8 +69,7 @@ check_service_key() {
 }
 
 check_database() {
-  local rest=${DATABASE_URL#*://}
-  rest=${rest##*@}
+  local rest=${DATABASE_URL##*@} # the last @ ends the password, whatever it holds
   case $DATABASE_URL in
     postgres://*@* | postgresql://*@*) ;;
     *) complain "DATABASE_URL must look like postgresql://user:password@host:5432/postgres" && return ;;
@@ -79,7 +78,7 @@ check_database() {
     *:6543) complain "DATABASE_URL has port 6543, the transaction pooler, which keeps no session settings: take the session pooler (port 5432)" ;;
     db.*.supabase.co*) warn "DATABASE_URL is a direct address, which has no IPv4: Cloud Build cannot reach it; take the session pooler's" ;;
   esac
-  ! is_of_this_machine "$DATABASE_URL" || complain "DATABASE_URL points to this machine (loopback): the pipeline cannot reach it"
+  ! is_of_this_machine "any://$rest" || complain "DATABASE_URL points to this machine (loopback): the pipeline cannot reach it"
 }
 
 check_webhook_secrets() {

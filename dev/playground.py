@@ -38,8 +38,8 @@ FASTER: Final = {
 """Waits that nobody wants to sit through; nothing else differs from production."""
 PAGE: Final = ".local/play.html"
 _VICTIM: Final = "Moema"
-_NOT_A_NUMBER_ALONE: Final = {"SWEEP_FANOUT"}
-"""It needs an address."""
+_NOT_A_NUMBER_ALONE: Final = {"SWEEP_FANOUT", "WAPI_WEBHOOK_LINE_KEYS_ONLY"}
+"""One needs an address; with the other the plain secret of the commands to paste opens nothing."""
 NUMBERS: Final = {
     name.upper()
     for name, field in {**SweepSettings.model_fields, **WebhookSettings.model_fields}.items()
@@ -167,7 +167,7 @@ def play(console: Console) -> None:
         hook = resources.enter_context(
             FunctionServer("wapi_webhook", settings | {"WAPI_WEBHOOK_SECRETS": secret}, aloud=True)
         )
-        simulator.set_provider(webhook_url=f"{hook.url}/?key={secret}")
+        simulator.set_provider(webhook_url=f"{hook.url}/", webhook_secret=secret)
         lines = add_lines(simulator, stack.database_url)
         if tuning:
             console.print(

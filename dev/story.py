@@ -93,7 +93,7 @@ class Story:
         self._hook = resources.enter_context(
             FunctionServer("wapi_webhook", settings | {"WAPI_WEBHOOK_SECRETS": SECRET})
         )
-        self.simulator.set_provider(webhook_url=f"{self._hook.url}/?key={SECRET}")
+        self.simulator.set_provider(webhook_url=f"{self._hook.url}/", webhook_secret=SECRET)
         self.lines = add_lines(self.simulator, stack.database_url)
         self._statuses = self._status_by_unit()
         self._told = self._notices()

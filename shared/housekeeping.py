@@ -41,6 +41,7 @@ async def keep_house(
     """
     clock = asyncio.get_running_loop().time
     await _guarded("notices.not_retried", _retry_notices(store))
+    await _guarded("provider.clock_not_read", _tell_late_clock(store))
     if relay is not None:
         await _guarded(
             "relay.backlog_not_read", relay.forward_backlog(store, deadline=clock() + _RELAY.total_seconds())
@@ -60,6 +61,12 @@ async def _retry_notices(store: Store) -> None:
     retried = await store.retry_notices(limit=_NOTICES_A_SWEEP)
     if retried.told and not retried.refused_left:
         logs.info("notices.accepted", told=retried.told)
+
+
+async def _tell_late_clock(store: Store) -> None:
+    late_by = await store.find_late_clock()
+    if late_by is not None:
+        logs.warning("provider.clock_late", seconds=round(late_by.total_seconds()))
 
 
 async def _purge(store: Store, retention: Retention, *, deadline: float) -> None:

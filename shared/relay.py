@@ -9,6 +9,7 @@ import asyncio
 from datetime import timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 import httpx
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from shared.database.results import RelayEvent, RelayTurn
     from shared.database.store import Store
 
+HEADER: Final = "X-Instance-Id"
+"""Whose event it is, percent-encoded where it holds what a header may not: a body need not say so."""
 IN_REQUEST: Final = timedelta(seconds=2)
 _IN_SWEEP: Final = timedelta(seconds=20)
 _POST: Final = timedelta(seconds=10)
@@ -89,7 +92,7 @@ class Relay:
                 for event in current.events:
                     if (done or forwarded) and not self._fits(deadline - clock()):
                         break
-                    answer = await self._post(event.body, deadline)
+                    answer = await self._post(event.body, current.external_id, deadline)
                     if answer is _Answer.REFUSED:
                         refused = event
                     if answer is not _Answer.TAKEN:
@@ -148,13 +151,16 @@ class Relay:
         """Whether a POST would end in time: one that is cut has been delivered, and is delivered again."""
         return seconds_left > max(0.2, 2 * self._usually_takes)
 
-    async def _post(self, body: str, deadline: float) -> _Answer:
+    async def _post(self, body: str, external_id: str, deadline: float) -> _Answer:
         clock = asyncio.get_running_loop().time
+        headers = {"Content-Type": "application/json"}
+        if external_id:
+            headers[HEADER] = quote(external_id)
         request = self._http.build_request(
             "POST",
             self._url.get_secret_value(),
             content=body.encode(),
-            headers={"Content-Type": "application/json"},
+            headers=headers,
         )
         began = clock()
         try:

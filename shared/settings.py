@@ -209,6 +209,7 @@ class WebhookSettings(IntakeSettings):
     wapi_webhook_secrets: Annotated[
         tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_webhook_secrets)
     ]
+    wapi_webhook_line_keys_only: bool = False
 
 
 _Kind = TypeVar("_Kind", bound=StoreSettings)

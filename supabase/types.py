@@ -92,6 +92,7 @@ class PublicHealthCheckRuns(BaseModel):
     finished_at: Optional[datetime.datetime] = Field(alias="finished_at")
     id: uuid.UUID = Field(alias="id")
     left_due: int = Field(alias="left_due")
+    looked_at_up: int = Field(alias="looked_at_up")
     observations: JsonValue = Field(alias="observations")
     outcomes: JsonValue = Field(alias="outcomes")
     started_at: datetime.datetime = Field(alias="started_at")
@@ -105,6 +106,7 @@ class PublicHealthCheckRunsInsert(TypedDict):
     finished_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="finished_at")]]
     id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
     left_due: NotRequired[Annotated[int, Field(alias="left_due")]]
+    looked_at_up: NotRequired[Annotated[int, Field(alias="looked_at_up")]]
     observations: NotRequired[Annotated[JsonValue, Field(alias="observations")]]
     outcomes: NotRequired[Annotated[JsonValue, Field(alias="outcomes")]]
     started_at: NotRequired[Annotated[datetime.datetime, Field(alias="started_at")]]
@@ -118,6 +120,7 @@ class PublicHealthCheckRunsUpdate(TypedDict):
     finished_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="finished_at")]]
     id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
     left_due: NotRequired[Annotated[int, Field(alias="left_due")]]
+    looked_at_up: NotRequired[Annotated[int, Field(alias="looked_at_up")]]
     observations: NotRequired[Annotated[JsonValue, Field(alias="observations")]]
     outcomes: NotRequired[Annotated[JsonValue, Field(alias="outcomes")]]
     started_at: NotRequired[Annotated[datetime.datetime, Field(alias="started_at")]]
@@ -177,6 +180,7 @@ class PublicInstanceEventsUpdate(TypedDict):
 
 
 class PublicInstanceHealth(BaseModel):
+    alive_as: Optional[bytes] = Field(alias="alive_as")
     bad_since: Optional[datetime.datetime] = Field(alias="bad_since")
     degraded_since: Optional[datetime.datetime] = Field(alias="degraded_since")
     health_lease_until: Optional[datetime.datetime] = Field(alias="health_lease_until")
@@ -193,6 +197,7 @@ class PublicInstanceHealth(BaseModel):
 
 
 class PublicInstanceHealthInsert(TypedDict):
+    alive_as: NotRequired[Annotated[Optional[bytes], Field(alias="alive_as")]]
     bad_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="bad_since")]]
     degraded_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="degraded_since")]]
     health_lease_until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="health_lease_until")]]
@@ -209,6 +214,7 @@ class PublicInstanceHealthInsert(TypedDict):
 
 
 class PublicInstanceHealthUpdate(TypedDict):
+    alive_as: NotRequired[Annotated[Optional[bytes], Field(alias="alive_as")]]
     bad_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="bad_since")]]
     degraded_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="degraded_since")]]
     health_lease_until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="health_lease_until")]]
@@ -817,6 +823,11 @@ class PublicRecoveryPolicy(BaseModel):
     silent_share: Optional[float] = Field(alias="silent_share")
     mass_within: Optional[str] = Field(alias="mass_within")
     mass_lines: Optional[int] = Field(alias="mass_lines")
+    mass_share: Optional[float] = Field(alias="mass_share")
+    runs_together: Optional[str] = Field(alias="runs_together")
+    clock_late_within: Optional[str] = Field(alias="clock_late_within")
+    clock_late_lines: Optional[int] = Field(alias="clock_late_lines")
+    clock_late_slack: Optional[str] = Field(alias="clock_late_slack")
 
 
 class PublicSighting(BaseModel):

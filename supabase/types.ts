@@ -105,6 +105,7 @@ export type Database = {
           finished_at: string | null;
           id: string;
           left_due: number;
+          looked_at_up: number;
           observations: NonNullable<Json>;
           outcomes: NonNullable<Json>;
           started_at: string;
@@ -118,6 +119,7 @@ export type Database = {
           finished_at?: string | null;
           id?: string;
           left_due?: number;
+          looked_at_up?: number;
           observations?: NonNullable<Json>;
           outcomes?: NonNullable<Json>;
           started_at?: string;
@@ -130,6 +132,7 @@ export type Database = {
           finished_at?: string | null;
           id?: string;
           left_due?: number;
+          looked_at_up?: number;
           observations?: NonNullable<Json>;
           outcomes?: NonNullable<Json>;
           started_at?: string;
@@ -192,6 +195,7 @@ export type Database = {
       };
       instance_health: {
         Row: {
+          alive_as: string | null;
           bad_since: string | null;
           degraded_since: string | null;
           health_lease_until: string | null;
@@ -208,6 +212,7 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          alive_as?: string | null;
           bad_since?: string | null;
           degraded_since?: string | null;
           health_lease_until?: string | null;
@@ -223,6 +228,7 @@ export type Database = {
           unwatched_since?: string | null;
         };
         Update: {
+          alive_as?: string | null;
           bad_since?: string | null;
           degraded_since?: string | null;
           health_lease_until?: string | null;
@@ -710,8 +716,10 @@ export type Database = {
           unit: string | null;
           updated_at: string;
           user_id: string;
+          alive_as: string | null;
+          is_down: boolean | null;
         };
-        ComputedFields: never;
+        ComputedFields: "alive_as" | "is_down";
         Insert: {
           addon_valid_until?: string | null;
           auto_recovery_attempts?: number | null;
@@ -897,6 +905,15 @@ export type Database = {
       [_ in never]: never;
     };
     Functions: {
+      alive_as: {
+        Args: {
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
       apply_verdict: {
         Args: {
           p_now?: string;
@@ -1053,6 +1070,13 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      find_late_clock: {
+        Args: {
+          p_now?: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+        };
+        Returns: Json;
+      };
       find_message: {
         Args: { p_from_me?: boolean; p_instance: string; p_message_id: string };
         Returns: {
@@ -1130,6 +1154,44 @@ export type Database = {
         };
         Returns: string;
       };
+      is_clock_late: {
+        Args: {
+          p_event: Omit<
+            Database["public"]["Tables"]["wapi_webhook_events"]["Row"],
+            Database["public"]["Tables"]["wapi_webhook_events"]["ComputedFields"]
+          >;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+        };
+        Returns: boolean;
+      };
+      is_down: {
+        Args: {
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+        };
+        Returns: boolean;
+      };
+      is_fact_again: {
+        Args: {
+          p_event: Omit<
+            Database["public"]["Tables"]["wapi_webhook_events"]["Row"],
+            Database["public"]["Tables"]["wapi_webhook_events"]["ComputedFields"]
+          >;
+          p_health: Omit<
+            Database["public"]["Tables"]["instance_health"]["Row"],
+            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
+          >;
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+        };
+        Returns: boolean;
+      };
       is_news: {
         Args: {
           p_at: string;
@@ -1142,6 +1204,22 @@ export type Database = {
             Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
           >;
           p_phone: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+        };
+        Returns: boolean;
+      };
+      is_old_life: {
+        Args: {
+          p_health: Omit<
+            Database["public"]["Tables"]["instance_health"]["Row"],
+            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
+          >;
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_moment: string;
+          p_now: string;
           p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
         };
         Returns: boolean;
@@ -1236,6 +1314,7 @@ export type Database = {
       lock_health: {
         Args: { p_instance: string };
         Returns: {
+          alive_as: string | null;
           bad_since: string | null;
           degraded_since: string | null;
           health_lease_until: string | null;
@@ -1261,6 +1340,12 @@ export type Database = {
         Args: { p_instance: string; p_name: string };
         Returns: undefined;
       };
+      mass_begins_at: {
+        Args: {
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+        };
+        Returns: number;
+      };
       may_change: {
         Args: {
           p_change: Json;
@@ -1282,6 +1367,16 @@ export type Database = {
       };
       message_rank: { Args: { p_status: string }; Returns: number };
       metadata_object: { Args: { p_metadata: Json }; Returns: Json };
+      moment_of_disconnection: {
+        Args: {
+          p_event: Omit<
+            Database["public"]["Tables"]["wapi_webhook_events"]["Row"],
+            Database["public"]["Tables"]["wapi_webhook_events"]["ComputedFields"]
+          >;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+        };
+        Returns: string;
+      };
       moment_of_event: {
         Args: { p_ahead: string; p_moment: string; p_received_at: string };
         Returns: string;
@@ -1553,6 +1648,19 @@ export type Database = {
         };
         Returns: Json;
       };
+      settle_connection: {
+        Args: {
+          p_cause: string;
+          p_event_id: number;
+          p_looked_at: string;
+          p_now?: string;
+          p_observation: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+          p_texts: Json;
+          p_token_hash: string;
+        };
+        Returns: Json;
+      };
       settle_disconnection: {
         Args: {
           p_cause: string;
@@ -1562,6 +1670,7 @@ export type Database = {
           p_observation: string;
           p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
           p_texts: Json;
+          p_token_hash: string;
         };
         Returns: Json;
       };
@@ -1721,6 +1830,11 @@ export type Database = {
         silent_share: number | null;
         mass_within: string | null;
         mass_lines: number | null;
+        mass_share: number | null;
+        runs_together: string | null;
+        clock_late_within: string | null;
+        clock_late_lines: number | null;
+        clock_late_slack: string | null;
       };
       sighting: {
         instance_id: string | null;

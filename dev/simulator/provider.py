@@ -1,6 +1,9 @@
 """How the provider as a whole is set, and what it answers for a line in a given state. Pure."""
 
-from urllib.parse import urlsplit
+import base64
+import hashlib
+import hmac
+from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -50,7 +53,8 @@ class Provider(BaseModel):
         max_concurrent_requests: More at once get 429; None is no limit.
         tells_retry_after: Whether the 429 of these two limits has a ``Retry-After``.
         retry_after_seconds: Its whole seconds, also of the fault ``429_retry_after``.
-        webhook_url: Where events go for a line without URLs of its own; its query holds the secret.
+        webhook_url: Where events go for a line without URLs of its own.
+        webhook_secret: With it, that address ends with each line's own key.
         wapi_send_key: The key that a caller of ``wapi-send`` must bear.
         wapi_send_error_type: What ``wapi-send`` says when it cannot reach the provider.
     """
@@ -66,6 +70,7 @@ class Provider(BaseModel):
     tells_retry_after: bool = False
     retry_after_seconds: int = Field(default=1, ge=0)
     webhook_url: str | None = None
+    webhook_secret: str | None = None
     wapi_send_key: str = Field(default=DEFAULT_WAPI_SEND_KEY, min_length=1)
     wapi_send_error_type: ErrorType = ErrorType.TIMEOUT
 
@@ -91,7 +96,15 @@ def webhook_url_of(line: Line, kind: WebhookKind, provider: Provider) -> str:
         url = line.webhook_url
     if url is None:
         url = provider.webhook_url
+        if url and provider.webhook_secret is not None:
+            url += f"?key={quote(key_of(line.external_id, provider.webhook_secret))}"
     return url or ""
+
+
+def key_of(external_id: str, secret: str) -> str:
+    """A line's own key, as whoever registers its webhooks puts it into their address."""
+    digest = hmac.new(secret.encode(), external_id.encode(), hashlib.sha256).digest()
+    return f"{external_id}.{base64.urlsafe_b64encode(digest).decode()[:32]}"
 
 
 def refusal_of(line: Line | None, token: str) -> Answer | None:

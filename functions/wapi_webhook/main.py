@@ -9,7 +9,7 @@ from functions_framework import aio
 
 from shared import logs
 from shared.clients import Clients
-from shared.core.secrets import knows_secret
+from shared.core.secrets import Key, read_key
 from shared.errors import EventRejected, SettingsError
 from shared.providers.wapi.events import MAX_BODY_BYTES, parse_event
 from shared.settings import load_webhook_settings
@@ -36,7 +36,7 @@ ABOUT = "This is wapi_webhook: W-API posts what happens on WhatsApp lines here, 
 
 @aio.http
 async def wapi_webhook(request: Request) -> Response:
-    """``POST /?key=<secret>``: 200 when the event is committed; 400, 401, 405, 413, or 503.
+    """``POST /?key=<key>``: 200 when the event is committed; 400, 401, 405, 413, or 503.
 
     ``GET /health`` and ``/ready``: 200. Any other GET says what this is and does nothing.
     """
@@ -46,13 +46,17 @@ async def wapi_webhook(request: Request) -> Response:
         return known
     if not_posted := unless_posted(request, ABOUT):
         return not_posted
-    if not knows_secret(request.query_params.get("key"), _settings.wapi_webhook_secrets):
-        _wrong_keys.note()
-        return answer(401, error="wrong or missing key")
-    return await guarded("event", lambda: _take(request))
+    key = read_key(
+        request.query_params.get("key"),
+        _settings.wapi_webhook_secrets,
+        line_keys_only=_settings.wapi_webhook_line_keys_only,
+    )
+    if key is None:
+        return _unauthorized("wrong or missing key")
+    return await guarded("event", lambda: _take(request, key))
 
 
-async def _take(request: Request) -> Response:
+async def _take(request: Request, key: Key) -> Response:
     body = await read_body(request, MAX_BODY_BYTES)
     try:
         body = unpacked(body, request.headers.get("content-encoding"), MAX_BODY_BYTES)
@@ -60,7 +64,17 @@ async def _take(request: Request) -> Response:
     except EventRejected as rejected:
         await keep_rejected(body, rejected, _clients.store)
         raise
+    if key.external_id is not None:
+        own = event.said_by(key.external_id)
+        if own is None:
+            return _unauthorized("the key is another line's")
+        event = own
     intake = await take_event(
         event, _clients.store, lambda: _clients.provider, settings=_settings, relay=_clients.relay
     )
     return answer(200, outcome=intake.outcome)
+
+
+def _unauthorized(why: str) -> Response:
+    _wrong_keys.note()
+    return answer(401, error=why)

@@ -111,8 +111,8 @@ def read_address(text: str) -> DatabaseAddress:
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
     parameters = dict(parse_qsl(found["query"] or ""))
     kept = {name: told for name, told in parameters.items() if name in known}
-    sslmode = kept.get("sslmode") or ("prefer" if _is_loopback(host) else "require")
-    if sslmode in ("allow", "prefer") and not _is_loopback(host):
+    sslmode = kept.get("sslmode") or ("prefer" if is_loopback(host) else "require")
+    if sslmode in ("allow", "prefer") and not is_loopback(host):
         sslmode = "require"  # both take a refused TLS for a reason to go on without
     database = unquote(found["database"] or "") or "postgres"
     given = kept | {"host": host, "port": str(port), "user": user, "dbname": database, "sslmode": sslmode}
@@ -138,7 +138,8 @@ def _read_port(told: str | None) -> int:
     return int(told)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is the machine that asks."""
     if host == "localhost":
         return True
     try:

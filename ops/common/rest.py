@@ -124,6 +124,13 @@ class Rest:
             found += page
         return found
 
+    async def words(self, table: str, column: str) -> list[str]:
+        """One column of a table that is small."""
+        rows = await self._get(table, [("select", column)])
+        if not isinstance(rows, list):
+            raise StoreUnavailable(table, "not an answer")
+        return [str(row[column]) for row in rows if isinstance(row, dict)]
+
     async def latest(self, shape: type[_Shape], *, by: str) -> list[_Shape]:
         """The one row that is last by a field, if there is one."""
         query = [("select", shape.columns()), ("order", f"{by}.desc"), ("limit", "1")]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.rows import dict_row
 
+from ops.common.postgres import CONNECT_SECONDS, why_unreachable
 from ops.doctor.checks.rivals import CronJob
 from ops.doctor.checks.schema import CALLED_FUNCTIONS, OUR_TABLES, PLATFORM_TABLES, Catalog
 from shared.errors import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
-_CONNECT_SECONDS: Final = 10
+    from ops.common.postgres import DatabaseAddress
 
 _INDEXES = """
     select c.relname as name, i.indisvalid as valid, i.indpred is null as whole, t.relname as table,
@@ -83,20 +83,21 @@ _SIGNS = re.compile(
 )
 
 
-async def read_catalog(url: SecretStr) -> Catalog:
+async def read_catalog(address: DatabaseAddress) -> Catalog:
     """Read it.
 
     Raises:
-        StoreUnavailable: Nobody answers there, or not to this user.
+        StoreUnavailable: Nobody answers there, or not to this user; its code says which of name, port, TLS or password.
         StoreRefused: A query was refused; its code is a SQLSTATE.
     """
     try:
         connection = await psycopg.AsyncConnection.connect(
-            url.get_secret_value(), connect_timeout=_CONNECT_SECONDS, row_factory=dict_row, prepare_threshold=None
+            address.conninfo, connect_timeout=CONNECT_SECONDS, row_factory=dict_row, prepare_threshold=None
         )
     except psycopg.Error as error:
-        # Its text names hosts and users.
-        raise StoreUnavailable("DATABASE_URL", error.sqlstate or type(error).__name__) from None
+        # Its text names users.
+        why = await asyncio.to_thread(why_unreachable, address, error)
+        raise StoreUnavailable("DATABASE_URL", why) from None
     try:
         async with connection:
             await connection.set_read_only(True)
@@ -120,15 +121,15 @@ async def _read(connection: psycopg.AsyncConnection[dict[str, Any]]) -> Catalog:
 
     indexes = await rows(_INDEXES)
     instance_columns = await names(_COLUMNS)
-    applied = None
+    cli_versions: frozenset[str] = frozenset()
     if await may_read("supabase_migrations", "schema_migrations"):
-        applied = frozenset(await names("select version as name from supabase_migrations.schema_migrations"))
+        cli_versions = frozenset(await names("select version as name from supabase_migrations.schema_migrations"))
     cron_jobs: list[dict[str, Any]] | None = []
     readable = await may_read("cron", "job")
     if readable is not None:
         cron_jobs = await rows(_CRON_JOBS) if readable else None
     return Catalog(
-        applied=applied,
+        cli_versions=cli_versions,
         valid_indexes=frozenset(str(each["name"]) for each in indexes if each["valid"]),
         messages_by_id=any(
             each["valid"]

@@ -13,7 +13,8 @@ from ops.common.shown import counted, shown
 from ops.doctor.catalog import read_catalog
 from ops.doctor.checks import rivals, schema
 from ops.doctor.checks.all import judge
-from ops.doctor.cloud import check_exclusions, read_exclusions
+from ops.doctor.checks.wapi_send import check_wapi_send
+from ops.doctor.cloud import check_exclusions, check_services, read_exclusions, read_services
 from ops.doctor.facts import Fleet
 from ops.doctor.findings import Change, Finding, Report, Severity, Unchecked, unless_empty
 from ops.doctor.function import FunctionView, check_function, probe
@@ -21,7 +22,6 @@ from ops.doctor.gathering import Gathering, Tables, read_tables
 from ops.doctor.provider import AT_ONCE, Registry
 from ops.doctor.repair import plan, planned, repair
 from ops.doctor.settings import role_of
-from shared.core.model import Observation
 from shared.errors import LineRecoveryError
 from shared.providers.exchange import pooled_http
 from shared.providers.limiter import Limiter
@@ -38,9 +38,12 @@ if TYPE_CHECKING:
 
 MIGRATIONS: Final = Path(__file__).resolve().parents[2] / "supabase" / "migrations"
 _SERVICE_ROLE: Final = "service_role"
-_NO_DATABASE_URL: Final = "set DATABASE_URL, a direct address of the database, to have it checked"
+_NO_DATABASE_URL: Final = (
+    "set DATABASE_URL to have it checked "
+    "(for Supabase the session pooler's address: Connect, Session pooler, port 5432)"
+)
+_LOOKS_THROUGH_WAPI_SEND: Final = 3
 _ONLY_IN_POSTGRES: Final = (
-    "the history of migrations",
     "indexes (messages by message_id, the unique ones)",
     "who may read instance_token, row level security, exposed functions",
     "that Realtime publishes notifications",
@@ -122,7 +125,7 @@ class _Examination:
                 tables = await read_tables(rest)
                 self.unchecked += tables.unchecked
                 chosen = self._chosen(tables)
-                view = await self._look_at_function(http)
+                view = await self._look_at_function(http, chosen)
                 await self._look_at_cloud()
             fleet = await self._ask_provider(http, chosen, view, tables.names)
             await self._look_through_wapi_send(http, fleet)
@@ -146,16 +149,17 @@ class _Examination:
         return True
 
     async def _look_into_postgres(self) -> None:
-        if self.settings.database_url is None:
+        address = self.settings.database_address
+        if address is None:
             self.unchecked += [Unchecked(what, _NO_DATABASE_URL) for what in _ONLY_IN_POSTGRES]
             return
+        self.findings += schema.check_address(is_direct=address.is_direct)
         gathering = Gathering()
-        catalog = await gathering.attempt("the database itself", read_catalog(self.settings.database_url))
+        catalog = await gathering.attempt("the database itself", read_catalog(address))
         self.unchecked += gathering.unchecked
         if catalog is None:
             return
-        files = {file.name.partition("_")[0]: file.name for file in MIGRATIONS.glob("*.sql")}
-        self.findings += schema.check_catalog(catalog, files)
+        self.findings += schema.check_catalog(catalog, _files())
         if catalog.cron_jobs is None:
             why = "the user of DATABASE_URL may not read cron.job"
             self.unchecked.append(Unchecked("cron jobs of a second checker", why))
@@ -173,6 +177,8 @@ class _Examination:
                 Unchecked("that the SQL functions are there", "the project hides its OpenAPI description")
             )
         self.findings += schema.check_interface(missing)
+        if schema.HISTORY not in missing:
+            self.findings += schema.check_history(await rest.words(schema.HISTORY, "version"), _files())
         return not missing
 
     def _chosen(self, tables: Tables) -> tuple[LineRow, ...]:
@@ -192,14 +198,21 @@ class _Examination:
             raise NoSuchLineError("no line fits --company and --line")
         return chosen
 
-    async def _look_at_function(self, http: httpx.AsyncClient) -> FunctionView | None:
+    async def _look_at_function(self, http: httpx.AsyncClient, chosen: Sequence[LineRow]) -> FunctionView | None:
         if self.target is None:
             return None
-        view = await probe(http, self.target)
+        # Any line's key: the function keeps no list of them.
+        external_id = next((line.external_id for line in chosen if line.can_be_asked), "doctor")
+        view = await probe(http, self.target, external_id)
         self.findings += check_function(view)
         return view
 
     async def _look_at_cloud(self) -> None:
+        services = await read_services(self.settings.google_cloud_project)
+        if isinstance(services, Unchecked):
+            self.unchecked.append(services)
+        else:
+            self.findings += check_services(services, supabase_url=self.settings.supabase_url)
         filters = await read_exclusions(self.settings.google_cloud_project)
         if isinstance(filters, Unchecked):
             self.unchecked.append(filters)
@@ -251,18 +264,18 @@ class _Examination:
 
     async def _look_through_wapi_send(self, http: httpx.AsyncClient, fleet: Fleet) -> None:
         url = self.settings.wapi_send_url
-        line = next((each for each in fleet.active if each.can_be_asked), None)
-        if url is None or line is None:
+        if url is None:
             return
         client = WapiSendClient(http, url, self.settings.supabase_service_role_key)
-        look = await client.look(line, within=self.settings.look_timeout)
-        if look.observation is Observation.UNKNOWN:
-            what = f"wapi-send does not answer as it should ({look.cause}); the sweep looks through it"
-            self.findings.append(
-                Finding("wapi_send.away", Severity.PROBLEM, what, "see WAPI_SEND_URL and that function's log")
-            )
-        else:
-            self.findings.append(Finding("wapi_send.answers", Severity.OK, "wapi-send answers"))
+        lines = [line for line in fleet.active if line.can_be_asked][:_LOOKS_THROUGH_WAPI_SEND]
+        looks = [await client.look(line, within=self.settings.look_timeout) for line in lines]
+        is_jwt = role_of(self.settings.supabase_service_role_key) is not None
+        self.findings += check_wapi_send(looks, key_is_jwt=is_jwt)
+
+
+def _files() -> dict[str, str]:
+    """The migrations of this version: name by version."""
+    return {file.name.partition("_")[0]: file.name for file in MIGRATIONS.glob("*.sql")}
 
 
 def _words(texts: Iterable[str]) -> set[str]:

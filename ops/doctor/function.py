@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ops.common.shown import counted
 from ops.doctor.findings import Finding, Severity
+from shared.core.secrets import line_key
 from shared.providers.exchange import ExchangeFailedError, exchange
 
 if TYPE_CHECKING:
@@ -37,19 +38,27 @@ class FunctionView:
         return self.cause is None and self.known[:1] == (True,)
 
 
-async def probe(http: httpx.AsyncClient, target: Target) -> FunctionView:
-    """Ask ``/health``, then send an empty body with each key: 400 to a known one, 401 to another."""
+async def probe(http: httpx.AsyncClient, target: Target, external_id: str) -> FunctionView:
+    """Ask ``/health``, then send an empty body with a line's key of each secret: 400 to a known one, 401 to another.
+
+    Args:
+        http: Follows no redirects.
+        target: The function's address and secrets.
+        external_id: Whose key.
+    """
     try:
         health = await exchange(http, http.build_request("GET", f"{target.url}/health"), within=_WITHIN)
     except ExchangeFailedError as error:
         return FunctionView(error.cause)
     if health.status != HTTPStatus.OK or (health.json_object() or {}).get("status") != "ok":
         return FunctionView(f"http_{health.status}" if health.status != HTTPStatus.OK else "another_service")
-    return FunctionView(None, tuple([await _knows(http, target, number) for number in range(len(target.secrets))]))
+    return FunctionView(
+        None, tuple([await _knows(http, target, number, external_id) for number in range(len(target.secrets))])
+    )
 
 
-async def _knows(http: httpx.AsyncClient, target: Target, number: int) -> bool | None:
-    key = target.secrets[number].get_secret_value()
+async def _knows(http: httpx.AsyncClient, target: Target, number: int, external_id: str) -> bool | None:
+    key = line_key(target.secrets[number], external_id)
     try:
         answer = await exchange(http, http.build_request("POST", target.url, params={"key": key}), within=_WITHIN)
     except ExchangeFailedError:

@@ -33,7 +33,7 @@ def plan(fleet: Fleet, target: Target) -> list[Order]:
     for line in fleet.active:
         asked = fleet.asked.get(line.id)
         if asked is not None and asked.registration is not None:
-            wrong = wrong_kinds(asked.registration, target)
+            wrong = wrong_kinds(asked.registration, target, line.external_id)
             if wrong:
                 orders.append(Order(line, tuple(wrong)))
     return orders
@@ -46,7 +46,7 @@ async def repair(
 
     Args:
         orders: What to set.
-        target: Its first secret goes into the URLs.
+        target: Each line's key under its first secret goes into the line's URLs.
         registry: The provider.
         done: Called with each line that is done, so that it is known even if the rest is cut off.
 
@@ -55,7 +55,7 @@ async def repair(
     """
 
     async def one(order: Order) -> tuple[UUID, Registration | Unanswered | None]:
-        setting = await registry.set_webhooks(order.line, order.kinds, target.url_to_set)
+        setting = await registry.set_webhooks(order.line, order.kinds, target.url_for(order.line.external_id))
         failed = cause_in_words(setting.failed.cause) if setting.failed else None
         done(Change(order.line.subject(), tuple(setting.kinds), failed))
         return order.line.id, setting.found

@@ -8,14 +8,16 @@ from typing import Annotated
 
 from pydantic import AfterValidator, SecretStr
 
+from ops.common.postgres import AddressError, DatabaseAddress, read_address
 from shared.settings import Settings, Url, WebhookSettings
 
 
 def _database_url(value: SecretStr) -> SecretStr:
-    url = value.get_secret_value().strip()
-    if not url.startswith(("postgresql://", "postgres://")):
-        raise ValueError("must begin with postgresql://")
-    return SecretStr(url)
+    try:
+        read_address(value.get_secret_value())
+    except AddressError as error:
+        raise ValueError(str(error)) from None
+    return value
 
 
 class DoctorSettings(Settings):
@@ -26,6 +28,11 @@ class DoctorSettings(Settings):
     """
 
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = None
+
+    @property
+    def database_address(self) -> DatabaseAddress | None:
+        """The same, read."""
+        return None if self.database_url is None else read_address(self.database_url.get_secret_value())
 
 
 class TargetSettings(WebhookSettings):

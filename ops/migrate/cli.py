@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 MIGRATIONS: Final = Path(__file__).resolve().parents[2] / "supabase" / "migrations"
 SHOWN_CONCERNS: Final = 20
 _FAILED, _WRONG = 1, 2
-_RAISED_BY_A_FILE: Final = "00000"
-"""The code of a ``raise notice``; "already exists, skipping" has others and says nothing to anybody."""
+_SKIPPED: Final = "skipping"
+"""So end the notices of ``if exists`` and ``if not exists``, which say nothing to anybody."""
 
 DESCRIPTION: Final = """\
 Applies the migrations that a project's database does not have yet, each file whole or not at all. Twice is a no-op.
@@ -149,8 +149,9 @@ def _print_effects(effects: Sequence[Effect]) -> None:
 
 
 def _notice(said: psycopg.errors.Diagnostic) -> None:
-    if said.sqlstate == _RAISED_BY_A_FILE:
-        print(f"  {one_line(said.message_primary or '')}")
+    words = one_line(said.message_primary or "")
+    if not words.endswith(_SKIPPED):
+        print(f"  {words}")
 
 
 def _complain(why: str) -> None:

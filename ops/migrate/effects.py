@@ -150,7 +150,7 @@ def _of_lines(lines: Sequence[Row], files: Collection[str]) -> Iterator[Effect]:
     if "instances" in files:
         renamed = [line for line in ours if line["status"] not in WORDS_THAT_STAY]
         words = Counter("null" if line["status"] is None else shown(line["status"], longest=30) for line in renamed)
-        told = ", ".join(f"{word} ({number})" for word, number in words.most_common())
+        told = ", ".join(f"{number} {word}" for word, number in words.most_common())
         yield from _unless_empty(
             Section.CHANGES,
             f"status becomes disconnected, the old word goes to status_reason: {told}",

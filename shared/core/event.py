@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Literal, TypeAlias
@@ -63,7 +63,7 @@ class EventOutcome(StrEnum):
     """What became of an event that is no noise: the column ``wapi_webhook_events.outcome``."""
 
     LOOK = "look"
-    """A disconnection: one look decides. The event is kept, and not done."""
+    """A disconnection, or a connection that does not say whose: one look decides. The event is kept, and not done."""
     FAILED = "failed"
     """The platform's tables refuse the message. The event is kept, and not done."""
 
@@ -73,7 +73,7 @@ class EventOutcome(StrEnum):
     STALE = "stale"
     """Older than the last sign of life."""
     OVERTAKEN = "overtaken"
-    """A sign of life came while we looked."""
+    """While we looked a newer fact came, or the row became another line's."""
     ALREADY_DISCONNECTED = "already_disconnected"
     OWN_RESTART = "own_restart"
     """Our own restart may have sent it; whoever restarted decides."""
@@ -81,7 +81,7 @@ class EventOutcome(StrEnum):
     """One look said ALIVE."""
     DISCONNECTED = "disconnected"
     DEGRADED = "degraded"
-    """One of many at once, and nothing certain about it: the sweep decides."""
+    """One of many at once: the sweep decides."""
     LEFT_TO_SWEEP = "left_to_sweep"
     """The same, of a line that is down already."""
     ALIVE = "alive"
@@ -205,7 +205,7 @@ class Event:
         key: Equal for equal bodies, whatever their spacing and key order.
         name: The provider's name of it, None without one.
         kind: What it can do.
-        external_id: The provider's id of the line, None without a usable one.
+        external_id: The provider's id of the line, trimmed, None without a usable one.
         moment: When it happened, by the provider's clock, None without a usable one.
         phone: The line's own number, 10 to 15 digits, None without a valid one.
         is_life: Whether it proves that the line's session works, with a phone and a moment that fit.
@@ -224,3 +224,10 @@ class Event:
     change: Message | Change | None
     noise: Noise | None
     body: str
+
+    def said_by(self, external_id: str) -> Event | None:
+        """The event as that line's own, whose key it came with; None when it names another line."""
+        if self.external_id is None:
+            # Equal bodies of two lines are two events.
+            return replace(self, external_id=external_id, key=f"{self.key}@{external_id}")
+        return self if self.external_id == external_id else None

@@ -177,11 +177,12 @@ class Instance(_Row):
 
 
 class SuspectLine(_Row):
-    """What a disconnection event must know of its line to look at it."""
+    """What a connection event must know of its line to look at it; ``token_hash`` is of the token as it was then."""
 
     id: UUID
     external_id: str
     token: SecretStr | None
+    token_hash: str | None = None
     last_event_at: AwareDatetime | None
 
 

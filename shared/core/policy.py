@@ -123,7 +123,16 @@ class Policy:
     """Before a notice that the platform's table refused is tried again; the last one for ever."""
     mass_within: timedelta = timedelta(minutes=2)
     mass_lines: int = 5
-    """Disconnections of so many other lines within ``mass_within``: the provider's doing."""
+    mass_share: float = 0.01
+    """Disconnections of so many other lines within ``mass_within``, and of this share of those that are up, are the
+    provider's doing."""
+    runs_together: timedelta = timedelta(minutes=1)
+    """Runs that began so close to the last one are its helpers: together they have counted the fleet."""
+    clock_late_within: timedelta = timedelta(hours=24)
+    clock_late_lines: int = 5
+    clock_late_slack: timedelta = timedelta(seconds=30)
+    """Disconnections of so many lines within ``clock_late_within``, stale by the same amount, give or take the slack,
+    show that the provider's clock is late."""
 
 
 @dataclass(frozen=True, slots=True)

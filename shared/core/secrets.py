@@ -1,20 +1,71 @@
-"""Compare secrets in constant time. Pure."""
+"""The webhook's keys: a key a line, and the plain secret behind it. Compared in constant time. Pure.
+
+The provider signs nothing, so the key stands in the address that is registered for a line, where whoever may read that
+line's token reads it as well. It therefore speaks for that line alone: ``<external id>.<32 characters of an HMAC>``.
+"""
 
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pydantic import SecretStr
 
+_BYTES: Final = 24
+"""Of the digest: 32 characters of base64, without padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key that opens.
+
+    Attributes:
+        external_id: The line that it speaks for; None is the plain secret, which speaks for every line.
+    """
+
+    external_id: str | None = None
+
+
+def line_key(secret: SecretStr, external_id: str) -> str:
+    """The key of a line: ``<external id>.<32 characters>``, base64url of HMAC-SHA256(secret, external id)."""
+    digest = hmac.digest(secret.get_secret_value().encode(), external_id.encode("utf-8", "surrogatepass"), "sha256")
+    return f"{external_id}.{urlsafe_b64encode(digest[:_BYTES]).decode()}"
+
 
 def knows_secret(given: str | None, secrets: Iterable[SecretStr]) -> bool:
     """Whether ``given`` is one of the secrets, compared in constant time."""
-    candidate = (given or "").encode()
+    candidate = (given or "").encode("utf-8", "surrogatepass")
     known = False
     for secret in secrets:
         known |= hmac.compare_digest(candidate, secret.get_secret_value().encode())
     return known
+
+
+def is_line_key(given: str | None, external_id: str, secrets: Iterable[SecretStr]) -> bool:
+    """Whether ``given`` is the line's key under one of the secrets, compared in constant time."""
+    candidate = (given or "").encode("utf-8", "surrogatepass")
+    known = False
+    for secret in secrets:
+        known |= hmac.compare_digest(candidate, line_key(secret, external_id).encode("utf-8", "surrogatepass"))
+    return known
+
+
+def read_key(given: str | None, secrets: Iterable[SecretStr], *, line_keys_only: bool = False) -> Key | None:
+    """Say for whom a key speaks; None when it opens nothing.
+
+    Args:
+        given: As it stands in the address. A line's key splits at its last dot: external ids may hold some.
+        secrets: Each of them counts, in a rotation the old one as well.
+        line_keys_only: The plain secret opens nothing.
+    """
+    secrets = tuple(secrets)
+    external_id, dot, _ = (given or "").rpartition(".")
+    of_line = is_line_key(given, external_id, secrets) and bool(dot and external_id)
+    if knows_secret(given, secrets) and not line_keys_only:
+        return Key()
+    return Key(external_id) if of_line else None

@@ -29,6 +29,11 @@ POLICY_FIELDS: Final = (
     "silent_share",
     "mass_within",
     "mass_lines",
+    "mass_share",
+    "runs_together",
+    "clock_late_within",
+    "clock_late_lines",
+    "clock_late_slack",
 )
 """Of the policy, what SQL functions need: the fields of the type ``recovery_policy``."""
 

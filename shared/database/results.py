@@ -71,6 +71,12 @@ class Purged(_Answer):
     bodies_until: AwareDatetime | None
 
 
+class LateClock(_Answer):
+    """By how much disconnections of many lines are stale."""
+
+    late_seconds: float
+
+
 class RestartClaim(_Answer):
     """Whether this sweep may send one restart; the lease is renewed with it."""
 

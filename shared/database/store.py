@@ -30,6 +30,7 @@ from shared.database.results import (
     Batch,
     CanaryClaim,
     Intake,
+    LateClock,
     Notified,
     Purged,
     RelayTurn,
@@ -342,6 +343,13 @@ class Store:
 
     # Events
 
+    async def find_late_clock(self) -> timedelta | None:
+        """By how much the provider's clock is late, as disconnections show; None when it is not."""
+        answer = await self._call("find_late_clock", {"p_policy": self._policy})
+        return (
+            None if answer is None else timedelta(seconds=self._read(LateClock, "find_late_clock", answer).late_seconds)
+        )
+
     async def receive_event(
         self, event: Event, *, relay: bool = False, relay_now: bool = False, alone: bool = False
     ) -> Intake:
@@ -388,17 +396,33 @@ class Store:
         }
         return bool(await self._call("keep_rejected", arguments))
 
-    async def settle_disconnection(self, event_id: int, look: Look, *, looked_at: datetime) -> Intake:
-        """End a disconnection with what one look showed."""
-        arguments = {
+    async def settle_disconnection(
+        self, event_id: int, look: Look, *, looked_at: datetime, token_hash: str | None
+    ) -> Intake:
+        """End a disconnection with what one look showed; without a ``token_hash`` nobody looked."""
+        arguments = self._settling(event_id, look, looked_at, token_hash)
+        return self._settled(await self._call("settle_disconnection", arguments))
+
+    async def settle_connection(
+        self, event_id: int, look: Look, *, looked_at: datetime, token_hash: str | None
+    ) -> Intake:
+        """End a connection that does not say whose with what one look showed."""
+        arguments = self._settling(event_id, look, looked_at, token_hash)
+        return self._settled(await self._call("settle_connection", arguments))
+
+    def _settling(self, event_id: int, look: Look, looked_at: datetime, token_hash: str | None) -> dict[str, Any]:
+        return {
             "p_event_id": event_id,
+            "p_token_hash": token_hash,
             "p_observation": look.observation,
             "p_cause": look.cause,
             "p_looked_at": looked_at.isoformat(),
             "p_texts": TEXTS,
             "p_policy": self._policy,
         }
-        intake = self._read(Intake, "settle_disconnection", await self._call("settle_disconnection", arguments))
+
+    def _settled(self, answer: Any) -> Intake:  # noqa: ANN401 - JSON
+        intake = self._read(Intake, "settle", answer)
         _log_refusal(intake, intake.instance_id)
         return intake
 

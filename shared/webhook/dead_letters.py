@@ -39,7 +39,9 @@ def log_undelivered(event: Event, key: SecretStr | None) -> None:
     if key is None:
         logs.error(FACT, **facts)
         return
-    sealed = Fernet(key.get_secret_value()).encrypt(zlib.compress(event.body.encode())).decode()
+    # Beside the body the line that its key named: the body need not say whose it is.
+    told = json.dumps({"external_id": event.external_id, "body": event.body})
+    sealed = Fernet(key.get_secret_value()).encrypt(zlib.compress(told.encode())).decode()
     parts = [sealed[start : start + PART_BYTES] for start in range(0, len(sealed), PART_BYTES)]
     for number, part in enumerate(parts, start=1):
         logs.error(FACT, **facts, part=number, parts=len(parts), sealed=part)
@@ -115,9 +117,13 @@ def _unseal(
         return Undelivered(event_key, None, f"part {missing[0]} of {wanted} is not in the file")
     try:
         sealed = "".join(parts[number]["sealed"] for number in range(1, wanted + 1))
-        event = parse(zlib.decompress(fernet.decrypt(sealed)))
+        told = json.loads(zlib.decompress(fernet.decrypt(sealed)))
+        event = parse(told["body"].encode())
         arrived = datetime.fromisoformat(first["received_at"])
     except (InvalidToken, zlib.error, EventRejected, ValueError, KeyError, TypeError):
         return Undelivered(event_key, None, "it cannot be decrypted with this EVENT_LOG_KEY")
     # The key it had, so that a second replay is a duplicate; and without a moment its arrival was what counted.
-    return Undelivered(event_key, replace(event, key=event_key, moment=event.moment or arrived))
+    return Undelivered(
+        event_key,
+        replace(event, key=event_key, external_id=told["external_id"], moment=event.moment or arrived),
+    )

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from shared import logs
-from shared.core.event import CONNECTION_KINDS, EventOutcome
+from shared.core.event import CONNECTION_KINDS, EventKind, EventOutcome
 from shared.core.look import unknown
 from shared.database.clock import DatabaseClock
 from shared.errors import StoreError, StoreUnavailable
@@ -17,6 +17,7 @@ from shared.providers.looks import look_once
 from shared.relay import IN_REQUEST
 from shared.webhook.dead_letters import log_undelivered
 from shared.webhook.per_line import Turns
+from shared.webhook.shared_looks import Looked, SharedLooks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,6 +40,7 @@ _ONE_TRY: Final = timedelta(seconds=4)
 _RETRY_AFTER_SECONDS: Final = (0.1, 0.3, 0.6, 1.0, 1.5)
 
 _turns = Turns()
+_looks = SharedLooks()
 
 
 async def take_event(
@@ -61,9 +63,10 @@ async def take_event(
     Raises:
         StoreError: When it could not be kept, for as long as there is patience; nothing has been answered then.
     """
+    arrived = asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(PATIENCE.total_seconds()), _turns.of(event.external_id or ""):
-            intake = await deliver(event, store, provider, settings=settings, relay=relay)
+            intake = await deliver(event, store, provider, settings=settings, relay=relay, arrived=arrived)
     except TimeoutError:
         log_undelivered(event, settings.event_log_key)
         raise StoreUnavailable("event", "no answer in time") from None
@@ -102,17 +105,28 @@ async def deliver(
     *,
     settings: IntakeSettings,
     relay: Relay | None = None,
+    arrived: float | None = None,
 ) -> Intake:
     """Keep a parsed event and let it have its effect. Idempotent: an event is kept once.
+
+    Args:
+        event: As the vendor's reader has read it.
+        store: See ``take_event``.
+        provider: See ``take_event``.
+        settings: See ``take_event``.
+        relay: See ``take_event``.
+        arrived: When it came, on the loop's clock; None is now.
 
     Raises:
         StoreError: When it could not be kept.
     """
+    if arrived is None:
+        arrived = asyncio.get_running_loop().time()
     goes_on = relay is not None and (relay.with_connections or event.kind not in CONNECTION_KINDS)
     goes_now = goes_on and relay is not None and relay.is_closed
     intake = await _patiently(lambda again: store.receive_event(event, relay=goes_on, relay_now=goes_now, alone=again))
     if intake.outcome is EventOutcome.LOOK:
-        settled = await _settle(intake, store, provider, settings)
+        settled = await _settle(intake, event.kind, store, provider, settings, arrived=arrived)
         intake = settled.model_copy(update={"relay": intake.relay})
     logs.name_line(intake.instance_id, unit=None, external_id=event.external_id)
     logs.info(
@@ -132,24 +146,43 @@ async def deliver(
     return intake
 
 
-async def _settle(intake: Intake, store: Store, provider: Callable[[], Provider], settings: IntakeSettings) -> Intake:
-    """Believe a disconnection unless one look says ALIVE."""
+async def _settle(
+    intake: Intake,
+    kind: EventKind,
+    store: Store,
+    provider: Callable[[], Provider],
+    settings: IntakeSettings,
+    *,
+    arrived: float,
+) -> Intake:
+    """Believe a disconnection unless one look says ALIVE, and a connection that does not say whose only if it does."""
     line, said = intake.instance, intake.now
     if line is None or said is None:
         raise AssertionError("receive_event answers look with the line and its clock")
     clock = DatabaseClock.heard(said)
-    looked_at = clock.now()
-    look = unknown("not_confirmed")
-    if settings.confirm_disconnect_events:
+
+    async def look() -> Looked:
+        began = clock.now()
         within = min(LOOK_WITHIN, settings.look_timeout)
-        look = await look_once(provider(), line, within=within, policy=settings.policy, now=clock.now)
-    settled = await _patiently(lambda _again: store.settle_disconnection(intake.event_id, look, looked_at=looked_at))
+        return Looked(await look_once(provider(), line, within=within, policy=settings.policy, now=clock.now), began)
+
+    if kind is EventKind.CONNECTION or settings.confirm_disconnect_events:
+        looked, token_hash = await _looks.of(line, arrived=arrived, look=look), line.token_hash
+    else:
+        looked, token_hash = Looked(unknown("not_confirmed"), said), None
+    settle = store.settle_connection if kind is EventKind.CONNECTION else store.settle_disconnection
+    # What came to light before the event came does not overtake it.
+    looked_at = max(looked.at, said)
+    settled = await _patiently(
+        lambda _again: settle(intake.event_id, looked.look, looked_at=looked_at, token_hash=token_hash)
+    )
     logs.info(
-        "disconnection.settled",
+        "event.settled",
+        kind=kind,
         event_id=intake.event_id,
         instance=line.id,
-        observation=look.observation,
-        cause_word=look.cause,
+        observation=looked.look.observation,
+        cause_word=looked.look.cause,
         outcome=settled.outcome,
     )
     return settled

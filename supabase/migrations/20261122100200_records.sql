@@ -12,6 +12,7 @@ set local lock_timeout = '5s';
 create table if not exists public.instance_health (
   instance_id uuid not null references public.wapi_instances (id) on delete cascade,
   last_alive_at timestamptz,
+  alive_as bytea,
   last_event_at timestamptz,
   degraded_since timestamptz,
   bad_since timestamptz,
@@ -28,6 +29,8 @@ create table if not exists public.instance_health (
 ) with (fillfactor = 20);
 comment on table public.instance_health is 'Our bookkeeping of a line. A missing row means defaults; whoever writes makes it.';
 comment on column public.instance_health.last_alive_at is 'Start of the last look that said ALIVE.';
+comment on column public.instance_health.alive_as is
+  'Fingerprint of the external id and token that looked ALIVE then: anybody may write an id into a row of theirs.';
 comment on column public.instance_health.last_event_at is 'Moment of the last webhook sign of life (kept to the minute).';
 comment on column public.instance_health.degraded_since is 'Since when the status is degraded.';
 comment on column public.instance_health.bad_since is 'First conclusive sign of death since the last sign of life.';
@@ -185,9 +188,11 @@ create table if not exists public.health_check_runs (
   braked boolean not null default false,
   left_due integer not null default 0,
   unwatched integer not null default 0,
+  looked_at_up integer not null default 0,
   took_ms integer
 );
 comment on table public.health_check_runs is 'One row a sweep: the heartbeat. finished_at null = cut off or still running. Kept 30 days.';
+comment on column public.health_check_runs.looked_at_up is 'Lines that were up when this run looked at them: a mass of disconnections is a share of these.';
 create index if not exists runs_by_start on public.health_check_runs (started_at desc);
 
 create table if not exists public.wapi_webhook_events (
@@ -356,7 +361,12 @@ begin
       silent_together interval,       -- lines that fell silent within this time of each other have one cause …
       silent_share double precision,  -- … if they are more than one, and than this share of the fleet
       mass_within interval,           -- disconnections of several lines within this time …
-      mass_lines integer              -- … and of so many others are the provider's
+      mass_lines integer,             -- … and of so many others …
+      mass_share double precision,    -- … and of this share of the lines that the last run saw up are the provider's
+      runs_together interval,         -- runs that began so close to the last one are its helpers
+      clock_late_within interval,     -- within this time disconnections …
+      clock_late_lines integer,       -- … of so many lines …
+      clock_late_slack interval       -- … stale by the same amount, give or take this, show that the provider's clock is late
     );
     create type public.sighting as (
       instance_id uuid,

@@ -52,8 +52,10 @@ create or replace function public.believed(p_at timestamptz, p_now timestamptz, 
 returns timestamptz
 language sql immutable security invoker set search_path = ''
 as $$
-  -- Screens write a browser's clock: a little ahead of ours is now, further ahead (also infinity) is nothing.
-  select case when p_at <= p_now then p_at when p_at <= p_now + p_ahead then p_now end;
+  -- Screens write a browser's clock: a little ahead of ours is now, further ahead (also infinity) is nothing, and so is a
+  -- moment before our era.
+  select case
+    when p_at < timestamptz '0001-01-02' then null when p_at <= p_now then p_at when p_at <= p_now + p_ahead then p_now end;
 $$;
 comment on function public.believed is 'A moment that somebody else wrote, as far as it can be believed.';
 
@@ -65,7 +67,9 @@ language sql stable security invoker set search_path = ''
 as $$
   -- Never created_at, updated_at or last_health_check: they prove no life.
   select greatest(
-    public.believed(p_instance.connected_at, p_now, p_policy.event_ahead), p_health.last_event_at, p_health.last_alive_at);
+    public.believed(p_instance.connected_at, p_now, p_policy.event_ahead),
+    public.believed(p_health.last_event_at, p_now, p_policy.event_ahead),
+    public.believed(p_health.last_alive_at, p_now, p_policy.event_ahead));
 $$;
 comment on function public.last_life is 'The last sign of life of a line that is stored.';
 
@@ -78,7 +82,8 @@ language sql stable security invoker set search_path = ''
 as $$
   -- An event's moment is a whole second of another clock: within the slack it may have come after the look began.
   select coalesce(public.last_life(p_instance, p_health, p_now, p_policy) > p_looked_at, false)
-    or coalesce(p_health.last_event_at >= p_looked_at - p_policy.event_slack, false);
+    or coalesce(
+      public.believed(p_health.last_event_at, p_now, p_policy.event_ahead) >= p_looked_at - p_policy.event_slack, false);
 $$;
 comment on function public.knows_life_since is 'Whether a sign of life is stored that a look begun then has not seen.';
 

@@ -292,6 +292,9 @@ begin
 
   with held as (
     select s.line, s.health, s.looked_at, s.observation, s.unknown_looks, s.is_finished,
+      -- As alive_as() makes it, of what still holds.
+      case when s.observation = 'ALIVE'
+        then substr(sha256(convert_to(s.external_id || ' ' || s.token_hash, 'UTF8')), 1, 16) end as alive_as,
       i.status is not distinct from s.raw_status as status_stands,
       case when s.observation not in ('ALIVE', 'CLAIMED', 'UNKNOWN')
         then public.knows_life_since(i, h, s.looked_at, p_policy, p_now) end as has_lived,
@@ -326,6 +329,7 @@ begin
         last_alive_at = case
           when held.observation = 'ALIVE' and held.status_stands then greatest(h.last_alive_at, held.looked_at)
           else h.last_alive_at end,
+        alive_as = case when held.observation = 'ALIVE' and held.status_stands then held.alive_as else h.alive_as end,
         bad_since = case
           when not held.status_stands or held.observation is null or held.observation in ('UNKNOWN', 'CLAIMED')
             then h.bad_since
@@ -490,7 +494,8 @@ begin
         when v_overtaken or p_sighting.observation is null then h.unknown_since
         when p_sighting.observation in ('UNKNOWN', 'CLAIMED') then coalesce(h.unknown_since, p_sighting.looked_at) end,
       last_alive_at = case
-        when v_alive and not v_overtaken then greatest(h.last_alive_at, p_sighting.looked_at) else h.last_alive_at end
+        when v_alive and not v_overtaken then greatest(h.last_alive_at, p_sighting.looked_at) else h.last_alive_at end,
+      alive_as = case when v_alive and not v_overtaken then public.alive_as(v_instance) else h.alive_as end
   where h.instance_id = v_instance.id;
 
   if p_restart = 'recovered' and v_alive and not v_overtaken then
@@ -774,7 +779,8 @@ begin
     and (h.health_lease_until is null or h.health_lease_until <= p_now);
   update public.health_check_runs
   set finished_at = p_now, checked = p_checked, observations = p_observations, outcomes = p_outcomes, braked = p_braked,
-      took_ms = p_took_ms, left_due = v_left + p_given_back, unwatched = (v_unwatched ->> 'unwatched')::integer
+      took_ms = p_took_ms, left_due = v_left + p_given_back, looked_at_up = p_looked_at_up,
+      unwatched = (v_unwatched ->> 'unwatched')::integer
   where id = p_run;
   -- The clock begins with the first sweep that asked in vain: an hour without sweeps proves nothing.
   insert into public.provider_state (provider) values ('wapi') on conflict (provider, server) do nothing;

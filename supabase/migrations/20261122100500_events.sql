@@ -15,12 +15,71 @@ as $$
 $$;
 comment on function public.moment_of_event is 'When an event happened, as far as its moment can be believed.';
 
+create or replace function public.is_clock_late(p_event public.wapi_webhook_events, p_policy public.recovery_policy)
+returns boolean
+language sql stable security invoker set search_path = ''
+as $$
+  -- Of many lines, because one event may simply have been long on its way. The newest 200 are enough to tell.
+  select coalesce(p_event.received_at - p_event.moment > p_policy.stale_after, false) and p_policy.clock_late_lines <= (
+    select count(distinct e.instance_id)
+    from (
+      select d.instance_id, d.received_at - d.moment as late_by
+      from public.wapi_webhook_events d
+      where d.kind = 'disconnection' and d.instance_id is not null and d.moment is not null
+        and d.received_at between p_event.received_at - p_policy.clock_late_within and p_event.received_at
+      order by d.received_at desc limit 200
+    ) e
+    where e.late_by between p_event.received_at - p_event.moment - p_policy.clock_late_slack
+      and p_event.received_at - p_event.moment + p_policy.clock_late_slack);
+$$;
+comment on function public.is_clock_late is
+  'Whether disconnections of many lines, this one among them, were stale by the same amount: then it is the provider''s clock.';
+
+create or replace function public.moment_of_disconnection(
+  p_event public.wapi_webhook_events, p_policy public.recovery_policy
+)
+returns timestamptz
+language sql stable security invoker set search_path = ''
+as $$
+  select case
+    when public.is_clock_late(p_event, p_policy) then p_event.received_at
+    else public.moment_of_event(p_event.moment, p_event.received_at, p_policy.event_ahead) end;
+$$;
+comment on function public.moment_of_disconnection is
+  'When a line was disconnected, as far as the moment, and the provider''s clock, can be believed.';
+
+create or replace function public.find_late_clock(p_policy public.recovery_policy, p_now timestamptz default now())
+returns jsonb
+language sql stable security invoker set search_path = ''
+as $$
+  select jsonb_build_object('late_seconds', round(extract(epoch from e.received_at - e.moment)))
+  from (
+    select * from public.wapi_webhook_events d
+    where d.kind = 'disconnection' and d.instance_id is not null and d.moment is not null
+      and d.received_at > p_now - p_policy.clock_late_within
+    order by d.received_at desc limit 1
+  ) e
+  where public.is_clock_late(e::public.wapi_webhook_events, p_policy);
+$$;
+comment on function public.find_late_clock is 'By how much the provider''s clock is late, as the last disconnection has shown; null = it is not.';
+
+create or replace function public.alive_as(p_instance public.wapi_instances)
+returns bytea
+language sql immutable security invoker set search_path = ''
+as $$
+  select substr(sha256(convert_to(
+    btrim(p_instance.instance_id) || ' ' || encode(sha256(convert_to(p_instance.instance_token, 'UTF8')), 'hex'), 'UTF8')), 1, 16);
+$$;
+comment on function public.alive_as is 'The fingerprint of a line''s external id and token: instance_health.alive_as.';
+
 create or replace function public.find_instance(p_external_id text)
 returns public.wapi_instances
 language plpgsql stable security invoker set search_path = ''
 as $$
 declare
   v_instance public.wapi_instances;
+  v_paused integer;
+  v_companies integer;
 begin
   if coalesce(btrim(p_external_id), '') = '' then
     return null;
@@ -28,18 +87,50 @@ begin
   select * into v_instance from public.wapi_instances
   where btrim(instance_id) = btrim(p_external_id) and btrim(instance_id) <> '' and is_active is not false
     and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi';
-  if found then
+  select count(*), count(distinct i.company_id) filter (where i.company_id is distinct from v_instance.company_id)
+  into v_paused, v_companies
+  from public.wapi_instances i
+  where btrim(i.instance_id) = btrim(p_external_id) and i.is_active is false
+    and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi';
+  if v_instance.id is not null and v_companies = 0 or v_paused = 0 then
     return v_instance;
   end if;
-  select (array_agg(i))[1].* into v_instance from public.wapi_instances i
-  where btrim(i.instance_id) = btrim(p_external_id) and i.is_active is false
-    and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
-  having count(*) = 1;
+  if v_instance.id is null and v_companies = 1 then
+    if v_paused = 1 then
+      select * into v_instance from public.wapi_instances i
+      where btrim(i.instance_id) = btrim(p_external_id) and i.is_active is false
+        and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi';
+    end if;
+    return v_instance;
+  end if;
+  -- Rows of two companies: anybody can write an id into a row of theirs, but only its owner has the token that it lives with.
+  select i.* into v_instance
+  from (
+    select * from public.wapi_instances
+    where btrim(instance_id) = btrim(p_external_id) and btrim(instance_id) <> '' and is_active is not false
+      and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi'
+    union all
+    select * from public.wapi_instances
+    where btrim(instance_id) = btrim(p_external_id) and is_active is false
+      and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi'
+  ) i
+  join public.instance_health h on h.instance_id = i.id
+  where h.last_alive_at is not null and h.alive_as = public.alive_as(i::public.wapi_instances)
+  order by h.last_alive_at desc limit 1;
   return v_instance;
 end
 $$;
 comment on function public.find_instance is
-  'The row of an external id: the active one (one by unique index), else a paused one if it is the only one.';
+  'The row of an external id: the active one (one by unique index), else a paused one if it is the only one. Of rows of two companies the one whose own token last looked ALIVE; none before one has.';
+
+create or replace function public.is_down(p_instance public.wapi_instances)
+returns boolean
+language sql stable security invoker set search_path = ''
+as $$
+  select p_instance.status is distinct from 'connected' or exists (
+    select from public.instance_outages o where o.instance_id = p_instance.id and o.closed_at is null);
+$$;
+comment on function public.is_down is 'Whether there is anything to restore about a line.';
 
 create or replace function public.judge_disconnection(
   p_instance public.wapi_instances,
@@ -66,6 +157,21 @@ as $$
 $$;
 comment on function public.judge_disconnection is 'Why a disconnection has no effect; null = it has to be looked into.';
 
+create or replace function public.is_old_life(
+  p_instance public.wapi_instances, p_health public.instance_health, p_moment timestamptz, p_policy public.recovery_policy,
+  p_now timestamptz
+)
+returns boolean
+language sql stable security invoker set search_path = ''
+as $$
+  select coalesce(
+      p_moment < coalesce(
+        (select o.life_counts_from from public.instance_outages o where o.instance_id = p_instance.id and o.closed_at is null),
+        p_health.bad_since), false)
+    or coalesce(p_moment < public.last_life(p_instance, p_health, p_now, p_policy) - p_policy.stale_after, false);
+$$;
+comment on function public.is_old_life is 'Whether a sign of life of then is older than the death, or than later life, that the row knows.';
+
 create or replace function public.restore_by_event(
   p_instance public.wapi_instances,
   p_health public.instance_health,
@@ -81,25 +187,21 @@ language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
   v_at constant timestamptz := least(p_moment, p_now);
-  v_dead_from timestamptz;
+  v_known_at constant timestamptz := public.believed(p_health.last_event_at, p_now, p_policy.event_ahead);
   v_result jsonb := jsonb_build_object('outcome', 'alive');
 begin
   if p_phone is null then
     return jsonb_build_object('outcome', 'no_phone');
   end if;
-  select o.life_counts_from into v_dead_from from public.instance_outages o
-  where o.instance_id = p_instance.id and o.closed_at is null;
-  if p_moment < coalesce(v_dead_from, p_health.bad_since)
-    or p_moment < public.last_life(p_instance, p_health, p_now, p_policy) - p_policy.stale_after
-  then
+  if public.is_old_life(p_instance, p_health, p_moment, p_policy, p_now) then
     return jsonb_build_object('outcome', 'stale');
   end if;
 
-  if p_instance.status is distinct from 'connected' or v_dead_from is not null then
+  if public.is_down(p_instance) then
     v_result := public.bring_instance_back(p_instance, v_at, 'event', p_texts, p_why, p_policy, p_now)
       || jsonb_build_object('outcome', 'restored');
   end if;
-  if p_instance.phone_number is distinct from p_phone and coalesce(p_moment >= p_health.last_event_at, true) then
+  if p_instance.phone_number is distinct from p_phone and coalesce(p_moment >= v_known_at, true) then
     if p_instance.phone_number <> '' then
       perform public.record_event(
         p_instance, 'phone_changed', p_why, null, null,
@@ -111,9 +213,9 @@ begin
   -- Once in a while: a busy line is not a hot row. But a restored line always knows since when, and a sweep that is at this
   -- line must learn of the life that its look has not seen.
   update public.instance_health
-  set last_event_at = greatest(last_event_at, v_at), bad_since = null, unknown_since = null
+  set last_event_at = greatest(v_known_at, v_at), bad_since = null, unknown_since = null
   where instance_id = p_instance.id
-    and (last_event_at is null or last_event_at <= v_at - p_policy.life_kept_each or bad_since is not null
+    and (v_known_at is null or v_known_at <= v_at - p_policy.life_kept_each or bad_since is not null
          or v_result ->> 'outcome' = 'restored' or health_lease_until > p_now
          or p_instance.phone_number is distinct from p_phone);
   return v_result;
@@ -134,10 +236,35 @@ as $$
     or p_health.bad_since is not null
     or p_health.last_event_at is null
     or p_health.last_event_at <= p_at - p_policy.life_kept_each
+    or p_health.last_event_at > p_at + p_policy.event_ahead  -- no moment that can be believed
     or p_health.health_lease_until is not null and p_health.last_event_at < p_at
     or exists (select from public.instance_outages o where o.instance_id = p_instance.id and o.closed_at is null));
 $$;
 comment on function public.is_news is 'Whether a sign of life changes anything that is stored of the line.';
+
+create or replace function public.is_fact_again(
+  p_event public.wapi_webhook_events,
+  p_instance public.wapi_instances,
+  p_health public.instance_health,
+  p_policy public.recovery_policy,
+  p_now timestamptz
+)
+returns boolean
+language sql stable security invoker set search_path = ''
+as $$
+  -- Moments are whole seconds: down, back and down again within one is the same body twice. Without a moment two are two
+  -- anyway, and one that comes again is a retry of ours.
+  select p_event.moment is not null and p_instance.id is not null and p_instance.is_active is not false and case p_event.kind
+    when 'disconnection' then
+      not exists (select from public.instance_outages o where o.instance_id = p_instance.id and o.closed_at is null)
+      and public.judge_disconnection(
+        p_instance, p_health, public.moment_of_disconnection(p_event, p_policy), p_now, p_policy, p_now) is null
+    when 'connection' then
+      public.is_down(p_instance) and not public.is_old_life(p_instance, p_health, p_event.moment, p_policy, p_now)
+    else false end;
+$$;
+comment on function public.is_fact_again is
+  'Whether an event that came before is news once more, because its effect no longer stands. It is looked into.';
 
 create or replace function public.receive_event(
   p_event public.webhook_event,
@@ -154,9 +281,13 @@ declare
   v_instance public.wapi_instances := public.find_instance(p_event.external_id);
   v_health public.instance_health;
   v_moment timestamptz;
+  v_phone text := p_event.phone;
   v_why public.evidence;
   v_result jsonb := '{}';
 begin
+  if v_instance.id is not null then
+    select * into v_health from public.instance_health where instance_id = v_instance.id;
+  end if;
   insert into public.wapi_webhook_events (event_key, received_at, external_id, instance_id, event, kind, moment, body, relay)
   values (
     p_event.event_key, p_now, p_event.external_id, v_instance.id, p_event.event, p_event.kind, p_event.moment, p_event.body,
@@ -167,24 +298,31 @@ begin
     -- Came before. Done then? Nothing more to do. Cut off then? Go on where it stopped.
     select * into v_event from public.wapi_webhook_events where event_key = p_event.event_key for update;
     if v_event.processed_at is not null then
-      return jsonb_build_object('outcome', 'duplicate', 'event_id', v_event.id, 'instance_id', v_event.instance_id);
+      if not public.is_fact_again(v_event, v_instance, v_health, p_policy, p_now) then
+        return jsonb_build_object('outcome', 'duplicate', 'event_id', v_event.id, 'instance_id', v_event.instance_id);
+      end if;
+      update public.wapi_webhook_events
+      set received_at = p_now, processed_at = null, outcome = null,
+          relay = case when p_event.relay then 'pending' else relay end
+      where id = v_event.id
+      returning * into v_event;
+      v_phone := null;  -- it may be the same event once more: nothing but a look restores
     end if;
   end if;
-  v_moment := public.moment_of_event(v_event.moment, v_event.received_at, p_policy.event_ahead);
+  v_moment := case p_event.kind
+    when 'disconnection' then public.moment_of_disconnection(v_event, p_policy)
+    else public.moment_of_event(v_event.moment, v_event.received_at, p_policy.event_ahead) end;
   v_why := row('webhook', 'event', null, p_event.kind, v_event.id, null);
 
-  if v_instance.id is not null then
-    select * into v_health from public.instance_health where instance_id = v_instance.id;
-  end if;
   -- The line's rows first, and only when something in them is to change: a busy line is not a hot row.
   if v_instance.id is not null and v_instance.is_active is not false
     and (p_event.kind = 'disconnection'
-      or p_event.is_life and public.is_news(v_instance, v_health, least(v_moment, p_now), p_event.phone, p_policy)) then
+      or p_event.is_life and public.is_news(v_instance, v_health, least(v_moment, p_now), v_phone, p_policy)) then
     select * into v_instance from public.wapi_instances where id = v_instance.id for no key update;
     if v_instance.id is not null then
       v_health := public.lock_health(v_instance.id);
       if p_event.is_life and v_instance.is_active is not false then
-        v_result := public.restore_by_event(v_instance, v_health, v_moment, p_event.phone, p_texts, v_why, p_policy, p_now);
+        v_result := public.restore_by_event(v_instance, v_health, v_moment, v_phone, p_texts, v_why, p_policy, p_now);
       end if;
     end if;
   end if;
@@ -194,15 +332,15 @@ begin
   elsif p_event.kind in ('disconnection', 'connection') and v_instance.is_active is false then
     v_result := jsonb_build_object('outcome', 'paused');
   elsif p_event.kind = 'connection' then
-    v_result := jsonb_build_object('outcome', case when p_event.phone is null then 'no_phone' else 'alive' end) || v_result;
+    v_result := jsonb_build_object('outcome', case
+      when v_phone is not null then 'alive'
+      when not public.is_down(v_instance) then 'no_phone'
+      when public.is_old_life(v_instance, v_health, v_moment, p_policy, p_now) then 'stale'
+      else 'look' end) || v_result;
   elsif p_event.kind = 'disconnection' then
     v_result := jsonb_build_object('outcome', coalesce(
       public.judge_disconnection(v_instance, v_health, v_moment, v_event.received_at, p_policy, p_now), 'look'));
-    if v_result ->> 'outcome' = 'look' then
-      v_result := v_result || jsonb_build_object('instance', jsonb_build_object(
-        'id', v_instance.id, 'external_id', btrim(v_instance.instance_id), 'token', v_instance.instance_token,
-        'last_event_at', v_health.last_event_at), 'now', p_now);
-    else
+    if v_result ->> 'outcome' <> 'look' then
       v_why.reason := v_result ->> 'outcome';
       perform public.record_event(v_instance, 'disconnection_ignored', v_why, p_now => p_now);
     end if;
@@ -223,6 +361,12 @@ begin
     end;
   end if;
 
+  if v_result ->> 'outcome' = 'look' then
+    v_result := v_result || jsonb_build_object('instance', jsonb_build_object(
+      'id', v_instance.id, 'external_id', btrim(v_instance.instance_id), 'token', v_instance.instance_token,
+      'token_hash', encode(sha256(convert_to(v_instance.instance_token, 'UTF8')), 'hex'),
+      'last_event_at', public.believed(v_health.last_event_at, p_now, p_policy.event_ahead)), 'now', p_now);
+  end if;
   update public.wapi_webhook_events
   set instance_id = v_instance.id,  -- what came before may not have known it
       outcome = v_result ->> 'outcome',
@@ -236,7 +380,7 @@ begin
 end
 $$;
 comment on function public.receive_event is
-  'Keeps an event once and gives it its effect. A disconnection that has to be looked into comes back as outcome look, with the line; settle_disconnection ends it.';
+  'Keeps an event once and gives it its effect. What has to be looked into comes back as outcome look, with the line; settle_disconnection or settle_connection ends it.';
 
 create or replace function public.receive_events(
   p_events public.webhook_event[],
@@ -300,8 +444,24 @@ end
 $$;
 comment on function public.keep_rejected is 'A body that is no event, for an operator to see: once, and at most so many in an hour.';
 
+create or replace function public.mass_begins_at(p_policy public.recovery_policy)
+returns integer
+language sql stable security invoker set search_path = ''
+as $$
+  -- The connected lines as the last run counted them: a sweep and the helpers that began with it share the fleet.
+  select greatest(p_policy.mass_lines, ceil(p_policy.mass_share * coalesce(sum(r.looked_at_up), 0))::integer)
+  from (
+    select started_at from public.health_check_runs
+    where finished_at is not null and looked_at_up > 0 order by started_at desc limit 1
+  ) l
+  join public.health_check_runs r on r.finished_at is not null
+    and r.started_at > l.started_at - p_policy.runs_together and r.started_at <= l.started_at;
+$$;
+comment on function public.mass_begins_at is 'Disconnections of so many other lines at once are a mass.';
+
 create or replace function public.settle_disconnection(
   p_event_id bigint,
+  p_token_hash text,  -- of the token that was looked with; null = nobody looked
   p_observation text,
   p_cause text,
   p_looked_at timestamptz,
@@ -316,6 +476,7 @@ declare
   v_event public.wapi_webhook_events;
   v_instance public.wapi_instances;
   v_health public.instance_health;
+  v_observation text := p_observation;
   v_moment timestamptz;
   v_why public.evidence;
   v_outcome text;
@@ -327,8 +488,7 @@ begin
   if v_event.processed_at is not null then
     return jsonb_build_object('outcome', 'duplicate', 'event_id', v_event.id, 'instance_id', v_event.instance_id);
   end if;
-  v_why := row('webhook', 'disconnect_event', p_observation, p_cause, v_event.id, null);
-  v_moment := public.moment_of_event(v_event.moment, v_event.received_at, p_policy.event_ahead);
+  v_moment := public.moment_of_disconnection(v_event, p_policy);
   -- A moment of long ago opens no outage of long ago.
   v_down_from := greatest(least(v_moment, v_event.received_at), v_event.received_at - p_policy.event_reach);
   select * into v_instance from public.wapi_instances where id = v_event.instance_id for no key update;
@@ -340,14 +500,24 @@ begin
     v_health := public.lock_health(v_instance.id);
     v_outcome := case
       when v_instance.is_active is false then 'paused'
+      when btrim(v_instance.instance_id) is distinct from btrim(v_event.external_id) then 'overtaken'
       else public.judge_disconnection(v_instance, v_health, v_moment, v_event.received_at, p_policy, p_now)
     end;
   end if;
-  if v_outcome is null and p_observation = 'ALIVE' then
+  if p_token_hash <> encode(sha256(convert_to(v_instance.instance_token, 'UTF8')), 'hex') then
+    v_observation := 'UNKNOWN';  -- another token's answer says nothing
+  end if;
+  v_why := row('webhook', 'disconnect_event', v_observation, p_cause, v_event.id, null);
+  if v_outcome is null and v_observation = 'ALIVE' then
     v_outcome := 'denied';
-    update public.instance_health set last_alive_at = greatest(last_alive_at, p_looked_at) where instance_id = v_instance.id;
-  elsif v_outcome is null
-    and public.last_life(v_instance, v_health, p_now, p_policy) > p_looked_at then
+    update public.instance_health
+    set last_alive_at = greatest(public.believed(last_alive_at, p_now, p_policy.event_ahead), p_looked_at),
+        alive_as = public.alive_as(v_instance)
+    where instance_id = v_instance.id;
+  elsif v_outcome is null and greatest(
+      -- Facts that came while we looked; what a clock ahead of ours has written is none yet.
+      public.believed(v_instance.connected_at, p_now, interval '0'), public.believed(v_health.last_event_at, p_now, interval '0'),
+      public.believed(v_health.last_alive_at, p_now, interval '0')) > p_looked_at then
     v_outcome := 'overtaken';
   end if;
 
@@ -359,13 +529,12 @@ begin
         p_now => p_now);
     end if;
   else
-    -- Many lines at once and a look that says nothing for certain (no answer, or a verdict that needs a second look):
-    -- that is the provider. The sweep decides.
+    -- Many lines at once, whatever the look says: that is the provider. The sweep, with its brake, decides.
     select count(distinct e.instance_id) into v_others
     from public.wapi_webhook_events e
     where e.kind = 'disconnection' and e.instance_id is not null and e.instance_id <> v_instance.id
       and e.received_at between v_event.received_at - p_policy.mass_within and v_event.received_at + p_policy.mass_within;
-    if p_observation <> 'DISCONNECTED' and v_others >= p_policy.mass_lines then
+    if v_others >= p_policy.mass_lines and v_others >= public.mass_begins_at(p_policy) then
       if coalesce(v_instance.status, '') in ('connected', 'degraded') then
         v_outcome := 'degraded';
         v_result := public.take_instance_down(
@@ -386,13 +555,72 @@ begin
 end
 $$;
 comment on function public.settle_disconnection is
-  'Ends a disconnection with what one look showed: ALIVE denies it, anything else believes it, a blind look in a mass of them only degrades.';
+  'Ends a disconnection with what one look showed: ALIVE denies it, anything else believes it, in a mass of them any other look only degrades.';
+
+create or replace function public.settle_connection(
+  p_event_id bigint,
+  p_token_hash text,
+  p_observation text,
+  p_cause text,
+  p_looked_at timestamptz,
+  p_texts jsonb,
+  p_policy public.recovery_policy,
+  p_now timestamptz default now()
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_event public.wapi_webhook_events;
+  v_instance public.wapi_instances;
+  v_why public.evidence;
+  v_outcome text;
+  v_result jsonb := '{}';
+begin
+  select * into v_event from public.wapi_webhook_events where id = p_event_id for update;
+  if v_event.processed_at is not null then
+    return jsonb_build_object('outcome', 'duplicate', 'event_id', v_event.id, 'instance_id', v_event.instance_id);
+  end if;
+  select * into v_instance from public.wapi_instances where id = v_event.instance_id for no key update;
+  v_outcome := case
+    when v_instance.id is null then 'unknown_instance'
+    when v_instance.is_active is false then 'paused'
+    when btrim(v_instance.instance_id) is distinct from btrim(v_event.external_id) then 'overtaken'
+    when p_observation <> 'ALIVE'
+      or p_token_hash is distinct from encode(sha256(convert_to(v_instance.instance_token, 'UTF8')), 'hex') then 'no_phone'
+  end;
+  if v_outcome is null then
+    perform public.lock_health(v_instance.id);
+    v_outcome := case
+      when not public.is_down(v_instance) then 'alive'
+      when exists (
+        select from public.instance_outages o
+        where o.instance_id = v_instance.id and o.closed_at is null and o.life_counts_from > p_looked_at) then 'overtaken'
+      else 'restored' end;
+    if v_outcome <> 'overtaken' then
+      update public.instance_health
+      set last_alive_at = greatest(public.believed(last_alive_at, p_now, p_policy.event_ahead), p_looked_at),
+          alive_as = public.alive_as(v_instance)
+      where instance_id = v_instance.id;
+    end if;
+    if v_outcome = 'restored' then
+      v_why := row('webhook', 'alive', p_observation, p_cause, v_event.id, null);
+      v_result := public.bring_instance_back(v_instance, p_looked_at, 'alive', p_texts, v_why, p_policy, p_now);
+    end if;
+  end if;
+  update public.wapi_webhook_events set outcome = v_outcome, processed_at = p_now where id = v_event.id;
+  return v_result || jsonb_build_object('outcome', v_outcome, 'event_id', v_event.id, 'instance_id', v_event.instance_id);
+end
+$$;
+comment on function public.settle_connection is
+  'Ends a connection that does not say whose, or that came before, with what one look showed: only ALIVE restores.';
 
 do $$
 begin
   perform public.keep_for_service(
-    'moment_of_event', 'find_instance', 'judge_disconnection', 'restore_by_event', 'is_news', 'receive_event',
-    'receive_events', 'keep_rejected', 'settle_disconnection');
+    'moment_of_event', 'is_clock_late', 'moment_of_disconnection', 'find_late_clock', 'alive_as', 'find_instance', 'is_down',
+    'judge_disconnection', 'is_old_life', 'restore_by_event', 'is_news', 'is_fact_again', 'receive_event', 'receive_events', 'keep_rejected',
+    'mass_begins_at', 'settle_disconnection', 'settle_connection');
 end
 $$;
 

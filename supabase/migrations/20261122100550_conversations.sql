@@ -439,3 +439,5 @@ begin
     'conversation_age', 'settle_person', 'is_settled', 'open_conversation', 'name_group');
 end
 $$;
+
+insert into public.recovery_migrations (version) values ('20261122100550') on conflict do nothing;

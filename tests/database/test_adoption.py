@@ -677,7 +677,7 @@ def test_what_the_dry_run_foretold_is_what_then_happened(platform: Platform, ado
     }
     renamed, paused = told(platform.foretold, RENAMED), told(platform.foretold, PAUSED)
     assert sorted(renamed.concerns) == sorted(names[line] for line in expected if "status" in expected[line])
-    assert "unauthorized (2)" in renamed.what
+    assert "2 unauthorized" in renamed.what
     assert sorted(paused.concerns) == sorted(names[line] for line in expected if "is_active" in expected[line])
     [copies] = [found for effect in platform.foretold if (found := COPIES.match(effect.what))]
     [happened] = adopted.execute("select count(*) as n from public.wapi_messages where metadata ? 'duplicate_of'")
@@ -1123,17 +1123,6 @@ def test_a_file_whose_text_has_changed_is_applied_again_and_one_of_unknown_text_
         connection.execute("update public.recovery_migrations set checksum = null where version = %s", [second.version])
         found = pending(connection, migrations_in(MIGRATIONS))
     assert [(each.migration, each.changed) for each in found] == [(first, True)]
-
-
-@pytest.mark.parametrize("file", FILES, ids=topic)
-def test_each_file_records_itself(file: Path) -> None:
-    version = file.name.split("_")[0]
-    recorded = re.findall(
-        r"^insert into public\.recovery_migrations \(version\) values \('(\d+)'\) on conflict do nothing;$",
-        file.read_text("utf-8"),
-        re.MULTILINE,
-    )
-    assert recorded == [version]
 
 
 def test_two_at_once_do_not_meet_and_a_lock_that_somebody_holds_is_told(platform: Platform) -> None:

@@ -246,7 +246,9 @@ def an_event(line: int, **fields: Any) -> bytes:
 
 async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: World, grown: Plans) -> None:
     store = Store(grown, Policy())  # type: ignore[arg-type]
-    world.sql("update public.wapi_instances set status = 'disconnected' where instance_id in ('LITE-20', 'LITE-21')")
+    world.sql(
+        "update public.wapi_instances set status = 'disconnected' where instance_id in ('LITE-20', 'LITE-21', 'LITE-700')"
+    )
     told = {f"LITE-{n}": Observation.DISCONNECTED for n in range(1, 4)} | {
         "LITE-5": Observation.REFUSED,
         "LITE-6": Observation.UNKNOWN,
@@ -275,7 +277,9 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: Worl
                  msgContent={"protocolMessage": {"type": 14, "key": {"id": "N1"}, "editedMessage": {"conversation": "Olá"}}}),
         an_event(1, event="webhookDisconnected", disconnected=True, moment=now),
         an_event(101, event="webhookDisconnected", disconnected=True, moment=now),
+        an_event(102, event="webhookDisconnected", disconnected=True, moment=now - 4000),
         an_event(20, event="webhookConnected", connected=True, moment=now + 1),
+        an_event(700, event="webhookConnected", connected=True, connectedPhone=None, moment=now + 1),
         an_event(99_999, event="webhookConnected", connected=True, moment=now),
     ):  # fmt: skip
         await deliver(
@@ -296,11 +300,12 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: Worl
     await store.purge_history(Retention(), limit=1000)
     await store.enter_brake()
     await store.retry_notices(limit=500)
+    await store.find_late_clock()
     grown.call("draw_witnesses", {"p_limit": 20, "p_degraded_since": None})
 
     wanted = {
         "begin_sweep", "claim_instances", "record_looks", "claim_restart", "apply_verdict", "finish_sweep", "purge_history",
-        "receive_events", "settle_disconnection", "enter_brake", "draw_witnesses", "retry_notices", "claim_relay", "finish_relay", "list_relay_backlog",
+        "receive_events", "settle_disconnection", "enter_brake", "draw_witnesses", "retry_notices", "find_late_clock", "settle_connection", "claim_relay", "finish_relay", "list_relay_backlog",
     }  # fmt: skip
     assert grown.called == wanted
     scans = {scan for scan in grown.scans if scan[0] in GROWS}

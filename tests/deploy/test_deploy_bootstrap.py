@@ -203,7 +203,7 @@ def a_jwt(**claims: str) -> str:
         pytest.param("SUPABASE_SERVICE_ROLE_KEY", a_jwt(role="service_role", iss="supabase", ref="a"), "", id="a legacy key"),
         pytest.param("SUPABASE_SERVICE_ROLE_KEY", "eyJhb", "must begin with sb_secret_", id="half a key"),
         pytest.param("WAPI_SEND_URL", "functions/v1/wapi-send", "must be an address that begins with https://", id="half an address"),
-        pytest.param("DATABASE_URL", "postgresql://u@127.0.0.1/d", "points to this machine", id="a database of this machine"),
+        pytest.param("DATABASE_URL", "postgresql://u:p@/w?d@127.0.0.1/d", "points to this machine", id="a database of this machine"),
         pytest.param("DATABASE_URL", "postgresql://postgres:x@db.abcdefghijklmnopqrst.supabase.co:5432/postgres", "warning: DATABASE_URL is a direct address, which has no IPv4", id="a direct address"),
         pytest.param("OPERATOR", "user:nobody", "names no e-mail address", id="an operator without an address"),
         pytest.param("WEBHOOK_MAX_INSTANCES", "many", "must be a number", id="not a number"),

@@ -97,6 +97,16 @@ def test_the_pipeline_runs_as_the_deployer_and_logs_where_it_may() -> None:
     assert build["options"] | {"logging": "CLOUD_LOGGING_ONLY", "automapSubstitutions": True} == build["options"]
 
 
+def test_no_image_of_the_pipeline_is_pulled_from_a_registry_that_limits_pulls_and_ci_has_its_node() -> None:
+    steps = yaml.safe_load((PROJECT / "cloudbuild.yaml").read_text("utf-8"))["steps"]
+    images = {step["name"] for step in steps}
+    (node,) = {image.rpartition(":")[2].partition("-")[0] for image in images if "/node:" in image}
+    (job,) = yaml.safe_load((PROJECT / ".github/workflows/ci.yml").read_text("utf-8"))["jobs"].values()
+
+    assert {image.partition("/")[0] for image in images} == {"mirror.gcr.io", "gcr.io"}
+    assert {"node-version": node}.items() <= job["steps"][2]["with"].items()
+
+
 def test_the_workflow_runs_what_ci_runs() -> None:
     (job,) = yaml.safe_load((PROJECT / ".github/workflows/ci.yml").read_text("utf-8"))["jobs"].values()
 

@@ -206,6 +206,21 @@ def test_a_replayed_event_without_a_moment_happened_when_it_arrived(capsys: pyte
     assert (datetime.now(UTC) - arrived).total_seconds() < 60
 
 
+def test_a_replayed_event_is_the_lines_whose_key_it_came_with(capsys: pytest.CaptureFixture[str]) -> None:
+    told = parse_event(b'{"event": "webhookDisconnected", "disconnected": true, "moment": 1790000000}').said_by(
+        "LITE-1"
+    )
+    assert told is not None
+    logs.configure()
+    capsys.readouterr()
+    log_undelivered(told, KEY)
+
+    [read] = read_undelivered(capsys.readouterr().out, KEY, parse=parse_event)
+
+    assert read.event == told
+    assert told.external_id == "LITE-1"
+
+
 def test_another_key_reads_nothing_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     printed = logged(capsys, b'{"event": "x"}')
     [read] = read_undelivered(printed, SecretStr(Fernet.generate_key().decode()), parse=parse_event)

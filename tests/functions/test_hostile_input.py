@@ -25,7 +25,7 @@ from waiting import GENEROUS_SECONDS
 from world import SECRET
 
 from shared import logs
-from shared.core.secrets import knows_secret
+from shared.core.secrets import is_line_key, knows_secret, line_key, read_key
 from shared.web import WRONG_KEYS_SECONDS, WrongKeys
 
 if TYPE_CHECKING:
@@ -267,7 +267,18 @@ def test_every_secret_is_compared_whichever_fits_and_with_a_comparison_in_consta
         asked.clear()
         knows_secret(given_key, secrets)
         assert asked == ["the-first-secret-1", "the-other-secret-2"]
+    for given_key in (
+        "the-first-secret-1",
+        line_key(secrets[0], "LITE-X"),
+        line_key(secrets[1], "LITE-X"),
+        "wrong",
+        None,
+    ):
+        asked.clear()
+        read_key(given_key, secrets)
+        assert asked == ["the-first-secret-1", "the-other-secret-2"] * 2
     assert "compare_digest" in knows_secret.__code__.co_names
+    assert "compare_digest" in is_line_key.__code__.co_names
 
 
 def test_wrong_keys_by_the_thousand_are_401_counted_and_no_flood_of_the_log(world: World, hook: FunctionServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.core.policy import Retention
@@ -27,6 +28,7 @@ class House:
         self.deadlines: list[float] = []
         self.after: list[Purged | None] = []
         self.notices: Retried | None = Retried(tried=0, told=0, refused_left=0)
+        self.late_by: timedelta | None = None
 
     async def purge_history(self, retention: Retention, *, limit: int, after: Purged | None) -> Purged | None:
         assert (retention, limit) == (Retention(), 5_000)
@@ -43,6 +45,12 @@ class House:
         if self.notices is None:
             raise StoreUnavailable("retry_notices", "503")
         return self.notices
+
+    async def find_late_clock(self) -> timedelta | None:
+        self.asked.append("clock")
+        if self.notices is None:
+            raise StoreUnavailable("find_late_clock", "503")
+        return self.late_by
 
     async def forward_backlog(self, store: Any, *, deadline: float) -> int:  # noqa: ARG002 - the relay's
         self.asked.append("relay")
@@ -61,11 +69,21 @@ async def test_a_chore_that_fails_is_logged_and_the_next_one_is_done(caplog: pyt
     house.notices = None
     with caplog.at_level("INFO", logger="line_recovery"):
         await keep(house, relay=house)
-    assert house.asked == ["notices", "relay", "purge"]
+    assert house.asked == ["notices", "clock", "relay", "purge"]
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
         "notices.not_retried",
+        "provider.clock_not_read",
         "relay.backlog_not_read",
     ]
+
+
+async def test_a_late_clock_of_the_provider_is_told_once_a_sweep(caplog: pytest.LogCaptureFixture) -> None:
+    house = House({"bodies": 0}, {"bodies": 0})
+    with caplog.at_level("WARNING", logger="line_recovery"):
+        await keep(house)
+        house.late_by = timedelta(seconds=1200.4)
+        await keep(house)
+    assert [record.getMessage() for record in caplog.records] == ["provider.clock_late"]
 
 
 async def test_the_relay_has_twenty_seconds(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,6 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from dev.stack import MIGRATIONS
 from shared.clients import Clients
 from shared.database.store import NEWEST_MIGRATION
 from shared.errors import StoreRefused
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
 def test_both_functions_say_that_they_reach_a_migrated_database(world: World, function: str) -> None:
     answer = httpx.get(f"{world._served(function).url}/ready", trust_env=False)
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
-
-
-def test_the_newest_migration_is_the_last_file() -> None:
-    assert max(MIGRATIONS.glob("*.sql")).name.partition("_")[0] == NEWEST_MIGRATION
 
 
 async def test_a_database_without_the_newest_migration_is_not_migrated(world: World, ours: OnTheWire) -> None:

@@ -32,6 +32,7 @@ class Handler:
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
         self.raw: list[bytes] = []
+        self.of: list[str | None] = []
         self.status = 200
         self.takes = 0.0
         self.status_of: Callable[[dict[str, Any]], int] = lambda _: 200
@@ -49,6 +50,7 @@ class Handler:
                 status = handler.status_of(json.loads(body)) if handler.status == 200 else handler.status
                 if status == 200:
                     handler.raw.append(body)
+                    handler.of.append(self.headers["X-Instance-Id"])
                     handler.got.append(json.loads(body))
                 self.send_response(status)
                 self.send_header("content-length", "0")

@@ -565,7 +565,7 @@ def test_the_connection_event_of_our_own_restart_does_not_make_it_another_kind_o
     """Regression: the outage closed as "event", so a death ten minutes later opened a new one with new restarts."""
     line = world.line(world.company(users=1), session="disconnected")
     hook = world._served("wapi_webhook").url
-    world.simulator.set_provider(webhook_url=f"{hook}/?key={SECRET}")
+    world.simulator.set_provider(webhook_url=f"{hook}/", webhook_secret=SECRET)
     world.behave(line, restart_events=True)
 
     assert world.sweep()["recovered"] == 1

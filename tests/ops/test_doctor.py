@@ -94,7 +94,7 @@ def test_missing_settings_are_named_and_no_value_is_shown(doctor: Doctor) -> Non
     assert code == 2
     assert "SUPABASE_URL is missing" in err
     assert "SUPABASE_SERVICE_ROLE_KEY" in err
-    assert "DATABASE_URL: must begin with postgresql://" in err
+    assert "DATABASE_URL: must look like postgresql://user:password@host" in err
     assert not {word for word in ("no-key-at-all", "pw@h") if word in out + err}
 
 
@@ -244,6 +244,13 @@ def test_wapi_send_is_looked_through_when_the_sweep_looks_through_it(doctor: Doc
     healthy(world, 1)
     assert "wapi_send.answers" in doctor.examine(WAPI_SEND_URL=world.simulator.wapi_send_url).checks
     assert doctor.examine(WAPI_SEND_URL=f"{world.simulator.url}/functions/v1/gone").wrong == {"wapi_send.away"}
+
+
+def test_a_transaction_pooler_is_refused_with_the_reason(doctor: Doctor) -> None:
+    code, out, err = doctor.run(DATABASE_URL="postgresql://u:pass-word@pool.example.com:6543/postgres")
+    assert code == 2
+    assert "DATABASE_URL: port 6543 is the transaction pooler" in err
+    assert "pass-word" not in out + err
 
 
 # Rows

@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ops.common.shown import LONGEST, cause_in_words, counted, shown, shown_age, shown_external_id, shown_host
+from ops.doctor.checks import schema
 from ops.doctor.checks.lines import check_other_providers, check_outages, check_rows
 from ops.doctor.checks.schema import CALLED_FUNCTIONS, check_interface, missing_of
 from ops.doctor.checks.sweeps import check_sweeps
+from ops.doctor.checks.wapi_send import check_wapi_send
 from ops.doctor.checks.webhooks import check_subscriptions
-from ops.doctor.cloud import check_exclusions, read_exclusions
+from ops.doctor.cloud import Service, check_exclusions, check_services, read_exclusions, read_services
 from ops.doctor.facts import Asked, Fleet, LineRow, OutageRow, RunRow
 from ops.doctor.findings import Exit, Finding, Report, Severity, Subject, Unchecked
 from ops.doctor.render import print_report
@@ -42,6 +44,19 @@ def line(**columns: Any) -> LineRow:
         "instance_token": "t",
     }
     return LineRow.model_validate(row | columns)
+
+
+def test_rows_of_two_companies_with_one_external_id_are_named_the_paused_one_too() -> None:
+    one, other = uuid4(), uuid4()
+    shared = [line(company_id=one), line(company_id=other, is_active=False)]
+    own = [line(company_id=one, external_id="LITE-TWICE") for _ in range(2)] + [
+        line(company_id=each, external_id=" ") for each in (one, other)
+    ]
+    found = {each.check: each.concerns for each in check_rows(Fleet((*shared, *own), {}), now=NOW)}
+    assert [(each.id, each.detail) for each in found["line.two_companies"]] == [
+        (str(shared[0].id), "active"),
+        (str(shared[1].id), "paused"),
+    ]
 
 
 def subscription(status: str | None, expires: str | None) -> dict[str, str]:
@@ -240,6 +255,60 @@ async def test_a_request_log_that_keeps_keys_is_told(gcloud: Path, sink: dict[st
     assert not isinstance(filters, Unchecked)
     assert [each.check for each in check_exclusions(filters)] == [check]
     assert "describe _Default --project=a-project" in (gcloud / "asked").read_text("utf-8")
+
+
+def service(name: str, **settings: str) -> dict[str, Any]:
+    """As `gcloud run services list` tells it; a secret is a reference."""
+    variables: list[dict[str, Any]] = [{"name": setting, "value": value} for setting, value in settings.items()]
+    variables.append({"name": "SUPABASE_SERVICE_ROLE_KEY", "valueFrom": {"secretKeyRef": {"key": "1", "name": "k"}}})
+    return {"metadata": {"name": name}, "spec": {"template": {"spec": {"containers": [{"env": variables}]}}}}
+
+
+async def test_deployed_settings_that_cannot_work_are_told(gcloud: Path) -> None:
+    deployed = [
+        service("follow-up-check", SUPABASE_URL="https://ours.example.com/", WAPI_BASE_URL="http://127.0.0.1:8787/v1"),
+        service("wapi-webhook", SUPABASE_URL="https://other.example.com", EVENT_RELAY_CONNECTIONS="true"),
+        service("shop", SUPABASE_URL="http://localhost"),
+    ]
+    (gcloud / "sink").write_text(json.dumps(deployed), "utf-8")
+    services = await read_services("a-project")
+    assert not isinstance(services, Unchecked)
+    found = {each.check: each for each in check_services(services, supabase_url="https://ours.example.com")}
+    assert {check: [(one.name, one.detail) for one in each.concerns] for check, each in found.items()} == {
+        "deployed.loopback": [("follow-up-check", "WAPI_BASE_URL")],
+        "deployed.other_project": [("wapi-webhook", "other.example.com")],
+    }
+    assert "run services list --project=a-project" in (gcloud / "asked").read_text("utf-8")
+
+
+def test_deployed_settings_that_work_are_no_finding() -> None:
+    services = [Service("follow-up-check", {"SUPABASE_URL": "https://ours.example.com", "LOG_EXECUTION_ID": "false"})]
+    assert check_services(services, supabase_url="https://ours.example.com") == []
+
+
+REFUSED_BY_THE_GATEWAY = Look(Observation.UNKNOWN, "http_401")
+ALIVE = Look(Observation.ALIVE, "send_connected")
+
+
+@pytest.mark.parametrize(
+    ("looks", "key_is_jwt", "check", "do"),
+    [
+        pytest.param([REFUSED_BY_THE_GATEWAY] * 3, False, "wapi_send.unauthorized", "--no-verify-jwt", id="a key that is no JWT"),
+        pytest.param([REFUSED_BY_THE_GATEWAY] * 3, True, "wapi_send.unauthorized", "switched off", id="a JWT that is refused"),
+        pytest.param([REFUSED_BY_THE_GATEWAY, ALIVE], False, "wapi_send.answers", "", id="one line's own trouble"),
+        pytest.param([Look(Observation.UNKNOWN, "http_500")], False, "wapi_send.away", "log", id="away"),
+    ],
+)  # fmt: skip
+def test_what_wapi_send_answers_is_told(looks: list[Look], key_is_jwt: bool, check: str, do: str) -> None:
+    (finding,) = check_wapi_send(looks, key_is_jwt=key_is_jwt)
+    assert finding.check == check
+    assert do in finding.do
+
+
+def test_a_direct_address_of_the_database_is_a_note() -> None:
+    assert schema.check_address(is_direct=False) == []
+    (finding,) = schema.check_address(is_direct=True)
+    assert "pooler.supabase.com:5432" in finding.do
 
 
 async def test_a_gcloud_that_says_nothing_useful_and_no_project_are_said(gcloud: Path) -> None:

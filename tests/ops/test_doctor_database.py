@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from dev.migrations import migrations_in
 from dev.stack import MIGRATIONS, Stack
+from ops.common.postgres import read_address
 from ops.common.rest import KeyRefused, Rest
 from ops.doctor.catalog import read_catalog
 from ops.doctor.checks import rivals, schema
@@ -46,7 +47,7 @@ def own(own_stack: Stack) -> Iterator[Database]:
 
 
 async def findings(stack: Stack) -> dict[str, Finding]:
-    catalog = await read_catalog(SecretStr(stack.database_url))
+    catalog = await read_catalog(read_address(stack.database_url))
     found = [*schema.check_catalog(catalog, FILES), *rivals.check_cron_jobs(catalog.cron_jobs or ())]
     return {finding.check: finding for finding in found}
 
@@ -55,14 +56,23 @@ async def test_the_projects_own_schema_is_fine(own_stack: Stack) -> None:
     assert set(await findings(own_stack)) == {"database.fine"}
 
 
-async def test_a_migration_that_is_not_recorded_is_named(own_stack: Stack, own: Database) -> None:
+def test_a_migration_that_was_never_applied_is_named() -> None:
     version = max(FILES)
-    own.execute("delete from supabase_migrations.schema_migrations where version = %s", [version])
-    try:
-        found = await findings(own_stack)
-    finally:
-        own.execute("insert into supabase_migrations.schema_migrations (version) values (%s)", [version])
-    assert [each.name for each in found["migrations.not_recorded"].concerns] == [FILES[version]]
+    (found,) = schema.check_history(FILES.keys() - {version}, FILES)
+    assert (found.check, [each.name for each in found.concerns]) == ("migrations.not_recorded", [FILES[version]])
+    assert schema.check_history(FILES.keys(), FILES) == []
+
+
+async def test_a_push_of_ours_among_the_platforms_versions_is_told_with_what_takes_it_out(
+    own_stack: Stack, own: Database
+) -> None:
+    own.execute("insert into supabase_migrations.schema_migrations (version) values ('20240101000000')")
+    with own.transaction(force_rollback=True):
+        finding = (await findings(own_stack))["migrations.in_cli_history"]
+        own.execute(finding.do.partition(" and never")[0].encode())
+        left = own.execute("select version from supabase_migrations.schema_migrations").fetchall()
+    own.execute("delete from supabase_migrations.schema_migrations where version = '20240101000000'")
+    assert left == [("20240101000000",)]
 
 
 async def test_its_own_words_close_a_token_that_browsers_can_read(own_stack: Stack, own: Database) -> None:
@@ -200,9 +210,10 @@ async def test_the_transaction_could_not_write_if_it_wanted_to(own_stack: Stack,
 
 async def test_an_address_that_answers_nobody_is_unavailable_and_shows_nothing() -> None:
     with pytest.raises(StoreUnavailable) as caught:
-        await read_catalog(SecretStr("postgresql://somebody:pass-word@127.0.0.1:1/x"))
+        await read_catalog(read_address("postgresql://somebody:pass-word@127.0.0.1:1/x"))
     assert "pass-word" not in str(caught.value)
     assert "somebody" not in str(caught.value)
+    assert "the port: nobody answers at 127.0.0.1:1" in str(caught.value)
 
 
 @pytest.fixture
@@ -329,7 +340,7 @@ async def test_cron_jobs_that_may_not_be_read_are_not_taken_for_none(own_stack: 
     own.execute("create role reader login password 'only-reads'")
     try:
         url = re.sub(r"//[^@]*@", "//reader:only-reads@", own_stack.database_url)
-        assert (await read_catalog(SecretStr(url))).cron_jobs is None
+        assert (await read_catalog(read_address(url))).cron_jobs is None
     finally:
         own.execute("drop schema cron cascade")
         own.execute("drop role reader")

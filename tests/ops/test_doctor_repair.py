@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from waiting import until
 from world import OLD_SECRET, SECRET, World
 
+from dev.simulator.provider import key_of
 from ops.common.interrupted import Interrupted
 from ops.doctor.facts import LineRow
 from ops.doctor.provider import AT_ONCE, Registry
@@ -54,16 +55,18 @@ def row(line: Any) -> LineRow:
 def test_only_what_is_wrong_is_set_one_after_another_and_a_second_run_sets_nothing(
     doctor: Doctor, world: World
 ) -> None:
-    good = f"{doctor.function_url}/?key={SECRET}"
     fresh, moved, half = healthy(world, 3)
+    good = {line: f"{doctor.function_url}/?key={key_of(line.external_id, SECRET)}" for line in (fresh, moved, half)}
     paused = world.line(world.company(users=1), is_active=False)
     world.behave(moved, webhooks=dict.fromkeys([*KINDS, "chat-presence"], "https://old.example/hook?key=theirs"))
     world.behave(
         half,
-        webhooks=dict.fromkeys(KINDS, good)
+        webhooks=dict.fromkeys(KINDS, good[half])
         | {
-            "received": f"{doctor.function_url}/?key={OLD_SECRET}",
-            "delivery": f"{doctor.function_url}?key=wrong",
+            "disconnected": f"{doctor.function_url}/?key={SECRET}",
+            "connected": f"{doctor.function_url}/?key={OLD_SECRET}",
+            "received": f"{doctor.function_url}/?key={key_of(half.external_id, OLD_SECRET)}",
+            "delivery": good[moved],
             "chat-presence": f"{doctor.function_url}/?key=wrong",
         },
     )
@@ -73,6 +76,8 @@ def test_only_what_is_wrong_is_set_one_after_another_and_a_second_run_sets_nothi
     assert before.ids("webhook.elsewhere") == {str(moved.id)}
     assert before.ids("webhook.wrong_key") == {str(half.id)}
     assert before.ids("webhook.old_key") == {str(half.id)}
+    [plain] = before.finding("webhook.plain_key")["concerns"]
+    assert (plain["id"], plain["detail"]) == (str(half.id), "disconnected, connected")
     assert puts(world) == {}
     world.simulator.forget_calls()
     world.simulator.set_provider(latency_ms=5)
@@ -81,20 +86,20 @@ def test_only_what_is_wrong_is_set_one_after_another_and_a_second_run_sets_nothi
 
     assert fixed.code == 0, fixed.text
     assert {each["line"]["id"]: each["kinds"] for each in fixed.said["changes"]} == {
-        str(fresh.id): KINDS, str(moved.id): KINDS, str(half.id): ["received", "delivery", "chat-presence"],
+        str(fresh.id): KINDS, str(moved.id): KINDS, str(half.id): ["disconnected", "connected", "received", "delivery", "chat-presence"],
     }  # fmt: skip
-    assert registered(world, fresh) == dict.fromkeys(KINDS, good)
-    assert registered(world, moved) == dict.fromkeys(KINDS, good) | {
+    assert registered(world, fresh) == dict.fromkeys(KINDS, good[fresh])
+    assert registered(world, moved) == dict.fromkeys(KINDS, good[moved]) | {
         "chat-presence": "https://old.example/hook?key=theirs"
     }
-    assert registered(world, half) == dict.fromkeys([*KINDS, "chat-presence"], good)
+    assert registered(world, half) == dict.fromkeys([*KINDS, "chat-presence"], good[half])
     assert puts(world, paused) == {}
-    assert sum(puts(world).values()) == 13
-    assert SECRET not in fixed.text
+    assert sum(puts(world).values()) == 15
+    assert not [secret for secret in (SECRET, *good.values()) if secret in fixed.text]
     assert world.sql("select * from public.wapi_instances order by id") == rows
 
     again = doctor.examine("--fix-webhooks")
-    assert (again.code, again.said["changes"], sum(puts(world).values())) == (0, [], 13)
+    assert (again.code, again.said["changes"], sum(puts(world).values())) == (0, [], 15)
 
 
 def test_puts_of_one_line_never_meet(doctor: Doctor, world: World) -> None:

@@ -55,7 +55,7 @@ class Doctor:
         self._monkeypatch = monkeypatch
         self._capsys = capsys
         self.function_url = world._served("wapi_webhook").url
-        world.simulator.set_provider(webhook_url=f"{self.function_url}/?key={SECRET}")
+        world.simulator.set_provider(webhook_url=f"{self.function_url}/", webhook_secret=SECRET)
         self.environment: dict[str, str | None] = {
             "SUPABASE_URL": world.stack.supabase_url,
             "SUPABASE_SERVICE_ROLE_KEY": world.stack.service_role_key,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ops.migrate.effects import REQUIRED
 from shared.settings import SweepSettings, WebhookSettings
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ SOURCES = "\n".join(
     path.read_text("utf-8") for folder in ("shared", "functions") for path in sorted((PROJECT / folder).rglob("*.py"))
 )
 OPERATE = (PROJECT / "docs" / "operate.md").read_text("utf-8")
+ADOPT = (PROJECT / "docs" / "adopt.md").read_text("utf-8")
 DEPLOY = (PROJECT / "docs" / "deploy.md").read_text("utf-8")
 OF_THE_FRAMEWORK = {"LOG_EXECUTION_ID"}
 NONE = "\N{EN DASH}"
@@ -120,6 +122,18 @@ def test_every_setting_has_its_row_with_its_default() -> None:
             plain = f"{default:g}" if isinstance(default, float) else str(default)
             shown = NONE if default is None else plain.lower() if isinstance(default, bool) else plain
             assert told[name.upper()] == shown, name
+
+
+def test_what_a_platform_must_have_stands_in_the_docs_as_the_migrations_want_it() -> None:
+    told = {
+        table.strip("` "): tuple(re.findall(r"`(\w+)`", row.split("|")[2].partition("; unique")[0]))
+        for table, row in rows(ADOPT, "Which tables and columns it needs").items()
+        if table != "table"
+    }
+
+    assert {table: set(columns) for table, columns in told.items()} == {
+        table: set(columns) for table, columns in REQUIRED.items()
+    }
 
 
 def test_every_fact_that_the_functions_log_has_its_row() -> None:

@@ -384,6 +384,14 @@ def test_missing_and_short_webhook_secrets_are_refused_and_not_shown(environment
     assert "WAPI_WEBHOOK_SECRETS" in refusal(load_webhook_settings)
 
 
+def test_the_plain_secret_opens_until_an_operator_says_that_it_shall_not(environment: Environment) -> None:
+    assert load_webhook_settings().wapi_webhook_line_keys_only is False
+    environment.set(WAPI_WEBHOOK_LINE_KEYS_ONLY="true")
+    assert load_webhook_settings().wapi_webhook_line_keys_only is True
+    environment.set(WAPI_WEBHOOK_LINE_KEYS_ONLY=MARKER)
+    assert "WAPI_WEBHOOK_LINE_KEYS_ONLY" in refusal(load_webhook_settings)
+
+
 # Numbers.
 
 MAY_BE_ZERO = ["CHECK_INTERVAL_SECONDS", "RECOVERY_COOLDOWN_SECONDS", "DEGRADED_GRACE_SECONDS", "GHOST_CONFIRM_SECONDS"]

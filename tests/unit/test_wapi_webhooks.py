@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from shared.core.model import Observation, SuspectLine
+from shared.core.secrets import line_key
 from shared.providers.answer import HttpAnswer
 from shared.providers.wapi.client import WapiClient
 from shared.providers.wapi.names import has_form, is_served
@@ -34,31 +35,31 @@ if TYPE_CHECKING:
 
     from pytest_httpx import HTTPXMock
 
-TARGET = Target("https://hook.example", (SecretStr("new secret/with+signs&"), SecretStr("the-old-secret-0001")))
+NEW, OLD = SecretStr("new secret/with+signs&"), SecretStr("the-old-secret-0001")
+TARGET = Target("https://hook.example", (NEW, OLD))
+OURS = "LITE-AB12CD-EF34GH"
+GOOD_URL = "https://hook.example/?key=LITE-AB12CD-EF34GH.9PKTBBfy7ZxrVQi1j3z3MkIzMl_YU1_U"
+AN_OLD_KEY = line_key(OLD, OURS)
 
 
 @pytest.mark.parametrize(
     ("url", "state"),
     [
-        pytest.param(TARGET.url_to_set, WebhookState.GOOD, id="what it sets itself"),
-        pytest.param(
-            "https://HOOK.example:443?key=new+secret%2Fwith%2Bsigns%26", WebhookState.GOOD, id="spelt otherwise"
-        ),
-        pytest.param(
-            "  https://hook.example/?a=b&key=new%20secret/with%2Bsigns%26 ", WebhookState.GOOD, id="with more"
-        ),
-        pytest.param("https://hook.example/?key=the-old-secret-0001", WebhookState.OLD_KEY, id="an older key"),
-        pytest.param(
-            "https://hook.example/?key=the-old-secret-0001&key=x", WebhookState.WRONG_KEY, id="the last one counts"
-        ),
+        pytest.param(GOOD_URL, WebhookState.GOOD, id="what it sets itself"),
+        pytest.param(GOOD_URL.replace("hook.example/", "HOOK.example:443").replace("-", "%2D"), WebhookState.GOOD, id="spelt otherwise"),
+        pytest.param(f"  {GOOD_URL.replace('?', '?a=b&')} ", WebhookState.GOOD, id="with more"),
+        pytest.param(f"https://hook.example/?key={AN_OLD_KEY}", WebhookState.OLD_KEY, id="an older key"),
+        pytest.param("https://hook.example/?key=new+secret%2Fwith%2Bsigns%26", WebhookState.PLAIN_KEY, id="the plain secret"),
+        pytest.param("https://hook.example/?key=the-old-secret-0001", WebhookState.PLAIN_KEY, id="an older plain secret"),
+        pytest.param(f"https://hook.example/?key={line_key(NEW, 'LITE-ANOTHER')}", WebhookState.WRONG_KEY, id="another line's key"),
+        pytest.param(f"{GOOD_URL}x", WebhookState.WRONG_KEY, id="a key and a little more"),
+        pytest.param(f"{GOOD_URL}&key=x", WebhookState.WRONG_KEY, id="the last one counts"),
         pytest.param("https://hook.example/", WebhookState.WRONG_KEY, id="no key"),
-        pytest.param("https://hook.example/?Key=the-old-secret-0001", WebhookState.WRONG_KEY, id="another name"),
-        pytest.param("http://hook.example/?key=the-old-secret-0001", WebhookState.ELSEWHERE, id="not encrypted"),
-        pytest.param("https://hook.example:8443/?key=the-old-secret-0001", WebhookState.ELSEWHERE, id="another port"),
-        pytest.param("https://hook.example/other?key=the-old-secret-0001", WebhookState.ELSEWHERE, id="another path"),
-        pytest.param(
-            "https://hook.example.evil.example/?key=the-old-secret-0001", WebhookState.ELSEWHERE, id="another host"
-        ),
+        pytest.param(f"https://hook.example/?Key={AN_OLD_KEY}", WebhookState.WRONG_KEY, id="another name"),
+        pytest.param(f"http://hook.example/?key={AN_OLD_KEY}", WebhookState.ELSEWHERE, id="not encrypted"),
+        pytest.param(f"https://hook.example:8443/?key={AN_OLD_KEY}", WebhookState.ELSEWHERE, id="another port"),
+        pytest.param(f"https://hook.example/other?key={AN_OLD_KEY}", WebhookState.ELSEWHERE, id="another path"),
+        pytest.param(f"https://hook.example.evil.example/?key={AN_OLD_KEY}", WebhookState.ELSEWHERE, id="another host"),
         pytest.param("https://hook.example@evil.example/", WebhookState.ELSEWHERE, id="a host as user"),
         pytest.param("https://[broken", WebhookState.ELSEWHERE, id="no URL"),
         pytest.param("https://hook.example:notaport/", WebhookState.ELSEWHERE, id="no port"),
@@ -66,21 +67,35 @@ TARGET = Target("https://hook.example", (SecretStr("new secret/with+signs&"), Se
         pytest.param(" ", WebhookState.MISSING, id="blank"),
         pytest.param(None, WebhookState.UNTOLD, id="not told"),
     ],
-)
+)  # fmt: skip
 def test_where_a_url_points_to(url: str | None, state: WebhookState) -> None:
-    assert judge_url(url, TARGET) is state
+    assert judge_url(url, TARGET, OURS) is state
+
+
+@pytest.mark.parametrize("external_id", [OURS, "a.b.c", "ã b/c?d&e=f#g", "x" * 200])
+def test_the_address_that_is_set_is_good_for_its_line_alone(external_id: str) -> None:
+    url = TARGET.url_for(external_id)
+    assert judge_url(url, TARGET, external_id) is WebhookState.GOOD
+    assert judge_url(url, TARGET, f"{external_id}x") is WebhookState.WRONG_KEY
+    assert NEW.get_secret_value() not in url
 
 
 def test_typing_may_go_anywhere_but_not_here_with_a_wrong_key() -> None:
-    good = dict.fromkeys(WebhookKind, TARGET.url_to_set)
+    good = dict.fromkeys(WebhookKind, GOOD_URL)
     for url in ("", "https://other.example"):
-        assert wrong_kinds(Registration(good | {WebhookKind.CHAT_PRESENCE: url}, None, None), TARGET) == {}
+        assert wrong_kinds(Registration(good | {WebhookKind.CHAT_PRESENCE: url}, None, None), TARGET, OURS) == {}
     here = Registration(good | {WebhookKind.CHAT_PRESENCE: "https://hook.example/?key=x"}, None, None)
-    assert wrong_kinds(here, TARGET) == {WebhookKind.CHAT_PRESENCE: WebhookState.WRONG_KEY}
+    assert wrong_kinds(here, TARGET, OURS) == {WebhookKind.CHAT_PRESENCE: WebhookState.WRONG_KEY}
+
+
+def test_a_webhook_with_the_plain_secret_has_to_be_set() -> None:
+    plain = "https://hook.example/?key=the-old-secret-0001"
+    told = Registration(dict.fromkeys(WebhookKind, GOOD_URL) | {WebhookKind.RECEIVED: plain}, None, None)
+    assert wrong_kinds(told, TARGET, OURS) == {WebhookKind.RECEIVED: WebhookState.PLAIN_KEY}
 
 
 def test_what_the_answer_does_not_tell_is_not_known_to_be_wrong() -> None:
-    assert wrong_kinds(Registration({WebhookKind.CONNECTED: TARGET.url_to_set}, None, None), TARGET) == {}
+    assert wrong_kinds(Registration({WebhookKind.CONNECTED: GOOD_URL}, None, None), TARGET, OURS) == {}
 
 
 def answer(body: Any, status: int = 200) -> HttpAnswer:

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared.core.secrets import knows_secret
+from shared.core.secrets import Key, knows_secret, line_key, read_key
 from shared.errors import EventRejected, StoreRefused, StoreUnavailable
 from shared.web import (
     READY_SECONDS,
@@ -98,6 +98,40 @@ def test_a_secret_may_hold_letters_outside_ascii() -> None:
 def test_without_secrets_nobody_is_known() -> None:
     for given in (None, "", "0123456789abcdef"):
         assert not knows_secret(given, [])
+
+
+# A key a line. The expected ones were made with `openssl dgst -sha256 -hmac 0123456789abcdef -binary | basenc --base64url`.
+
+OF_LINE = "LITE-AB12CD-EF34GH.NmikxSb-iBo6oDhuz0XDrUqz0gagYnvX"
+OF_DOTS = "a.b.VzkMl1vA2baYjYPguU96EytfnY51wncF"
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        pytest.param(OF_LINE, Key("LITE-AB12CD-EF34GH"), id="a line's own"),
+        pytest.param(OF_DOTS, Key("a.b"), id="it splits at its last dot"),
+        pytest.param(line_key(SECRETS[1], "LITE-X"), Key("LITE-X"), id="under the other secret of a rotation"),
+        pytest.param(line_key(SECRETS[0], "São João/?&="), Key("São João/?&="), id="letters outside ASCII"),
+        pytest.param("0123456789abcdef", Key(), id="the plain secret speaks for all"),
+        pytest.param(line_key(SecretStr("a secret of others"), "LITE-X"), None, id="under no secret of ours"),
+        pytest.param(OF_LINE.replace("LITE-AB12CD", "LITE-XX12CD"), None, id="of another line"),
+        pytest.param(OF_LINE[:-1], None, id="a character short"),
+        pytest.param(OF_LINE + "=", None, id="a character more"),
+        pytest.param(OF_LINE.swapcase(), None, id="in other capitals"),
+        pytest.param(OF_LINE.partition(".")[2], None, id="without its line"),
+        pytest.param(line_key(SECRETS[0], ""), None, id="of no line"),
+        pytest.param(line_key(SECRETS[0], "")[1:], None, id="of no line, without its dot"),
+        pytest.param("LITE-AB12CD-EF34GH.", None, id="an id and a dot"),
+        pytest.param(".", None, id="a dot"),
+        pytest.param("", None, id="empty"),
+        pytest.param(None, None, id="none"),
+    ],
+)
+def test_a_key_speaks_for_one_line_and_the_plain_secret_for_all(given: str | None, key: Key | None) -> None:
+    assert read_key(given, SECRETS) == key
+    of_lines_alone = None if key == Key() else key
+    assert read_key(given, SECRETS, line_keys_only=True) == of_lines_alone
 
 
 # Bodies.

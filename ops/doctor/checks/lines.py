@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +30,9 @@ def check_rows(fleet: Fleet, *, now: datetime) -> list[Finding]:
     """What the rows themselves say: whom no sweep looks at, and who is paused."""
     active = fleet.active
     shared_ids = Counter(line.external_id.strip() for line in active)
+    companies: dict[str, set[UUID | None]] = defaultdict(set)
+    for line in fleet.lines:
+        companies[line.external_id].add(line.company_id)
     findings = [
         *unless_empty(
             (line.subject(_lacks(line)) for line in active if not line.can_be_asked),
@@ -44,6 +47,18 @@ def check_rows(fleet: Fleet, *, now: datetime) -> list[Finding]:
             severity=Severity.PROBLEM,
             what="active lines share one external id (or differ by a space only)",
             do="keep one of them active: is_active = false for the others",
+        ),
+        *unless_empty(
+            (
+                line.subject("paused" if line.is_paused else "active")
+                for line in fleet.lines
+                if line.external_id and len(companies[line.external_id]) > 1
+            ),
+            check="line.two_companies",
+            severity=Severity.PROBLEM,
+            what="rows of two companies hold one external id: its events go to the row whose own token last looked "
+            "alive, and to none before one has",
+            do="clear instance_id in the row whose line it is not",
         ),
         *unless_empty(
             (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ops.common.postgres import SESSION_POOLER
 from ops.common.shown import shown
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
 
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 
     from ops.doctor.checks.rivals import CronJob
 
+HISTORY: Final = "recovery_migrations"
 OUR_TABLES: Final = (
-    "recovery_migrations",
+    HISTORY,
     "instance_health",
     "restart_claims",
     "provider_state",
@@ -25,6 +27,8 @@ OUR_TABLES: Final = (
     "wapi_webhook_events",
     "relay_turns",
     "wapi_contact_lids",
+    "conversation_bookkeeping",
+    "message_reactions",
 )
 PLATFORM_TABLES: Final = (
     "companies",
@@ -67,10 +71,13 @@ CALLED_FUNCTIONS: Final = (
     "claim_restart",
     "apply_verdict",
     "enter_brake",
+    "find_late_clock",
     "finish_sweep",
     "purge_history",
     "retry_notices",
     "receive_events",
+    "keep_rejected",
+    "settle_connection",
     "settle_disconnection",
     "claim_relay",
     "finish_relay",
@@ -82,7 +89,7 @@ UNIQUE_INDEXES: Final = (
     "one_notice_per_occasion_user_kind",
     "one_row_per_event",
 )
-_PUSH: Final = 'apply them: supabase db push --remote="$DATABASE_URL" --dry-run, then without --dry-run'
+_MIGRATE: Final = "apply them: deploy/migrate --dry-run, then deploy/migrate (or paste the files into the SQL editor)"
 
 
 def missing_of(
@@ -111,8 +118,16 @@ def check_interface(missing: Collection[str]) -> list[Finding]:
         check="migrations.missing",
         severity=Severity.PROBLEM,
         what="migrations are missing: the database lacks what the functions need",
-        do=f"{_PUSH}. Just applied? notify pgrst, 'reload schema'",
+        do=f"{_MIGRATE}. Just applied? notify pgrst, 'reload schema'",
     ) or [Finding("migrations.there", Severity.OK, "tables, columns and functions are there")]
+
+
+def check_address(*, is_direct: bool) -> list[Finding]:
+    """Whether DATABASE_URL works from anywhere."""
+    if not is_direct:
+        return []
+    what = "DATABASE_URL is Supabase's direct address, which has no IPv4: Cloud Build and many networks cannot reach it"
+    return [Finding("database.direct_address", Severity.NOTE, what, SESSION_POOLER)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +135,7 @@ class Catalog:
     """What only Postgres itself can tell.
 
     Attributes:
-        applied: Versions in the history of migrations; None = there is none that can be read.
+        cli_versions: Of the Supabase CLI's own history; empty when there is none that can be read.
         valid_indexes: Names of usable indexes on tables of schema public.
         messages_by_id: Whether ``wapi_messages`` has a usable index that begins with ``message_id``.
         broken_indexes: What a ``create index concurrently`` left behind when it failed.
@@ -132,7 +147,7 @@ class Catalog:
         cron_jobs: That look like a checker; None = pg_cron is there, but its jobs cannot be read.
     """
 
-    applied: frozenset[str] | None
+    cli_versions: frozenset[str]
     valid_indexes: frozenset[str]
     messages_by_id: bool
     broken_indexes: tuple[str, ...]
@@ -153,7 +168,7 @@ def check_catalog(catalog: Catalog, migrations: Mapping[str, str]) -> list[Findi
     """
     if not catalog.instance_columns:
         return []  # an empty project: the missing migrations are said elsewhere
-    findings = [*_history(catalog, migrations), *_indexes(catalog), *_rights(catalog)]
+    findings = [*_cli_history(catalog, migrations), *_indexes(catalog), *_rights(catalog)]
     if not catalog.realtime:
         findings.append(
             Finding(
@@ -164,23 +179,41 @@ def check_catalog(catalog: Catalog, migrations: Mapping[str, str]) -> list[Findi
             )
         )
     if not findings:
-        findings.append(
-            Finding("database.fine", Severity.OK, "history, indexes, rights and Realtime are as they should")
-        )
+        findings.append(Finding("database.fine", Severity.OK, "indexes, rights and Realtime are as they should"))
     return findings
 
 
-def _history(catalog: Catalog, migrations: Mapping[str, str]) -> list[Finding]:
-    if catalog.applied is None:
-        what = "the database shows no history of migrations to this user: they were applied by hand, if at all"
-        return [Finding("migrations.no_history", Severity.NOTE, what, "supabase migration repair records them")]
+def check_history(applied: Collection[str], migrations: Mapping[str, str]) -> list[Finding]:
+    """Whether every file is in our own history.
+
+    Args:
+        applied: Versions in ``recovery_migrations``.
+        migrations: This version's files: name by version.
+    """
     return unless_empty(
-        (Subject(name) for version, name in sorted(migrations.items()) if version not in catalog.applied),
+        (Subject(name) for version, name in sorted(migrations.items()) if version not in applied),
         check="migrations.not_recorded",
         severity=Severity.PROBLEM,
-        what="migrations of this version are not in the database's history",
-        do=_PUSH,
+        what="migrations of this version were never applied (recovery_migrations has no row of them)",
+        do=_MIGRATE,
     )
+
+
+def _cli_history(catalog: Catalog, migrations: Mapping[str, str]) -> list[Finding]:
+    """A former push of ours among a platform's own versions stops the platform's next push."""
+    ours = sorted(catalog.cli_versions & migrations.keys())
+    if not ours or not catalog.cli_versions - migrations.keys():
+        return []
+    versions = ", ".join(f"'{version}'" for version in ours)
+    return [
+        Finding(
+            "migrations.in_cli_history",
+            Severity.WARNING,
+            "the Supabase CLI's history holds versions of ours among the platform's, whose `supabase db push` refuses",
+            f"delete from supabase_migrations.schema_migrations where version in ({versions});"  # noqa: S608 - words
+            " and never `supabase migration repair` for versions of the platform",
+        )
+    ]
 
 
 def _indexes(catalog: Catalog) -> list[Finding]:
@@ -196,7 +229,7 @@ def _indexes(catalog: Catalog) -> list[Finding]:
         check="index.unique_missing",
         severity=Severity.PROBLEM,
         what="unique indexes are missing: without them a line can be told twice",
-        do=_PUSH,
+        do=_MIGRATE,
     )
     if not catalog.messages_by_id:
         findings.append(

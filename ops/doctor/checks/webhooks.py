@@ -29,6 +29,10 @@ _FINDINGS: Final = {
         Severity.WARNING,
         "lines have webhooks with an old key: dropping that key would lose their events",
     ),
+    WebhookState.PLAIN_KEY: (
+        Severity.WARNING,
+        "lines still have webhooks with the plain secret: whoever reads one of these addresses speaks for every line",
+    ),
 }
 _DO: Final = "run the doctor with --fix-webhooks (with --dry-run it only says what it would set)"
 _DO_ELSEWHERE: Final = (
@@ -41,7 +45,7 @@ def check_webhooks(fleet: Fleet, target: Target) -> list[Finding]:
     concerns: dict[WebhookState, list[Subject]] = defaultdict(list)
     good = 0
     for line, registration in _registered(fleet):
-        wrong = wrong_kinds(registration, target)
+        wrong = wrong_kinds(registration, target, line.external_id)
         good += not wrong
         for state in _FINDINGS:
             if kinds := [kind for kind, found in wrong.items() if found is state]:

@@ -72,7 +72,7 @@ def parse_event(body: bytes) -> Event:
         key=key,
         name=name,
         kind=kind,
-        external_id=_text(found.get("instanceId")),
+        external_id=_external_id(found.get("instanceId")),
         moment=moment,
         phone=_phone(found.get("connectedPhone")),
         is_life=_is_life(kind, name, event),
@@ -175,6 +175,11 @@ def _text(value: object) -> str | None:
     if not isinstance(value, str) or not value or len(value) > _MAX_NAME or "\x00" in value:
         return None
     return value if value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value) else None
+
+
+def _external_id(value: object) -> str | None:
+    found = _text(value)
+    return (found.strip(" ") or None) if found else None  # as btrim does
 
 
 def _moment(value: object) -> datetime | None:

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from shared.core.secrets import knows_secret
+from shared.core.secrets import is_line_key, knows_secret, line_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -170,10 +170,9 @@ class Target:
     url: str
     secrets: tuple[SecretStr, ...] = field(repr=False)
 
-    @property
-    def url_to_set(self) -> str:
-        """With the key: for the provider and nobody else. W-API signs nothing, so the secret is in the address."""
-        return f"{self.url}/?key={quote(self.secrets[0].get_secret_value(), safe='')}"
+    def url_for(self, external_id: str) -> str:
+        """With the line's own key: for the provider and nobody else. W-API signs nothing: the key is in the address."""
+        return f"{self.url}/?key={quote(line_key(self.secrets[0], external_id), safe='')}"
 
 
 class WebhookState(StrEnum):
@@ -184,15 +183,18 @@ class WebhookState(StrEnum):
     ELSEWHERE = "elsewhere"
     WRONG_KEY = "wrong_key"
     OLD_KEY = "old_key"
+    PLAIN_KEY = "plain_key"
+    """It works, and whoever reads the address speaks for every line."""
     UNTOLD = "untold"
 
 
-def judge_url(url: str | None, target: Target) -> WebhookState:
-    """Say where a URL points to.
+def judge_url(url: str | None, target: Target, external_id: str) -> WebhookState:
+    """Say where a URL of a line points to.
 
     Args:
         url: As the provider tells it; None when it does not.
         target: Secrets are compared in time that tells nothing about them.
+        external_id: The line's: only its own key is good.
     """
     if url is None:
         return WebhookState.UNTOLD
@@ -207,19 +209,23 @@ def judge_url(url: str | None, target: Target) -> WebhookState:
         return WebhookState.ELSEWHERE
     # Of several keys the function reads the last.
     key = dict(parse_qsl(given.query, keep_blank_values=True)).get("key")
-    if knows_secret(key, target.secrets[:1]):
+    if is_line_key(key, external_id, target.secrets[:1]):
         return WebhookState.GOOD
-    return WebhookState.OLD_KEY if knows_secret(key, target.secrets[1:]) else WebhookState.WRONG_KEY
+    if is_line_key(key, external_id, target.secrets[1:]):
+        return WebhookState.OLD_KEY
+    return WebhookState.PLAIN_KEY if knows_secret(key, target.secrets) else WebhookState.WRONG_KEY
 
 
-def wrong_kinds(registration: Registration, target: Target) -> dict[WebhookKind, WebhookState]:
+_HERE_AND_WRONG: Final = (WebhookState.WRONG_KEY, WebhookState.OLD_KEY, WebhookState.PLAIN_KEY)
+
+
+def wrong_kinds(registration: Registration, target: Target, external_id: str) -> dict[WebhookKind, WebhookState]:
     """The webhooks of a line that have to be set; what the answer does not tell is not known to be wrong."""
-    states = {kind: judge_url(registration.urls.get(kind), target) for kind in WebhookKind}
+    states = {kind: judge_url(registration.urls.get(kind), target, external_id) for kind in WebhookKind}
     return {
         kind: state
         for kind, state in states.items()
-        if state in (WebhookState.WRONG_KEY, WebhookState.OLD_KEY)
-        or (state in (WebhookState.MISSING, WebhookState.ELSEWHERE) and kind.is_needed)
+        if state in _HERE_AND_WRONG or (state in (WebhookState.MISSING, WebhookState.ELSEWHERE) and kind.is_needed)
     }
 
 
