@@ -1,31 +1,18 @@
-"""The database, through the Supabase client: one method for each SQL function, typed in and out.
-
-Each call is one PostgREST request and so one transaction; only what certainly had no effect is called again.
-"""
+"""The database, through the Supabase client: one method for each SQL function, typed in and out."""
 
 from __future__ import annotations
 
-import asyncio
-import random
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-import httpx
-from pydantic import BaseModel, ValidationError
-from supabase import AsyncClient, AsyncClientOptions, PostgrestAPIError
+from pydantic import ValidationError
+from supabase import AsyncClient, AsyncClientOptions
 
 from shared import logs
 from shared.core.model import Instance, Witness
 from shared.core.notices import TEXTS
 from shared.database.batching import Arrival, Batches
 from shared.database.composites import event_row, evidence_row, interval, policy_row, sighting_row
-from shared.database.failures import (
-    NOT_BEGUN,
-    ROLLED_BACK,
-    failure_of_database,
-    failure_of_gateway,
-    speaks_for_itself,
-)
 from shared.database.results import (
     Batch,
     CanaryClaim,
@@ -41,13 +28,15 @@ from shared.database.results import (
     SweepEnd,
     Transition,
 )
-from shared.errors import StoreError, StoreRefused, StoreUnavailable
+from shared.database.rpc import Rpc, not_an_answer, read_answer, read_count, read_list, stop_at_the_gateway
+from shared.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
+    import httpx
     from pydantic import SecretStr
 
     from shared.core.event import Event
@@ -56,10 +45,6 @@ if TYPE_CHECKING:
     from shared.core.notices import NoticeText
     from shared.core.policy import Policy, Retention
 
-_ATTEMPTS: Final = 4
-_WAIT_AFTER: Final = dict.fromkeys(ROLLED_BACK, 0.05) | dict.fromkeys(NOT_BEGUN, 0.5)
-"""Seconds, at most, times the tries so far, before what had no effect is asked again."""
-_CALL_SECONDS: Final = 20
 NEWEST_MIGRATION: Final = "20261122100900"
 """The last file of supabase/migrations, which an upload does not hold."""
 _NO_SUCH_TABLE: Final = ("PGRST205", "42P01")
@@ -72,7 +57,6 @@ GIVE_UP_AFTER: Final = timedelta(minutes=10)
 """An event that the relay's handler has refused so often is given up when it is so old: others wait behind it."""
 PATIENCE_FOR_LOCKS: Final = timedelta(milliseconds=500)
 """For the locks of a whole batch of events; after that each event is retried alone."""
-_Shape = TypeVar("_Shape", bound=BaseModel)
 
 
 class Store:
@@ -88,18 +72,14 @@ class Store:
     """
 
     def __init__(self, client: AsyncClient, policy: Policy) -> None:
-        self._client = client
+        self._rpc = Rpc(client)
         self._policy = policy_row(policy)
         self._batches = Batches(self._receive_events)
 
     async def is_migrated(self) -> bool:
         """Whether the database has had the newest migration that this code knows."""
-
-        def newest() -> Any:  # noqa: ANN401 - a query of the Supabase client
-            return self._client.table("recovery_migrations").select("version").eq("version", NEWEST_MIGRATION)
-
         try:
-            return bool(await self._execute("recovery_migrations", newest))
+            return bool(await self._rpc.rows_where("recovery_migrations", "version", NEWEST_MIGRATION))
         except StoreError as error:
             if error.code in _NO_SUCH_TABLE:
                 return False
@@ -109,7 +89,7 @@ class Store:
 
     async def begin_sweep(self) -> SweepBegun:
         """Write the run row."""
-        return self._read(SweepBegun, "begin_sweep", await self._call("begin_sweep", {}))
+        return await self._rpc.ask(SweepBegun, "begin_sweep", {})
 
     async def claim_instances(
         self, *, due_before: datetime, lease: timedelta, limit: int, after: Batch | None, asleep: Sequence[UUID] = ()
@@ -131,12 +111,12 @@ class Store:
             "p_after_id": str(after.after_id) if after and after.after_id else None,
             "p_asleep": [str(each) for each in asleep],
         }
-        answer = await self._call("claim_instances", arguments)
+        answer = await self._rpc.call("claim_instances", arguments)
         if not isinstance(answer, dict) or not isinstance(rows := answer.get("instances"), list):
-            raise _not_an_answer("claim_instances")
+            raise not_an_answer("claim_instances")
         instances = [instance for row in rows if (instance := _read_instance(row)) is not None]
         read = answer | {"instances": instances, "unreadable": len(rows) - len(instances)}
-        return self._read(Batch, "claim_instances", read)
+        return read_answer(Batch, "claim_instances", read)
 
     async def record_looks(self, sightings: list[Sighting], *, finished: bool = True) -> int:
         """Write looks that change no status, and give their leases back.
@@ -152,7 +132,7 @@ class Store:
             "p_sightings": [sighting_row(each, finished=finished) for each in sightings],
             "p_policy": self._policy,
         }
-        return _count("record_looks", await self._call("record_looks", arguments))
+        return read_count("record_looks", await self._rpc.call("record_looks", arguments))
 
     async def claim_restart(self, sighting: Sighting, *, lease: timedelta, why: Evidence) -> RestartClaim:
         """Take the right to send one restart; without it, none may be sent."""
@@ -162,7 +142,7 @@ class Store:
             "p_why": evidence_row(why),
             "p_policy": self._policy,
         }
-        return self._read(RestartClaim, "claim_restart", await self._call("claim_restart", arguments))
+        return await self._rpc.ask(RestartClaim, "claim_restart", arguments)
 
     async def apply_verdict(
         self,
@@ -196,7 +176,7 @@ class Store:
             "p_policy": self._policy,
             "p_restart": restart,
         }
-        transition = self._read(Transition, "apply_verdict", await self._call("apply_verdict", arguments))
+        transition = await self._rpc.ask(Transition, "apply_verdict", arguments)
         _log_refusal(transition, sighting.instance.id)
         return transition
 
@@ -208,7 +188,7 @@ class Store:
             "p_run": str(run),
             "p_policy": self._policy,
         }
-        silence = self._read(Silence, "tell_unverified", await self._call("tell_unverified", arguments))
+        silence = await self._rpc.ask(Silence, "tell_unverified", arguments)
         for line in silence.told:
             _log_refusal(line, line.instance_id)
         return silence
@@ -230,10 +210,8 @@ class Store:
             "p_but_not": [str(each) for each in but_not],
             "p_asleep": [str(each) for each in asleep],
         }
-        drawn = await self._call("draw_witnesses", arguments)
-        if not isinstance(drawn, list):
-            raise _not_an_answer("draw_witnesses")
-        return [self._read(Witness, "draw_witnesses", each) for each in drawn]
+        drawn = read_list("draw_witnesses", await self._rpc.call("draw_witnesses", arguments))
+        return [read_answer(Witness, "draw_witnesses", each) for each in drawn]
 
     async def claim_canary(self, instance: UUID | None, *, began: datetime, lease: timedelta) -> CanaryClaim:
         """Take the right to send the fleet's one canary, or learn of another sweep's.
@@ -248,11 +226,11 @@ class Store:
             "p_began": began.isoformat(),
             "p_lease": interval(lease),
         }
-        return self._read(CanaryClaim, "claim_canary", await self._call("claim_canary", arguments))
+        return await self._rpc.ask(CanaryClaim, "claim_canary", arguments)
 
     async def end_canary(self, instance: UUID, *, recovered: bool) -> None:
         """Leave a canary's result to every sweep."""
-        await self._call("end_canary", {"p_instance": str(instance), "p_recovered": recovered})
+        await self._rpc.call("end_canary", {"p_instance": str(instance), "p_recovered": recovered})
 
     async def enter_brake(self) -> bool:
         """Note that the brake is on.
@@ -260,7 +238,7 @@ class Store:
         Returns:
             Whether this was the first to note it since it was last off.
         """
-        return await self._call("enter_brake", {}) is True
+        return await self._rpc.call("enter_brake", {}) is True
 
     async def finish_sweep(
         self,
@@ -312,7 +290,7 @@ class Store:
             "p_after_id": str(after.after_id) if after and after.after_id else None,
             "p_asleep": [str(each) for each in asleep],
         }
-        return self._read(SweepEnd, "finish_sweep", await self._call("finish_sweep", arguments))
+        return await self._rpc.ask(SweepEnd, "finish_sweep", arguments)
 
     async def purge_history(self, retention: Retention, *, limit: int, after: Purged | None = None) -> Purged | None:
         """Delete a little of what is past its retention.
@@ -333,22 +311,19 @@ class Store:
             "p_runs": interval(retention.runs),
             "p_bodies_from": after.bodies_until.isoformat() if after and after.bodies_until else None,
         }
-        answer = await self._call("purge_history", arguments)
-        return None if answer is None else self._read(Purged, "purge_history", answer)
+        return await self._rpc.ask_if_any(Purged, "purge_history", arguments)
 
     async def retry_notices(self, *, limit: int) -> Retried:
         """Try again what the platform's table refused."""
         arguments = {"p_texts": TEXTS, "p_limit": limit, "p_policy": self._policy}
-        return self._read(Retried, "retry_notices", await self._call("retry_notices", arguments))
+        return await self._rpc.ask(Retried, "retry_notices", arguments)
 
     # Events
 
     async def find_late_clock(self) -> timedelta | None:
         """By how much the provider's clock is late, as disconnections show; None when it is not."""
-        answer = await self._call("find_late_clock", {"p_policy": self._policy})
-        return (
-            None if answer is None else timedelta(seconds=self._read(LateClock, "find_late_clock", answer).late_seconds)
-        )
+        clock = await self._rpc.ask_if_any(LateClock, "find_late_clock", {"p_policy": self._policy})
+        return timedelta(seconds=clock.late_seconds) if clock else None
 
     async def receive_event(
         self, event: Event, *, relay: bool = False, relay_now: bool = False, alone: bool = False
@@ -377,10 +352,10 @@ class Store:
             "p_policy": self._policy,
             "p_patience": interval(patience) if patience else None,
         }
-        intakes = await self._call("receive_events", arguments)
+        intakes = await self._rpc.call("receive_events", arguments)
         if not isinstance(intakes, list) or len(intakes) != len(arrivals):
-            raise _not_an_answer("receive_events")
-        read = [self._read(Intake, "receive_events", each) for each in intakes]
+            raise not_an_answer("receive_events")
+        read = [read_answer(Intake, "receive_events", each) for each in intakes]
         for intake in read:
             _log_refusal(intake, intake.instance_id)
         return read
@@ -394,21 +369,21 @@ class Store:
             "p_reason": reason,
             "p_per_hour": per_hour,
         }
-        return bool(await self._call("keep_rejected", arguments))
+        return bool(await self._rpc.call("keep_rejected", arguments))
 
     async def settle_disconnection(
         self, event_id: int, look: Look, *, looked_at: datetime, token_hash: str | None
     ) -> Intake:
         """End a disconnection with what one look showed; without a ``token_hash`` nobody looked."""
         arguments = self._settling(event_id, look, looked_at, token_hash)
-        return self._settled(await self._call("settle_disconnection", arguments))
+        return self._settled(await self._rpc.call("settle_disconnection", arguments))
 
     async def settle_connection(
         self, event_id: int, look: Look, *, looked_at: datetime, token_hash: str | None
     ) -> Intake:
         """End a connection that does not say whose with what one look showed."""
         arguments = self._settling(event_id, look, looked_at, token_hash)
-        return self._settled(await self._call("settle_connection", arguments))
+        return self._settled(await self._rpc.call("settle_connection", arguments))
 
     def _settling(self, event_id: int, look: Look, looked_at: datetime, token_hash: str | None) -> dict[str, Any]:
         return {
@@ -422,7 +397,7 @@ class Store:
         }
 
     def _settled(self, answer: Any) -> Intake:  # noqa: ANN401 - JSON
-        intake = self._read(Intake, "settle", answer)
+        intake = read_answer(Intake, "settle", answer)
         _log_refusal(intake, intake.instance_id)
         return intake
 
@@ -431,7 +406,7 @@ class Store:
     async def claim_relay(self, external_id: str) -> RelayTurn | None:
         """Take a line's turn to forward; None when somebody has it or nothing waits."""
         arguments = {"p_external_id": external_id, "p_limit": EVENTS_A_TURN, "p_turn": interval(RELAY_TURN)}
-        return self._turn("claim_relay", await self._call("claim_relay", arguments))
+        return await self._rpc.ask_if_any(RelayTurn, "claim_relay", arguments)
 
     async def finish_relay(
         self, turn: RelayTurn, done: list[int], *, refused: int | None, more: bool
@@ -455,47 +430,12 @@ class Store:
             "p_limit": EVENTS_A_TURN,
             "p_turn": interval(RELAY_TURN),
         }
-        return self._turn("finish_relay", await self._call("finish_relay", arguments))
+        return await self._rpc.ask_if_any(RelayTurn, "finish_relay", arguments)
 
     async def list_relay_backlog(self, limit: int) -> list[str]:
         """Lines with events that nobody is forwarding, longest waiting first."""
-        external_ids = await self._call("list_relay_backlog", {"p_limit": limit})
-        if not isinstance(external_ids, list):
-            raise _not_an_answer("list_relay_backlog")
+        external_ids = read_list("list_relay_backlog", await self._rpc.call("list_relay_backlog", {"p_limit": limit}))
         return [str(each) for each in external_ids]
-
-    def _turn(self, operation: str, answer: Any) -> RelayTurn | None:  # noqa: ANN401 - JSON
-        return None if answer is None else self._read(RelayTurn, operation, answer)
-
-    @staticmethod
-    def _read(shape: type[_Shape], operation: str, answer: Any) -> _Shape:  # noqa: ANN401 - JSON
-        if not isinstance(answer, dict):
-            raise _not_an_answer(operation)
-        try:
-            return shape.model_validate(answer)
-        except ValidationError:
-            # Its text quotes rows. A shape we do not know means a migration and code that do not fit.
-            raise StoreRefused(operation, "unexpected answer") from None
-
-    async def _call(self, operation: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
-        return await self._execute(operation, lambda: self._client.rpc(operation, arguments))
-
-    async def _execute(self, operation: str, query: Callable[[], Any]) -> Any:  # noqa: ANN401 - JSON
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                async with asyncio.timeout(_CALL_SECONDS):  # a dripping answer never times out by itself
-                    return (await query().execute()).data
-            except PostgrestAPIError as error:
-                wait = _WAIT_AFTER.get(error.code or "")
-                if wait is None or attempt == _ATTEMPTS:
-                    raise failure_of_database(operation, error.code) from None
-                logs.warning("store.retried", operation=operation, code=error.code)
-                await asyncio.sleep(random.uniform(0.2, 1.0) * wait * attempt)  # noqa: S311 - spreads retries
-            except httpx.HTTPStatusError as error:
-                raise failure_of_gateway(operation, error.response.status_code) from None
-            except (httpx.HTTPError, OSError) as error:
-                raise StoreUnavailable(operation, type(error).__name__) from error
-        raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _read_instance(row: Any) -> Instance | None:  # noqa: ANN401 - JSON
@@ -518,26 +458,8 @@ def _log_refusal(notified: Notified, instance: UUID | None) -> None:
         logs.error("notice.refused", instance=instance, sqlstate=notified.sqlstate, refused=notified.refused)
 
 
-def _count(operation: str, answer: Any) -> int:  # noqa: ANN401 - JSON
-    if isinstance(answer, bool) or not isinstance(answer, int):
-        raise _not_an_answer(operation)
-    return answer
-
-
-def _not_an_answer(operation: str) -> StoreUnavailable:
-    """A 200 with a page, with nothing: a gateway speaks, not our function."""
-    return StoreUnavailable(operation, "not an answer")
-
-
-async def _stop_at_the_gateway(response: httpx.Response) -> None:
-    """Raise for whatever is no answer of the database's own: the Supabase client forgets the status of a JSON error."""
-    if not response.is_success and not speaks_for_itself(await response.aread()):
-        # Not raise_for_status: it lets a redirect without an address through.
-        raise httpx.HTTPStatusError("not the database's answer", request=response.request, response=response)
-
-
 def connect(url: str, key: SecretStr, http: httpx.AsyncClient, policy: Policy) -> Store:
     """A store over one shared HTTP client, which also replaces the Supabase client's 120 s time-out."""
-    http.event_hooks = {"response": [_stop_at_the_gateway]}
+    http.event_hooks = {"response": [stop_at_the_gateway]}
     options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
     return Store(AsyncClient(url, key.get_secret_value(), options), policy)
