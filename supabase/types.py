@@ -818,6 +818,7 @@ class PublicRecoveryPolicy(BaseModel):
     restart_quiet: Optional[str] = Field(alias="restart_quiet")
     life_kept_each: Optional[str] = Field(alias="life_kept_each")
     notice_waits: Optional[List[str]] = Field(alias="notice_waits")
+    pairing: Optional[str] = Field(alias="pairing")
     silent_after: Optional[str] = Field(alias="silent_after")
     silent_together: Optional[str] = Field(alias="silent_together")
     silent_share: Optional[float] = Field(alias="silent_share")

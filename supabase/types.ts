@@ -1154,6 +1154,7 @@ export type Database = {
         };
         Returns: string;
       };
+      is_asleep: { Args: { p_company: string }; Returns: boolean };
       is_clock_late: {
         Args: {
           p_event: Omit<
@@ -1179,6 +1180,21 @@ export type Database = {
             Database["public"]["Tables"]["wapi_webhook_events"]["Row"],
             Database["public"]["Tables"]["wapi_webhook_events"]["ComputedFields"]
           >;
+          p_health: Omit<
+            Database["public"]["Tables"]["instance_health"]["Row"],
+            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
+          >;
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+        };
+        Returns: boolean;
+      };
+      is_left_alone: {
+        Args: {
           p_health: Omit<
             Database["public"]["Tables"]["instance_health"]["Row"],
             Database["public"]["Tables"]["instance_health"]["ComputedFields"]
@@ -1825,6 +1841,7 @@ export type Database = {
         restart_quiet: string | null;
         life_kept_each: string | null;
         notice_waits: string[] | null;
+        pairing: string | null;
         silent_after: string | null;
         silent_together: string | null;
         silent_share: number | null;

@@ -75,6 +75,8 @@ class EventOutcome(StrEnum):
     OVERTAKEN = "overtaken"
     """While we looked a newer fact came, or the row became another line's."""
     ALREADY_DISCONNECTED = "already_disconnected"
+    LEFT_ALONE = "left_alone"
+    """Somebody is pairing the line, nobody ever has, or its company is not active: it has no effect."""
     OWN_RESTART = "own_restart"
     """Our own restart may have sent it; whoever restarted decides."""
     DENIED = "denied"

@@ -24,6 +24,7 @@ POLICY_FIELDS: Final = (
     "restart_quiet",
     "life_kept_each",
     "notice_waits",
+    "pairing",
     "silent_after",
     "silent_together",
     "silent_share",

@@ -357,6 +357,7 @@ begin
       restart_quiet interval,         -- a disconnection so soon after a restart is the restart's own
       life_kept_each interval,        -- how often a busy line's sign of life is written
       notice_waits interval[],        -- before a notice that was refused is tried again; the last one for ever
+      pairing interval,               -- a word of pairing in the row is believed for so long
       silent_after interval,          -- a line about which nobody finds out anything for so long is told as unverified
       silent_together interval,       -- lines that fell silent within this time of each other have one cause …
       silent_share double precision,  -- … if they are more than one, and than this share of the fleet

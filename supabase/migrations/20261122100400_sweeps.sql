@@ -24,6 +24,25 @@ end
 $$;
 comment on function public.inactive_companies is 'Companies whose lines are left alone, as if they were paused.';
 
+create or replace function public.is_asleep(p_company uuid)
+returns boolean
+language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_asleep boolean;
+begin
+  if exists (
+    select from pg_catalog.pg_attribute
+    where attrelid = 'public.companies'::regclass and attname = 'is_active' and atttypid = 'boolean'::regtype
+      and not attisdropped)
+  then
+    execute 'select is_active is false from public.companies where id = $1' into v_asleep using p_company;
+  end if;
+  return coalesce(v_asleep, false);
+end
+$$;
+comment on function public.is_asleep is 'Whether one company is not active: inactive_companies for an event.';
+
 create or replace function public.begin_sweep(p_now timestamptz default now())
 returns jsonb
 language plpgsql volatile security invoker set search_path = ''
@@ -820,7 +839,7 @@ comment on function public.finish_sweep is
 do $$
 begin
   perform public.keep_for_service(
-    'inactive_companies', 'begin_sweep', 'odd_moments', 'claim_instances', 'preconditions_hold', 'note_phone', 'record_looks',
+    'inactive_companies', 'is_asleep', 'begin_sweep', 'odd_moments', 'claim_instances', 'preconditions_hold', 'note_phone', 'record_looks',
     'claim_restart', 'apply_verdict', 'tell_unverified', 'draw_witnesses', 'claim_canary', 'end_canary', 'note_unwatched',
     'enter_brake', 'finish_sweep');
 end

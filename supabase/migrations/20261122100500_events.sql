@@ -132,6 +132,21 @@ as $$
 $$;
 comment on function public.is_down is 'Whether there is anything to restore about a line.';
 
+create or replace function public.is_left_alone(
+  p_instance public.wapi_instances, p_health public.instance_health, p_policy public.recovery_policy, p_now timestamptz
+)
+returns boolean
+language sql stable security invoker set search_path = ''
+as $$
+  -- As the sweep decides it; a word of pairing that no sweep has seen yet was written a moment ago.
+  select coalesce(p_instance.status, '') not in ('connected', 'degraded') and (
+      public.is_pairing_word(p_instance.status) and coalesce(p_health.pairing_since > p_now - p_policy.pairing, true)
+      or p_instance.connected_at is null and nullif(btrim(p_instance.phone_number), '') is null
+        and p_health.last_alive_at is null)
+    or public.is_asleep(p_instance.company_id);
+$$;
+comment on function public.is_left_alone is 'Whether somebody is pairing the line, nobody ever has, or its company is not active: bad news has no effect.';
+
 create or replace function public.judge_disconnection(
   p_instance public.wapi_instances,
   p_health public.instance_health,
@@ -149,6 +164,7 @@ as $$
     when p_received_at between p_health.last_restart_at and p_health.last_restart_at + p_policy.restart_quiet
       or p_moment between p_health.last_restart_at - interval '1 second' and p_health.last_restart_at + p_policy.restart_quiet
       then 'own_restart'
+    when public.is_left_alone(p_instance, p_health, p_policy, p_now) then 'left_alone'
     when coalesce(p_instance.status, '') not in ('connected', 'degraded') and exists (
         select from public.instance_outages o
         where o.instance_id = p_instance.id and o.closed_at is null and (o.told_at is not null or o.opened_by = 'adoption'))
@@ -619,7 +635,7 @@ do $$
 begin
   perform public.keep_for_service(
     'moment_of_event', 'is_clock_late', 'moment_of_disconnection', 'find_late_clock', 'alive_as', 'find_instance', 'is_down',
-    'judge_disconnection', 'is_old_life', 'restore_by_event', 'is_news', 'is_fact_again', 'receive_event', 'receive_events', 'keep_rejected',
+    'is_left_alone', 'judge_disconnection', 'is_old_life', 'restore_by_event', 'is_news', 'is_fact_again', 'receive_event', 'receive_events', 'keep_rejected',
     'mass_begins_at', 'settle_disconnection', 'settle_connection');
 end
 $$;

@@ -267,6 +267,26 @@ def test_a_screen_that_writes_connected_over_an_outage_begins_no_new_restarts(wo
     assert len(world.bells(line)) == 1
 
 
+@pytest.mark.parametrize(
+    "how", ["status = 'qr'", "status = 'disconnected', phone_number = null, connected_at = null", "asleep"]
+)
+def test_a_disconnection_of_a_line_that_is_left_alone_is_recorded_without_effect(world: World, how: str) -> None:
+    company = world.company(users=1)
+    line = world.line(company, session="disconnected")
+    if how == "asleep":
+        world.sql("update public.companies set is_active = false where id = %s", company)
+    else:
+        world.set(line, how)
+    status = world.status(line)
+
+    assert world.event(world.disconnection(line)) == "left_alone"
+
+    assert (world.status(line), world.bells(), world.outages(line)) == (status, [], [])
+    assert world.audit(line) == ["disconnection_ignored"]
+    world.event(world.message(line))
+    assert world.status(line) == "connected"  # its good news counts
+
+
 def test_lines_of_a_company_that_is_not_active_are_left_alone(world: World) -> None:
     company = world.company(users=1)
     down = world.line(company, session="disconnected")
