@@ -365,6 +365,19 @@ def test_what_the_platform_has_set_up_is_untouched_and_what_is_added_to_its_tabl
     assert "publication" not in {kind for kind, *_ in after - before}
 
 
+def test_a_publication_of_all_tables_stops_no_update_of_ours(adopted: psycopg.Connection[Row]) -> None:
+    """Somebody may publish every table: an update then needs a key by which its row is told."""
+    keyless = adopted.execute(
+        "select c.relname from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')"
+        " and c.relreplident = 'd' and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)"
+    ).fetchall()
+    assert keyless == []
+    [published] = adopted.execute(
+        "select count(*) as n from pg_publication_tables where pubname = 'everything'"
+    ).fetchall()
+    assert published["n"] > 15
+
+
 def test_no_table_or_index_of_the_platform_is_rewritten(platform: Platform) -> None:
     with connect(platform.url("adopted")) as adopted, connect(platform.copy()) as living:
         before, after = files_on_disk(living), files_on_disk(adopted)
@@ -1132,6 +1145,14 @@ def test_two_at_once_do_not_meet_and_a_lock_that_somebody_holds_is_told(platform
             pass
         with alone(other):
             pass
+
+
+def test_a_platform_that_lacks_a_table_hears_that_it_is_made(living: psycopg.Connection[Any]) -> None:
+    with living.transaction(force_rollback=True):
+        living.execute("drop table public.companies, public.user_companies cascade")
+        effects = read_effects(living, migrations_in(MIGRATIONS))
+    assert set(told(effects, "are not there and are made").concerns) == {"companies", "user_companies"}
+    assert all(", (unknown company) (" in line for line in told(effects, PAUSED).concerns)
 
 
 def test_a_platform_that_has_none_of_its_tables_is_a_fresh_project(platform: Platform) -> None:
