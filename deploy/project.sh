@@ -34,8 +34,7 @@ source deploy/env.sh
 # shellcheck source-path=SCRIPTDIR source=nonsense.sh
 source deploy/nonsense.sh
 
-# "3 of 8: accounts (about 20 s)"; a script that has steps says how many, if it is
-# no step itself.
+# "3 of 8: accounts (some 10 s)". A script that is a step of another one counts none of its own.
 steps=0 at=0
 heading() {
   at=$((at + 1))
@@ -103,7 +102,7 @@ meaning_of() {
     PROJECT) echo "the id of the Google Cloud project" ;;
     REGION) echo "of Cloud Run and the Scheduler, for example southamerica-east1" ;;
     SUPABASE_URL) echo "https://<project>.supabase.co" ;;
-    DATABASE_URL) echo "postgresql://…, where the migrations go" ;;
+    DATABASE_URL) echo "of Supabase's session pooler: postgresql://postgres.<ref>:<password>@aws-….pooler.supabase.com:5432/postgres" ;;
     RELEASE) echo "it names the revisions of this release" ;;
     ALERT_EMAIL) echo "who is told" ;;
     SUPABASE_SERVICE_ROLE_KEY) echo "from Supabase: Project Settings, API keys" ;;

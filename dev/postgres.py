@@ -189,9 +189,16 @@ class Postgres:
 
     def stop(self) -> None:
         """Stop the server: connections are cut, what was committed stays (PostgreSQL's "fast" shutdown)."""
+        self._stop(signal.SIGINT)
+
+    def crash(self) -> None:
+        """Let the server die at once ("immediate"): nothing is tidied up, and the next start recovers from its log."""
+        self._stop(signal.SIGQUIT)
+
+    def _stop(self, number: signal.Signals) -> None:
         if self._server:
             server, self._server = self._server, None
-            self._children.stop(server, with_signal=signal.SIGINT)
+            self._children.stop(server, with_signal=number)
 
 
 def _binaries_for(account: Account | None, folder: Path) -> Path:

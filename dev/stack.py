@@ -186,6 +186,16 @@ class Stack:
         """Take the database away: connections are cut; PostgREST stays and answers 503."""
         self._postgres.stop()
 
+    def crash_postgres(self) -> None:
+        """Let the database die in the middle of whatever it does; what it had not written to its log is lost."""
+        self._postgres.crash()
+
+    def keep_what_is_committed(self) -> None:
+        """From now on a commit that was answered outlives a crash, as in production; by default nothing here does."""
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            connection.execute("alter system set synchronous_commit = on")
+            connection.execute("select pg_reload_conf()")
+
     def start_postgres(self) -> None:
         """Bring the database back, on the same port, and wait until PostgREST has found it (if PostgREST runs)."""
         self._postgres.start()

@@ -28,8 +28,13 @@ _TRY_CHECK: Final = """
 _TRY_TYPE: Final = "select (jsonb_populate_record(null::public.notifications, %s)).type is not null as passes"
 
 
-def refusals(cursor: psycopg.Cursor[dict[str, Any]]) -> Iterator[Refusal]:
-    """What would be refused, and what may be: a sentence, and what it is about."""
+def refusals(cursor: psycopg.Cursor[dict[str, Any]], *, has_members: bool) -> Iterator[Refusal]:
+    """What would be refused, and what may be: a sentence, and what it is about.
+
+    Args:
+        cursor: Within a transaction.
+        has_members: Whether the tables are there that say who belongs where.
+    """
     must = [row["name"] for row in cursor.execute(queries.COLUMNS_THAT_MUST_BE_FILLED, (list(FILLED),))]
     if must:
         yield "notifications refuses every bell: columns must be filled and have no default", _names(must)
@@ -45,7 +50,7 @@ def refusals(cursor: psycopg.Cursor[dict[str, Any]]) -> Iterator[Refusal]:
         yield "triggers on notifications see every bell, and may change or refuse it", told
     if unique := [row["name"] for row in cursor.execute(queries.UNIQUE_INDEXES)]:
         yield "unique indexes on notifications may refuse a second bell", _names(unique)
-    if cursor.execute(queries.USERS_ARE_REFERENCED).fetchone() is not None:
+    if has_members and cursor.execute(queries.USERS_ARE_REFERENCED).fetchone() is not None:
         [gone] = cursor.execute(queries.USERS_THAT_ARE_GONE).fetchall()
         if gone["users"]:
             users, companies = counted(gone["users"], "user"), counted(gone["companies"], "company")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from ops.common.shown import counted, shown, shown_external_id
@@ -90,11 +91,14 @@ def read_effects(connection: psycopg.Connection[Any], files: Collection[Migratio
         if any(effect.section is Section.STOPS for effect in effects):
             return effects
         if "wapi_instances" in there:
-            effects += _of_lines(cursor.execute(queries.LINES).fetchall(), {file.name for file in files})
+            company = sql.SQL(queries.COMPANY if "companies" in there else queries.NO_COMPANY)
+            lines = cursor.execute(sql.SQL(queries.LINES).format(company=company)).fetchall()
+            effects += _of_lines(lines, {file.name for file in files})
         if "wapi_messages" in there and any(file.name == "duplicate_messages" for file in files):
             effects += _of_messages(cursor)
         if "notifications" in there:
-            effects += [Effect(Section.LOOK, what, concerns) for what, concerns in bells.refusals(cursor)]
+            refusals = bells.refusals(cursor, has_members={"user_companies", "wapi_instances"} <= there.keys())
+            effects += [Effect(Section.LOOK, what, concerns) for what, concerns in refusals]
         effects += _of_realtime(cursor)
         return effects
 

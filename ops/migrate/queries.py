@@ -46,14 +46,16 @@ LINES: Final = """
       from public.wapi_instances i
     )
     select l.id, l.external_id, l.status, l.unit, l.company_id, l.provider, l.ours, l.active, l.odd_moments,
-      c.name as company,
+      {company} as company,
       case when l.ours and l.active and l.external_id <> '' then row_number() over (
         partition by l.ours, l.active, l.external_id
         order by (coalesce(l.status, '') = 'connected') desc, l.created_at desc nulls last, l.id
       ) end as place
-    from lines l left join public.companies c on c.id = l.company_id
-    order by c.name, l.unit, l.id
+    from lines l
+    order by company, l.unit, l.id
 """
+COMPANY: Final = "(select c.name from public.companies c where c.id = l.company_id)"
+NO_COMPANY: Final = "null::text"
 COPIES: Final = """
     select coalesce(sum(number - 1), 0)::bigint as copies from (
       select count(*) as number from public.wapi_messages

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from ops.report.history import History
     from ops.report.rows import Line, Outage, Run
 
-RECENT_OUTAGES: Final = 5
+FLAPPING_OUTAGES: Final = 3
+"""A line that went down so often within a day is flapping, whatever it is now."""
 LATEST_RUNS: Final = 12
 NOTHING: Final = Uptime(timedelta(0), timedelta(0), timedelta(0))
 
@@ -61,10 +62,11 @@ class LineFigures:
         uptimes: By window.
         hours: 720 of them, oldest first.
         open: Its outage.
-        recent: The last ended ones, newest first.
+        ended: Its other outages of 30 days, newest first.
         outages: How many there were in 30 days.
         restarts: The same.
         helped: Of these, how many.
+        lately: How many outages began in the last 24 hours.
     """
 
     line: Line
@@ -72,10 +74,21 @@ class LineFigures:
     uptimes: dict[Window, Uptime]
     hours: tuple[Hour, ...]
     open: Outage | None
-    recent: tuple[Outage, ...]
+    ended: tuple[Outage, ...]
     outages: int
     restarts: int
     helped: int
+    lately: int
+
+    @property
+    def is_flapping(self) -> bool:
+        """It goes down and comes back, again and again."""
+        return self.lately >= FLAPPING_OUTAGES
+
+    @property
+    def needs_a_look(self) -> bool:
+        """Whether somebody who opens the page should see it at once."""
+        return self.is_flapping or self.condition not in (Condition.UP, Condition.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +238,8 @@ def _lines(history: History, restarts: Sequence[Restart], now: datetime) -> list
             uptimes={window: time.uptime(window) for window in Window},
             hours=time.hours(),
             open=open_outage,
-            recent=tuple([each for each in own if each.closed_at][:RECENT_OUTAGES]),
+            ended=tuple(each for each in own if each.closed_at),
+            lately=sum(now - each.started_at <= Window.DAY.length for each in own),
             outages=len(own),
             restarts=requested[line.id],
             helped=helped[line.id],
@@ -236,6 +250,10 @@ def _lines(history: History, restarts: Sequence[Restart], now: datetime) -> list
 
 def _companies(history: History, lines: Sequence[LineFigures]) -> tuple[CompanyFigures, ...]:
     order = {condition: place for place, condition in enumerate(Condition)}
+
+    def rank(line: LineFigures) -> int:
+        return min(order[line.condition], order[Condition.UNSTABLE] if line.is_flapping else len(order))
+
     by_company: defaultdict[UUID | None, list[LineFigures]] = defaultdict(list)
     for each in lines:
         by_company[each.line.company_id].append(each)
@@ -246,14 +264,12 @@ def _companies(history: History, lines: Sequence[LineFigures]) -> tuple[CompanyF
             CompanyFigures(
                 name=known.name if known else None,
                 id=company_id,
-                lines=tuple(sorted(own, key=lambda each: (order[each.condition], (each.line.unit or "").casefold()))),
+                lines=tuple(sorted(own, key=lambda each: (rank(each), (each.line.unit or "").casefold()))),
                 uptimes={window: _sum(own, window) for window in Window},
                 conditions=Counter(each.condition for each in own),
             )
         )
-    return tuple(
-        sorted(companies, key=lambda each: (order[each.lines[0].condition], (each.name or "").casefold(), str(each.id)))
-    )
+    return tuple(sorted(companies, key=lambda each: (rank(each.lines[0]), (each.name or "").casefold(), str(each.id))))
 
 
 def _open_outages(history: History, restarts: Sequence[Restart], now: datetime) -> tuple[OpenOutage, ...]:

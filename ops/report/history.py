@@ -141,3 +141,14 @@ async def read_history(
             return await _read(rest, now, company, bounds or Bounds())
         except* (StoreUnavailable, StoreRefused) as group:
             raise group.exceptions[0] from None
+
+
+async def read_companies(settings: StoreSettings) -> list[Company]:
+    """Read every company's name.
+
+    Raises:
+        StoreUnavailable: As ``Rest`` says.
+        StoreRefused: The same.
+    """
+    async with httpx.AsyncClient(timeout=None, trust_env=False) as http:  # noqa: S113 - bounded by Rest
+        return await Rest(http, settings.supabase_url, settings.supabase_service_role_key).rows(Company)

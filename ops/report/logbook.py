@@ -24,10 +24,10 @@ Told = Callable[[datetime], str]
 FIRST_DAYS: Final = 7
 
 _SEEN: Final[Mapping[str, tuple[str, str]]] = {
-    Observation.ALIVE: ("viva", "vivas"),
+    Observation.ALIVE: ("funcionando", "funcionando"),
     Observation.CLAIMED: ("conectada, sem confirmação", "conectadas, sem confirmação"),
     Observation.DISCONNECTED: ("desconectada", "desconectadas"),
-    Observation.GHOST: ("fantasma", "fantasmas"),
+    Observation.GHOST: ("conectada só no painel", "conectadas só no painel"),
     Observation.NOT_FOUND: ("não encontrada", "não encontradas"),
     Observation.REFUSED: ("com token recusado", "com token recusado"),
     Observation.UNKNOWN: ("sem resposta", "sem resposta"),

@@ -1,4 +1,4 @@
-"""The figures as one HTML file: no script, nothing from anywhere else, and every name escaped."""
+"""The figures as one HTML file: nothing from anywhere else, every name escaped, and whole without its small script."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ops.report.figures import Figures
 
-FIRST_OUTAGES: Final = 20
+FIRST_OUTAGES: Final = 4
 LATEST_BRAKES: Final = 20
 _HERE: Final = Path(__file__).parent
 
@@ -62,13 +62,18 @@ def _template() -> Template:
     return environment.get_template("page.html.j2")
 
 
-def render(figures: Figures, *, zone: tzinfo, scope: str | None = None) -> str:
+def _hash_of(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def render(figures: Figures, *, zone: tzinfo, scope: str | None = None, reload_seconds: int | None = None) -> str:
     """Write the page.
 
     Args:
         figures: What it shows.
         zone: Whose clock it shows.
         scope: The company that it is about; None = all.
+        reload_seconds: After so long a browser loads it anew, because somebody writes it anew; None = never.
     """
 
     def short(at: datetime) -> str:
@@ -78,14 +83,19 @@ def render(figures: Figures, *, zone: tzinfo, scope: str | None = None) -> str:
         return words.instant(at, zone)
 
     style = (_HERE / "page.css").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    script = (_HERE / "page.js").read_text("utf-8")
     return _template().render(
         figures=figures,
         short=short,
         instant=instant,
         scope=words.name(scope) if scope is not None else None,
         style=Markup(style),  # noqa: S704 - our own file
-        style_hash=f"sha256-{digest}",
+        style_hash=_hash_of(style),
+        script=Markup(script),  # noqa: S704 - our own file
+        script_hash=_hash_of(script),
+        reload_seconds=reload_seconds,
+        anchors={f"l{line.id.hex}" for line in figures.history.lines},
+        flapping=views.flapping(figures),
         windows=words.WINDOWS,
         conditions=words.CONDITIONS,
         results=words.RESULTS,
@@ -95,7 +105,7 @@ def render(figures: Figures, *, zone: tzinfo, scope: str | None = None) -> str:
         verdict=views.verdict(figures),
         banners=views.banners(figures, instant=instant),
         tiles=views.tiles(figures, short=short),
-        outages=views.outages(figures),
+        outages=views.outages(figures, short=short),
         companies=views.companies(figures),
         most_restarted=views.most_restarted(figures),
         spreads={

@@ -24,10 +24,11 @@ def _last_four(phone: Any) -> str | None:  # noqa: ANN401 - JSON
 class Line(AnyLine):
     """A WhatsApp line with its last signs of life. Of its number only the last four digits get past this class."""
 
-    beside: ClassVar = {"instance_health": ("last_alive_at", "last_event_at")}
+    beside: ClassVar = {"instance_health": ("last_alive_at", "last_event_at", "last_restart_at")}
 
     phone_number: Annotated[str | None, BeforeValidator(_last_four)]
     last_alive_at: AwareDatetime | None
+    last_restart_at: AwareDatetime | None = None
 
     @property
     def proven_until(self) -> datetime | None:
@@ -63,6 +64,11 @@ class Outage(Row):
     def is_refusal(self) -> bool:
         """The token was refused: no restart helps."""
         return self.reason == Observation.REFUSED.lower()
+
+    @property
+    def is_unknown_there(self) -> bool:
+        """The provider does not know the line: no restart helps."""
+        return self.reason == Observation.NOT_FOUND.lower()
 
 
 class LineEvent(Row):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from heapq import nlargest
 from typing import TYPE_CHECKING, Final
 
+from ops.common.restarts import FREQUENT, next_restart_at
 from ops.report import words
 from ops.report.figures import CompanyFigures, Condition, Figures, LineFigures, OpenOutage, condition_of
 from ops.report.logbook import Said, Told
@@ -14,12 +15,15 @@ from ops.report.timeline import LOOK_GAP, Window
 if TYPE_CHECKING:
     from collections import Counter
     from datetime import datetime, timedelta
+    from uuid import UUID
 
     from ops.report.incidents import Restart
     from ops.report.rows import Outage
 
 OPEN_COMPANIES_UP_TO: Final = 60
-"""With more lines than this every company begins folded."""
+"""With more lines than this every company begins folded; with fewer, those in which nothing is wrong."""
+_FEW: Final = 3
+"""So many lines in good order are not worth a fold of their own."""
 MOST_RESTARTED: Final = 5
 _LONGEST_ID: Final = 40
 """Twice the provider's own."""
@@ -46,6 +50,12 @@ class OutageView:
     lasted: timedelta
     tried: tuple[Restart, ...]
     told: int | None
+    to_do: str
+
+    @property
+    def anchor(self) -> str:
+        """Where its line stands on the page."""
+        return _anchor(self.outage.instance_id)
 
     @property
     def is_unstable(self) -> bool:
@@ -64,9 +74,9 @@ class LineView:
     life: datetime | None
 
     @property
-    def hidden_outages(self) -> int:
-        """Outages that are counted and not listed."""
-        return self.figures.outages - len(self.figures.recent) - bool(self.figures.open)
+    def anchor(self) -> str:
+        """Its place on the page, for links."""
+        return _anchor(self.figures.line.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +84,16 @@ class CompanyView:
     """A company with its lines."""
 
     name: str
-    lines: tuple[LineView, ...]
+    shown: tuple[LineView, ...]
+    folded: tuple[LineView, ...]
     uptimes: str
     conditions: Counter[Condition]
     is_open: bool
+
+    @property
+    def number(self) -> int:
+        """Of its lines."""
+        return len(self.shown) + len(self.folded)
 
 
 def verdict(figures: Figures) -> Said:
@@ -106,7 +122,9 @@ def banners(figures: Figures, *, instant: Told) -> list[Said]:
         said.append(Said(f"Ninguém está olhando as linhas: {since}.", "is-down"))
     if figures.brakes and figures.brakes[0].is_on:
         since = instant(figures.brakes[0].span.start)
-        said.append(Said(f"O freio está ligado desde {since}: muitas linhas parecem mortas ao mesmo tempo.", "is-warn"))
+        said.append(
+            Said(f"O freio está ligado desde {since}: muitas linhas parecem fora do ar ao mesmo tempo.", "is-warn")
+        )
     return said
 
 
@@ -126,8 +144,8 @@ def tiles(figures: Figures, *, short: Told) -> list[Tile]:
     helped = f"{words.rounded(month.helped / month.requested)} resolveram" if month.requested else ""
     return [
         *shares,
-        Tile("Perceber (MTTD, no máximo)", words.duration(detect.mean) if detect else "-", "média, 30 dias"),
-        Tile("Voltar (MTTR)", words.duration(repair.mean) if repair else "-", "média, 30 dias"),
+        Tile("Até perceber, no máximo", words.duration(detect.mean) if detect else "-", "média, 30 dias"),
+        Tile("Até voltar", words.duration(repair.mean) if repair else "-", "média, 30 dias"),
         Tile("Reinícios, 30 dias", words.number(month.requested), helped),
         Tile("Quedas, 24 h", words.number(day.outages), f"{words.number(month.outages)} em 30 dias"),
         Tile(
@@ -138,12 +156,39 @@ def tiles(figures: Figures, *, short: Told) -> list[Tile]:
     ]
 
 
-def outages(figures: Figures) -> list[OutageView]:
+def flapping(figures: Figures) -> list[LineView]:
+    """The lines that go down and come back, those that did so most often first."""
+    lines = [(line, company) for company in figures.companies for line in company.lines if line.is_flapping]
+    lines.sort(key=lambda pair: -pair[0].lately)
+    return [_line(line, words.name(company.name, otherwise="(empresa sem nome)")) for line, company in lines]
+
+
+def outages(figures: Figures, *, short: Told) -> list[OutageView]:
     """The open ones, newest first."""
-    return [_outage(each, figures.now) for each in figures.open_outages]
+    return [_outage(each, figures.now, short) for each in figures.open_outages]
 
 
-def _outage(each: OpenOutage, now: datetime) -> OutageView:
+def what_to_do(each: OpenOutage, now: datetime, *, short: Told) -> str:
+    """What the reader of an open outage should do."""
+    line, outage = each.line, each.outage
+    if outage.is_refusal:
+        return "Fale com o suporte: o token da instância precisa ser conferido. Reiniciar não resolve."
+    if outage.is_unknown_there:
+        return "Fale com o suporte: a instância não existe mais no provedor. Reiniciar não resolve."
+    at = next_restart_at(outage.restarts, line.last_restart_at if line else None)
+    when = "vem na próxima verificação" if at is None or at <= now else f"vem a partir de {short(at)}"
+    if outage.restarts >= FREQUENT:
+        return f"Escaneie o QR Code em Configurações. Os {FREQUENT} reinícios seguidos se esgotaram; o próximo {when}."
+    if line is not None and condition_of(line, outage, now=now) is Condition.UNSTABLE:
+        return f"Aguarde alguns minutos: o próximo reinício {when}."
+    return f"Escaneie o QR Code em Configurações. O próximo reinício automático {when}."
+
+
+def _anchor(line: UUID) -> str:
+    return f"l{line.hex}"
+
+
+def _outage(each: OpenOutage, now: datetime, short: Told) -> OutageView:
     line, outage = each.line, each.outage
     return OutageView(
         outage=outage,
@@ -154,6 +199,7 @@ def _outage(each: OpenOutage, now: datetime) -> OutageView:
         lasted=each.lasted,
         tried=each.tried,
         told=each.told,
+        to_do=what_to_do(each, now, short=short),
     )
 
 
@@ -171,12 +217,17 @@ def companies(figures: Figures) -> list[CompanyView]:
 def _company(each: CompanyFigures, unfold: bool) -> CompanyView:
     name = words.name(each.name, otherwise="(empresa sem nome)")
     shares = (f"{words.percent(time.share)} em {words.WINDOWS[window]}" for window, time in each.uptimes.items())
+    needy = [line for line in each.lines if line.needs_a_look]
+    well = [line for line in each.lines if not line.needs_a_look]
+    if not needy or len(well) <= _FEW:
+        needy, well = list(each.lines), []
     return CompanyView(
         name=name,
-        lines=tuple(_line(line, name) for line in each.lines),
+        shown=tuple(_line(line, name) for line in needy),
+        folded=tuple(_line(line, name) for line in well),
         uptimes=" · ".join(shares),
         conditions=each.conditions,
-        is_open=unfold,
+        is_open=unfold and any(line.needs_a_look for line in each.lines),
     )
 
 
@@ -202,7 +253,7 @@ def not_read(figures: Figures, *, instant: Told) -> list[str]:
     history, begin = figures.history, figures.now - Window.MONTH.length
     said = []
     if history.lines_left:
-        said.append(f"Há mais linhas do que as {words.number(len(history.lines))} lidas.")
+        said.append(f"Há mais linhas; {words.counted(len(history.lines), 'foi lida', 'foram lidas')}.")
     if history.outages_since > begin:
         said.append(f"Quedas encerradas só desde {instant(history.outages_since)}; o tempo antes é “sem dados”.")
     if history.events_since > begin:

@@ -60,7 +60,7 @@ _REASONS: Final = {
 
 _ENDS: Final = {
     OutageClosing.RECOVERED: "o reinício resolveu",
-    OutageClosing.ALIVE: "vista viva numa verificação",
+    OutageClosing.ALIVE: "vista funcionando numa verificação",
     OutageClosing.EVENT: "voltou a dar sinal (evento do provedor)",
     OutageClosing.PAUSED: "linha pausada",
     OutageClosing.DELETED: "linha excluída",

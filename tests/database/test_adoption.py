@@ -28,7 +28,7 @@ from dev.simulator import Simulator
 from dev.stack import MIGRATIONS, PROJECT, Stack
 from dev.types import supabase_cli
 from ops.migrate.effects import Section, obstacles, read_effects
-from ops.migrate.files import migrations_in
+from ops.migrate.files import MigrationError, migrations_in
 from ops.migrate.history import BusyError, alone, apply, pending
 from shared.core.notices import NoticeType
 
@@ -363,6 +363,19 @@ def test_what_the_platform_has_set_up_is_untouched_and_what_is_added_to_its_tabl
     }
     assert columns <= added
     assert "publication" not in {kind for kind, *_ in after - before}
+
+
+def test_a_publication_of_all_tables_stops_no_update_of_ours(adopted: psycopg.Connection[Row]) -> None:
+    """Somebody may publish every table: an update then needs a key by which its row is told."""
+    keyless = adopted.execute(
+        "select c.relname from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')"
+        " and c.relreplident = 'd' and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)"
+    ).fetchall()
+    assert keyless == []
+    [published] = adopted.execute(
+        "select count(*) as n from pg_publication_tables where pubname = 'everything'"
+    ).fetchall()
+    assert published["n"] > 15
 
 
 def test_no_table_or_index_of_the_platform_is_rewritten(platform: Platform) -> None:
@@ -1125,13 +1138,50 @@ def test_a_file_whose_text_has_changed_is_applied_again_and_one_of_unknown_text_
     assert [(each.migration, each.changed) for each in found] == [(first, True)]
 
 
-def test_two_at_once_do_not_meet_and_a_lock_that_somebody_holds_is_told(platform: Platform) -> None:
+def test_the_sql_editor_leaves_the_same_history(platform: Platform) -> None:
+    """It sends a file as one simple query; many people on hosted builders have no password and no other way."""
     url = platform.copy("fresh")
+    with connect(url) as connection:
+        for file in FILES:
+            connection.execute(file.read_bytes())
+    assert migrate(url) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        pytest.param("set local lock_timeout = '1ms'; lock public.companies;", "somebody else holds a lock.*run this again", id="a lock"),
+        pytest.param("create table public.half (id int); select 1 / 0;", "SQLSTATE 22012: division by zero", id="an error"),
+        pytest.param("create table public.half (id int);", "does not record itself", id="a file that leaves no trace"),
+    ],
+)  # fmt: skip
+def test_a_file_that_fails_leaves_nothing_and_says_why(
+    platform: Platform, adopted: psycopg.Connection[Row], tmp_path: Path, text: str, why: str
+) -> None:
+    file = tmp_path / "20991231000000_fails.sql"
+    file.write_text(text)
+    with psycopg.connect(platform.url("adopted")) as somebody:
+        somebody.execute("lock public.companies in row exclusive mode")
+        with pytest.raises(MigrationError, match=why):
+            apply(adopted, *migrations_in(tmp_path))
+    assert adopted.execute("select to_regclass('public.half') as half").fetchall() == [{"half": None}]
+
+
+def test_two_at_once_do_not_meet(platform: Platform) -> None:
+    url = platform.url("fresh")
     with psycopg.connect(url, autocommit=True) as one, psycopg.connect(url, autocommit=True) as other:
         with alone(one), pytest.raises(BusyError), alone(other):
             pass
         with alone(other):
             pass
+
+
+def test_a_platform_that_lacks_a_table_hears_that_it_is_made(living: psycopg.Connection[Any]) -> None:
+    with living.transaction(force_rollback=True):
+        living.execute("drop table public.companies, public.user_companies cascade")
+        effects = read_effects(living, migrations_in(MIGRATIONS))
+    assert set(told(effects, "are not there and are made").concerns) == {"companies", "user_companies"}
+    assert all(", (unknown company) (" in line for line in told(effects, PAUSED).concerns)
 
 
 def test_a_platform_that_has_none_of_its_tables_is_a_fresh_project(platform: Platform) -> None:

@@ -160,11 +160,18 @@ class Shown:
 def show(engine: Browser, tmp_path: Path) -> Iterator[Callable[..., Shown]]:
     contexts: list[BrowserContext] = []
 
-    def open_page(known: History, *, scheme: str = "light", size: dict[str, int] = PHONE) -> Shown:
+    def open_page(
+        known: History, *, scheme: str = "light", size: dict[str, int] = PHONE, scripts: bool = True
+    ) -> Shown:
         file = tmp_path / "report.html"
         file.write_text(render(figure(known, now=NOW, zone=ZONE), zone=ZONE), "utf-8")
         contexts.append(
-            engine.new_context(viewport=size, color_scheme=scheme, device_scale_factor=2 if size is PHONE else 1)
+            engine.new_context(
+                viewport=size,
+                color_scheme=scheme,
+                device_scale_factor=2 if size is PHONE else 1,
+                java_script_enabled=scripts,
+            )
         )
         return Shown(contexts[-1], file)
 
@@ -225,7 +232,7 @@ def test_open_outages_stand_before_the_numbers_and_those_before_the_lines(
     assert shown.page.locator(".outage").count() == 4
     assert shown.page.locator(".verdict").inner_text() == "3 linhas fora do ar"
     for text in (
-        "ninguém é reiniciado",
+        "ninguém é avisado",
         "há 2 h 13 min",
         "sim, 12:29 (3 pessoas)",
         "Últimas verificações",
@@ -263,7 +270,7 @@ def test_hostile_names_neither_run_nor_widen_nor_turn_the_page(show: Callable[..
     )
     assert shown.overflow == 0
     assert (shown.asked, shown.complained) == ([], [])
-    assert shown.page.locator("script, img, main a:not([href^='#'])").count() == 0
+    assert shown.page.locator("main script, img, main a:not([href^='#'])").count() == 0
     tallest = shown.page.evaluate(
         "Math.max(...[...document.querySelectorAll('bdi')].map(each => each.getBoundingClientRect().height))"
     )
@@ -306,3 +313,64 @@ def test_it_prints_on_white_with_its_bars(show: Callable[..., Shown]) -> None:
     contrasts = shown.page.evaluate(CONTRASTS)
     assert [(text, round(contrast, 2)) for contrast, text in contrasts if contrast < 4.5] == []
     assert shown.page.pdf(format="A4", print_background=False).startswith(b"%PDF")
+
+
+def sixty_lines() -> History:
+    """Of twelve companies, ten lines down in ten of them."""
+    down = range(5, 51, 5)
+    return history(
+        companies={uuid(each): company(each, f"Empresa {each}") for each in range(1, 13)},
+        lines=[
+            line(each, company_id=uuid(each % 12 + 1), status="disconnected" if each in down else "connected")
+            for each in range(1, 61)
+        ],
+        outages=[outage(ago(hours=each), number=each, id=each, restarts=4) for each in down],
+    )
+
+
+def test_sixty_lines_are_at_most_twelve_phone_screens(show: Callable[..., Shown]) -> None:
+    size = {"width": 390, "height": 844}
+    shown = show(sixty_lines(), size=size)
+    assert shown.page.evaluate("document.documentElement.scrollHeight") <= 12 * size["height"]
+
+
+def test_the_filter_shows_what_fits_and_a_link_unfolds_what_it_leads_to(show: Callable[..., Shown]) -> None:
+    shown = show(sixty_lines(), size=DESKTOP)
+    lines = shown.page.locator(".line:visible")
+    before = lines.count()
+    shown.page.fill("#filter", "EMPRESA 7, fora")
+    assert (lines.count(), shown.page.locator("#found").inner_text()) == (1, "1 linha")
+    shown.page.fill("#filter", "unidade 60")
+    assert lines.count() == 1, "of a company that was folded"
+    shown.page.fill("#filter", "")
+    assert lines.count() == before
+    shown.page.evaluate(f"location.hash = 'l{uuid(60).hex}'")
+    shown.page.locator(f"#l{uuid(60).hex}").wait_for(state="visible")
+    assert (shown.asked, shown.complained) == ([], [])
+
+
+def test_an_hour_of_a_bar_says_what_it_was(show: Callable[..., Shown]) -> None:
+    shown = show(
+        history(
+            outages=[
+                outage(ago(hours=3), ago(hours=2)),
+                *[outage(ago(days=n), ago(days=n, minutes=-1), id=n) for n in (2, 3)],
+            ],
+            lines=[line(status="degraded")],
+        ),
+        size=DESKTOP,
+    )
+    bar = shown.page.locator("svg.b").first
+    box = bar.bounding_box()
+    assert box
+    bar.hover(position={"x": box["width"] * 21.5 / 24, "y": 3})
+    assert shown.page.locator("#tip").inner_text() == "26/11, 11:42 a 12:42: fora do ar"
+    shown.page.mouse.move(1, 1)
+    assert not shown.page.locator("#tip").is_visible()
+
+
+def test_without_scripts_the_page_is_whole(show: Callable[..., Shown]) -> None:
+    shown = show(made_up_month(), scripts=False)
+    assert shown.page.locator(".line").count() == 12
+    assert shown.page.get_by_text("Escaneie o QR Code").first.is_visible()
+    assert not shown.page.locator("#filter").is_visible()

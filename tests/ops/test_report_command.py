@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from pydantic import SecretStr
+from waiting import GENEROUS_SECONDS
 
 from ops.common.rows import Company
 from ops.report import rows
@@ -110,7 +112,7 @@ def test_the_page_tells_what_a_real_sweep_did(world: World, tmp_path: Path) -> N
     page = (tmp_path / "report.html").read_text("utf-8").replace("\u00a0", " ")
     for said in (
         "1 linha fora do ar", "Unidade Fênix", "Cantina da Praça", "(2 pessoas)", "não resolveu", dead.external_id,
-        f"tel. final {dead.phone[-4:]}", "5 vivas, 1 desconectada",
+        f"tel. final {dead.phone[-4:]}", "5 funcionando, 1 desconectada",
     ):  # fmt: skip
         assert said in page, said
     assert world.outages(dead)[0]["restarts"] == page.count('<span class="bad">não resolveu</span>')
@@ -151,6 +153,14 @@ def test_one_company_alone(world: World, run_report: Callable[..., Ran], tmp_pat
     mine, other = world.company("Minha <b>Empresa</b>"), world.company("Outra")
     world.line(mine, "Moema")
     world.line(other, "Tatuapé", status="disconnected")
+    world.company("Duas"), world.company("duas")
+    two = run_report(environment(world.stack), "--company", "DUAS")
+    assert (two.returncode, two.stderr.startswith("2 companies are called DUAS: name one of ")) == (FAILED, True)
+    near = run_report(environment(world.stack), "--company", "empresa")
+    assert near.stderr == "there is no company empresa; there is Minha <b>Empresa</b>\n"
+    ran = run_report(environment(world.stack), "--company", " minha <B>empresa</b> ")
+    assert "1 line, 0 open outages" in ran.stdout
+    (tmp_path / "report.html").unlink()
     ran = run_report(environment(world.stack), "--company", str(mine))
     assert "1 line, 0 open outages" in ran.stdout
     page = (tmp_path / "report.html").read_text("utf-8")
@@ -158,6 +168,22 @@ def test_one_company_alone(world: World, run_report: Callable[..., Ran], tmp_pat
     assert "Moema" in page
     assert "Outra" not in page
     assert "Tatuapé" not in page
+
+
+def test_a_watched_page_is_written_until_somebody_ends_it(world: World, tmp_path: Path) -> None:
+    world.line(world.company())
+    page = tmp_path / "report.html"
+    with subprocess.Popen(
+        [sys.executable, "-m", "ops.report", "--watch", "600"], cwd=tmp_path, text=True,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "ENV_FILE": os.devnull, **environment(world.stack)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as watching:  # fmt: skip
+        assert watching.stdout
+        assert watching.stdout.readline().startswith("report.html: 1 line, ")
+        watching.send_signal(signal.SIGINT)
+        _, err = watching.communicate(timeout=GENEROUS_SECONDS)
+    assert (watching.returncode, err) == (130, "report: interrupted: report.html was written 1 time\n")
+    assert '<meta http-equiv="refresh" content="600">' in page.read_text("utf-8")
 
 
 def test_a_project_without_a_line_has_a_page(world: World, run_report: Callable[..., Ran], tmp_path: Path) -> None:
@@ -175,7 +201,8 @@ def test_a_project_without_a_line_has_a_page(world: World, run_report: Callable[
         pytest.param({"SUPABASE_URL": ""}, [], (MISUSED, "settings: SUPABASE_URL is missing"), id="no address"),
         pytest.param({"SUPABASE_URL": "", "SUPABASE_SERVICE_ROLE_KEY": ""}, [], (MISUSED, "SUPABASE_URL is missing; SUPABASE_SERVICE_ROLE_KEY is missing"), id="nothing is set"),
         pytest.param({"SUPABASE_SERVICE_ROLE_KEY": "abc"}, [], (MISUSED, "must be a service-role JWT"), id="no key"),
-        pytest.param({}, ["--company", "Alegria"], (MISUSED, "invalid UUID value"), id="not a company's id"),
+        pytest.param({}, ["--company", "Alegria"], (FAILED, "there is no company Alegria"), id="not a company's name"),
+        pytest.param({}, ["--watch", "1"], (MISUSED, "must be at least 5"), id="too often"),
         pytest.param({}, ["--company", "00000000-0000-4000-8000-000000000000"], (FAILED, "there is no company"), id="no such company"),
         pytest.param({"SUPABASE_URL": "http://127.0.0.1:9"}, [], (FAILED, "the database does not answer"), id="nobody answers"),
         pytest.param({"SUPABASE_SERVICE_ROLE_KEY": "sb_secret_of-another-project"}, [], (FAILED, "is not this project's service-role key"), id="another project's key"),
@@ -349,7 +376,7 @@ async def test_a_gateway_in_front_of_the_database_is_away(httpx_mock: Any, statu
     )
     with pytest.raises(StoreUnavailable) as raised:
         await read_history(settings, datetime.now(UTC))
-    assert raised.value.code == f"HTTP {status}"
+    assert raised.value.code.startswith(f"HTTP {status}")
     assert "secret words" not in str(raised.value)
 
 
