@@ -117,7 +117,8 @@ def _is_left_alone(instance: Instance, policy: Policy, now: datetime) -> bool:
     if instance.status is not Status.DISCONNECTED:
         return False
     is_pairing = instance.pairing_since is not None and now - instance.pairing_since < policy.pairing
-    return is_pairing or not instance.was_ever_connected
+    # Whoever has an outage was up before it, whatever else is known.
+    return is_pairing or (not instance.was_ever_connected and instance.outage is None)
 
 
 def _decide_silence(instance: Instance, policy: Policy, now: datetime) -> Decision:

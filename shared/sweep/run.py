@@ -88,6 +88,9 @@ async def run_sweep(
         logs.error("contract.drifted", cause_word="device_answers_for_no_line", run=report.run_id)
     sweep = _Sweep(context)
     await sweep.run(due_before, fanout)
+    if fanout is not None:
+        # Before the count of what is left: what a helper is at is not.
+        report.helpers_asked, report.helpers_answered = fanout.asked, await fanout.answered()
     report.took = timedelta(seconds=clock() - started)
     end = await store.finish_sweep(
         report.run_id,
@@ -106,8 +109,6 @@ async def run_sweep(
     )
     report.left, report.unwatched = end.left, end.unwatched
     _say_what_ended(end, sweep.brake, policy)
-    if fanout is not None:
-        report.helpers_asked, report.helpers_answered = fanout.asked, await fanout.answered()
     logs.info("sweep.finished", **report.as_answer())
     return report
 

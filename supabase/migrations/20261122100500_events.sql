@@ -142,7 +142,9 @@ as $$
   select coalesce(p_instance.status, '') not in ('connected', 'degraded') and (
       public.is_pairing_word(p_instance.status) and coalesce(p_health.pairing_since > p_now - p_policy.pairing, true)
       or p_instance.connected_at is null and nullif(btrim(p_instance.phone_number), '') is null
-        and p_health.last_alive_at is null)
+        and p_health.last_alive_at is null
+        and not exists (
+          select from public.instance_outages o where o.instance_id = p_instance.id and o.closed_at is null))
     or public.is_asleep(p_instance.company_id);
 $$;
 comment on function public.is_left_alone is 'Whether somebody is pairing the line, nobody ever has, or its company is not active: bad news has no effect.';

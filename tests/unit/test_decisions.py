@@ -816,6 +816,11 @@ def test_a_line_whose_users_were_told_that_nobody_could_find_out_is_restored_by_
         pytest.param({"raw_status": "qr", "pairing_since": NOW - 30 * MINUTE + SECOND}, True, id="somebody pairs it"),
         pytest.param({"raw_status": "qr", "pairing_since": NOW - 30 * MINUTE}, False, id="for too long"),
         pytest.param({"raw_status": "disconnected", "was_ever_connected": False}, True, id="it never was connected"),
+        pytest.param(
+            {"raw_status": "disconnected", "was_ever_connected": False, "outage": an_outage(1)},
+            False,
+            id="it was, or it would have no outage",
+        ),
         pytest.param({"raw_status": "connected", "was_ever_connected": False}, False, id="somebody says it is"),
         pytest.param({"raw_status": "degraded", "was_ever_connected": False}, False, id="it was a moment ago"),
     ],
