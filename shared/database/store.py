@@ -459,7 +459,12 @@ def _log_refusal(notified: Notified, instance: UUID | None) -> None:
 
 
 def connect(url: str, key: SecretStr, http: httpx.AsyncClient, policy: Policy) -> Store:
-    """A store over one shared HTTP client, which also replaces the Supabase client's 120 s time-out."""
+    """A store over one shared HTTP client."""
+    return Store(supabase_client(url, key, http), policy)
+
+
+def supabase_client(url: str, key: SecretStr, http: httpx.AsyncClient) -> AsyncClient:
+    """The Supabase client over our HTTP client: without its 120 s time-out, and a gateway's answers told apart."""
     http.event_hooks = {"response": [stop_at_the_gateway]}
     options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
-    return Store(AsyncClient(url, key.get_secret_value(), options), policy)
+    return AsyncClient(url, key.get_secret_value(), options)

@@ -16,7 +16,7 @@ from world import SECRET, check_environment, webhook_environment
 
 from dev.processes import StackError
 from shared.core.policy import Limits, Policy
-from shared.database.store import Store, connect
+from shared.database.store import Store, connect, supabase_client
 from shared.errors import StoreError, StoreUnavailable
 from shared.providers.exchange import pooled_http
 from shared.providers.wapi.client import WapiClient
@@ -190,9 +190,9 @@ async def test_a_batch_that_cannot_be_recorded_does_not_cut_restarts_short(world
                     raise StoreUnavailable("record_looks", "503")
                 return await super().record_looks(sightings, finished=finished)
 
-        inner = connect(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database, Policy())
+        client = supabase_client(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database)
         limits = Limits(check_interval=timedelta(0), restart_verify=timedelta(seconds=0.3), batch_size=1)
-        store = Failing(inner._client, Policy())
+        store = Failing(client, Policy())
         with pytest.raises(StoreUnavailable):
             await run_sweep(store, WapiClient(provider, world.simulator.wapi_url), policy=Policy(), limits=limits)
 

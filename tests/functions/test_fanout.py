@@ -21,7 +21,7 @@ from waiting import GENEROUS_SECONDS
 from world import check_environment
 
 from shared.core.policy import Limits, Policy
-from shared.database.store import Store, connect
+from shared.database.store import Store, supabase_client
 from shared.errors import EventRejected
 from shared.providers.exchange import pooled_http
 from shared.providers.wapi.client import WapiClient
@@ -68,7 +68,7 @@ async def sweep(world: World) -> AsyncIterator[Callable[..., Awaitable[Report]]]
     """The sweep in this process, with limits of the test's own."""
     key = SecretStr(world.stack.service_role_key)
     async with pooled_http(httpx.Timeout(30)) as database, pooled_http(httpx.Timeout(None)) as http:
-        store = Watched(connect(world.stack.supabase_url, key, database, Policy())._client, Policy())
+        store = Watched(supabase_client(world.stack.supabase_url, key, database), Policy())
         Watched.batches.clear()
         client = WapiClient(http, world.simulator.wapi_url)
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from shared.core.policy import Limits, Policy
-from shared.database.store import Store, connect
+from shared.database.store import Store, connect, supabase_client
 from shared.providers.exchange import pooled_http
 from shared.providers.wapi.client import WapiClient
 from shared.providers.wapi.send import WapiSendClient
@@ -268,7 +268,7 @@ async def test_lines_are_held_to_the_end_of_the_budget_and_free_again_for_the_ne
     """A provider that makes us wait must not cost a sweep its lines, nor a killed sweep the next one's."""
     key = SecretStr(world.stack.service_role_key)
     async with pooled_http(httpx.Timeout(30)) as database, pooled_http(httpx.Timeout(None)) as http:
-        store = LeaseWatch(connect(world.stack.supabase_url, key, database, Policy())._client, Policy())
+        store = LeaseWatch(supabase_client(world.stack.supabase_url, key, database), Policy())
         await run_sweep(store, WapiClient(http, world.simulator.wapi_url), policy=Policy(), limits=Limits())
     (lease,) = LeaseWatch.leases
     assert seconds(240) < lease < seconds(300)
