@@ -382,7 +382,7 @@ begin
     v_result := v_result || jsonb_build_object(
       'relay', public.claim_relay(coalesce(p_event.external_id, ''), p_event.relay_limit, p_relay_turn, p_now));
   end if;
-  return v_result || jsonb_build_object('event_id', v_event.id, 'instance_id', v_instance.id);
+  return v_result || jsonb_build_object('event_id', v_event.id, 'instance_id', v_instance.id, 'unit', v_instance.unit);
 end
 $$;
 comment on function public.receive_event is
