@@ -33,8 +33,8 @@ _NOISY = ("httpx", "httpcore", "aiohttp", "asyncio", "hpack")
 """httpx logs whole URLs at INFO."""
 
 
-_SHOWN_ELSEWHERE = ("instance", "run", "event_id")
-"""Ids that say nothing to who reads a terminal."""
+_IDS = ("instance", "outage", "run", "run_id", "event_id")
+"""They say nothing to who reads a terminal, but for the one of a line without a name."""
 _LONGEST = 60
 _MOST_NAMES = 10_000
 _COLOURS = {logging.INFO: "32", logging.WARNING: "33", logging.ERROR: "31"}
@@ -71,14 +71,15 @@ def _as_json(record: logging.LogRecord) -> str:
 
 
 def _for_a_terminal(record: logging.LogRecord) -> str:
-    """Time, level, fact, unit and external id, then the other fields that hold something."""
+    """Time, level, fact, unit and external id, then the other fields that hold something; of counts those above 0."""
     fields: dict[str, object] = getattr(record, "fields", {})
     name = _names.get(str(fields.get("instance")), "")
     at = datetime.fromtimestamp(record.created).astimezone()
     parts = [f"{at:%H:%M:%S}", _coloured(f"{record.levelname:<7}", record.levelno), _coloured(record.getMessage(), 0)]
     parts += [name] if name else []
     for key, told in fields.items():
-        if told is not None and not (key in _SHOWN_ELSEWHERE and (name or key != "instance")):
+        is_name = key == "instance" and not name
+        if told not in (None, 0) and (is_name or key not in _IDS):
             parts.append(f"{key}={_shown(told)}")
     line = " ".join(parts)
     if record.exc_info and record.exc_info[1]:

@@ -151,6 +151,7 @@ class Intake(Notified):
     code: str | None = None
     event_id: int
     instance_id: UUID | None = None
+    unit: str | None = None
     life: EventOutcome | None = None
     instance: SuspectLine | None = None
     now: AwareDatetime | None = None

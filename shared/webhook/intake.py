@@ -125,10 +125,10 @@ async def deliver(
     goes_on = relay is not None and (relay.with_connections or event.kind not in CONNECTION_KINDS)
     goes_now = goes_on and relay is not None and relay.is_closed
     intake = await _patiently(lambda again: store.receive_event(event, relay=goes_on, relay_now=goes_now, alone=again))
+    logs.name_line(intake.instance_id, unit=intake.unit, external_id=event.external_id)
     if intake.outcome is EventOutcome.LOOK:
         settled = await _settle(intake, event.kind, store, provider, settings, arrived=arrived)
         intake = settled.model_copy(update={"relay": intake.relay})
-    logs.name_line(intake.instance_id, unit=None, external_id=event.external_id)
     logs.info(
         "event.taken",
         event=event.name,

@@ -87,21 +87,27 @@ begin
   select * into v_instance from public.wapi_instances
   where btrim(instance_id) = btrim(p_external_id) and btrim(instance_id) <> '' and is_active is not false
     and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi';
-  select count(*), count(distinct i.company_id) filter (where i.company_id is distinct from v_instance.company_id)
-  into v_paused, v_companies
-  from public.wapi_instances i
-  where btrim(i.instance_id) = btrim(p_external_id) and i.is_active is false
-    and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi';
-  if v_instance.id is not null and v_companies = 0 or v_paused = 0 then
-    return v_instance;
-  end if;
-  if v_instance.id is null and v_companies = 1 then
-    if v_paused = 1 then
-      select * into v_instance from public.wapi_instances i
-      where btrim(i.instance_id) = btrim(p_external_id) and i.is_active is false
-        and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi';
+  if found then
+    -- Every event comes by here: one look for a twin, and no more.
+    perform from public.wapi_instances
+    where btrim(instance_id) = btrim(p_external_id) and is_active is false
+      and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi' and company_id is distinct from v_instance.company_id
+    limit 1;
+    if not found then
+      return v_instance;
     end if;
-    return v_instance;
+  else
+    select count(*), count(distinct company_id) into v_paused, v_companies from public.wapi_instances
+    where btrim(instance_id) = btrim(p_external_id) and is_active is false
+      and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi';
+    if v_paused = 1 then
+      select * into v_instance from public.wapi_instances
+      where btrim(instance_id) = btrim(p_external_id) and is_active is false
+        and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi';
+    end if;
+    if v_companies < 2 then
+      return v_instance;
+    end if;
   end if;
   -- Rows of two companies: anybody can write an id into a row of theirs, but only its owner has the token that it lives with.
   select i.* into v_instance
@@ -394,7 +400,7 @@ begin
     v_result := v_result || jsonb_build_object(
       'relay', public.claim_relay(coalesce(p_event.external_id, ''), p_event.relay_limit, p_relay_turn, p_now));
   end if;
-  return v_result || jsonb_build_object('event_id', v_event.id, 'instance_id', v_instance.id);
+  return v_result || jsonb_build_object('event_id', v_event.id, 'instance_id', v_instance.id, 'unit', v_instance.unit);
 end
 $$;
 comment on function public.receive_event is

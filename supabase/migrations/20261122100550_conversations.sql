@@ -183,7 +183,7 @@ begin
   loop
     v_lids := v_lids || v_known.lid;
     v_linked := v_linked || v_known.conversation_id;
-    if v_known.lid = v_lid then
+    if v_known.lid = v_lid and v_known.phone <> all (v_forms) then
       v_jids := v_jids || array(select f || '@s.whatsapp.net' from unnest(public.phone_forms(v_known.phone)) f);
     end if;
   end loop;

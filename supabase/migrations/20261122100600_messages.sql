@@ -358,7 +358,7 @@ begin
           quoted_message_id = v_message ->> 'quoted_message_id',
           metadata = (public.metadata_object(metadata) - array['stub', 'reason', 'preview', 'type'])
             || public.metadata_object(v_message -> 'metadata')
-            || jsonb_strip_nulls(jsonb_build_object('versions', v_versions))
+            || case when v_versions is null then '{}' else jsonb_build_object('versions', v_versions) end
       where id = p_stub.id;
       return;
     exception when check_violation or invalid_text_representation or not_null_violation then

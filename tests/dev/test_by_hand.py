@@ -120,7 +120,7 @@ def test_play_is_ready_lines_to_paste_and_ctrl_c_leaves_nothing(
     assert paste(4) == '{"outcome":"stored"}\n'
     assert "voltou a funcionar" in paste(3)
     assert "6 lines" in paste(6)
-    terminal.wait_for("event.taken LITE-AB12CD-EF34G2")
+    terminal.wait_for("event.taken Moema LITE-AB12CD-EF34G2")
     assert re.search(r"^\d\d:\d\d:\d\d WARNING restart\.failed Moema LITE-AB12CD-EF34G2 ", terminal.shown, re.MULTILINE)
 
     started = terminal.everything()

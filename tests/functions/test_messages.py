@@ -582,6 +582,26 @@ def test_each_event_twice_and_in_any_order_ends_in_the_same_tables(world: World)
     assert ends[2] == ends[0]
 
 
+def test_a_stub_its_message_and_what_acts_on_it_end_alike_in_every_order(world: World, line: Line) -> None:
+    ends = set()
+    for number, order in enumerate(itertools.permutations(range(5))):
+        message_id, phone = f"SO{number}", f"55119600{number:05d}"
+        edit = {"type": 14, "key": {"id": message_id}, "editedMessage": {"imageMessage": {"caption": "b"}}}
+        events = [
+            received({"messageStubType": 2}, phone=phone, message_id=message_id),
+            received({"imageMessage": {"caption": "a"}}, phone=phone, message_id=message_id),
+            received({"protocolMessage": edit}, phone=phone, message_id=f"{message_id}e", at=AT + 5),
+            received({"reactionMessage": {"key": {"id": message_id}, "text": "❤"}}, phone=phone, message_id=f"{message_id}r", at=AT + 6),
+            received({"protocolMessage": {"key": {"id": message_id}}}, phone=phone, message_id=f"{message_id}d", at=AT + 9),
+        ]  # fmt: skip
+        assert "failed" not in receive_all(world, line, [events[place] for place in order])
+        [row] = world.sql(
+            "select message_type, content, metadata::text from public.wapi_messages where message_id = %s", message_id
+        )
+        ends.add(tuple(row.values()))
+    assert len(ends) == 1
+
+
 def test_the_cases_posted_at_once_end_as_they_do_one_by_one(world: World) -> None:
     events = [event for case in CASES for event in case.events]
     company = world.company()

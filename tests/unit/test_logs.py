@@ -83,7 +83,7 @@ def test_on_a_terminal_a_fact_is_one_short_line_with_unit_and_external_id(monkey
     terminal = on_a_terminal(monkeypatch)
     logs.name_line(UUID(int=7), unit="São João \x1b[2J\n", external_id="LITE-AB12CD-EF34G1")
     logs.warning("restart.failed", instance=UUID(int=7), answer="refused", told=None, run=UUID(int=9), took_ms=812)
-    logs.info("sweep.finished", checked=6, instance=UUID(int=8), text="x" * 500)
+    logs.info("sweep.finished", checked=6, dead=0, braked=False, instance=UUID(int=8), text="x" * 500)
     failed, finished = terminal.getvalue().splitlines()
 
     assert re.fullmatch(r"\d\d:\d\d:\d\d \x1b\[33mWARNING\x1b\[0m \x1b\[1mrestart\.failed\x1b\[0m .*", failed)

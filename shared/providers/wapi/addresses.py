@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Final
 
 from shared.core.event import Noise, Who
 from shared.providers.wapi.envelopes import NoMessageError
-from shared.providers.wapi.values import Json, fold, id_of, is_true
+from shared.providers.wapi.values import Json, id_of, is_true
 
 _USER: Final = re.compile(r"\+?([0-9]{1,20})(?:[._][0-9]{1,4})?(?::[0-9]{1,4})?", re.ASCII)
 _PHONE: Final = re.compile(r"[1-9][0-9]{7,14}", re.ASCII)
@@ -77,8 +78,11 @@ class Address:
 def address_of(value: object) -> Address | None:
     """Read an address, None when there is none."""
     text = id_of(value)
-    if text is None:
-        return None
+    return None if text is None else _read_address(text)
+
+
+@lru_cache(maxsize=4096)  # the same few chats again and again
+def _read_address(text: str) -> Address:
     user, at, server = text.strip().rpartition("@")
     if not at:
         user, server = server, ""
@@ -120,7 +124,7 @@ def canonical_phone(phone: str) -> str:
 
 def is_of_story(event: Json) -> bool:
     """Whether a folded event is about a story. An answer to one is a direct message: judged by the chat alone."""
-    address = address_of(fold(event.get("chat")).get("id"))
+    address = address_of(event["chat"].get("id"))
     return address is not None and address.place is Place.STORY
 
 
@@ -128,14 +132,14 @@ def who_of(event: Json, *, destination: object = None) -> Who:
     """Between whom a folded event is; on ``fromMe`` the other side is only in ``chat.id``.
 
     Args:
-        event: Folded.
+        event: Folded, with its ``chat`` and ``sender``.
         destination: Of a message that another device of ours sent.
 
     Raises:
         NoMessageError: When it is neither a person nor a group.
     """
     from_me = is_true(event.get("fromme"))
-    sender = fold(event.get("sender"))
+    sender = event["sender"]
     chat = _chat_of(event, sender, destination, from_me=from_me)
     if chat.place in _NO_CHAT:
         raise NoMessageError(_NO_CHAT[chat.place])
@@ -167,7 +171,7 @@ _NO_CHAT: Final = {
 def _chat_of(event: Json, sender: Json, destination: object, *, from_me: bool) -> Address:
     """The chat; of a direct message without one it is the sender's, or where another device of ours sent it."""
     is_group = is_true(event.get("isgroup"))
-    chat = address_of(fold(event.get("chat")).get("id"))
+    chat = address_of(event["chat"].get("id"))
     if chat is None and not is_group:
         chat = address_of(destination if from_me else sender.get("id"))
     if chat is None:
@@ -191,7 +195,12 @@ def _sender(event: Json, sender: Json) -> tuple[str | None, str | None]:
     for name in ("phonenumber", "senderpn", "pn"):
         phone = phone or _phone_of(address_of(sender.get(name)), lid)
     own_phone, own_lid = address_of(event.get("connectedphone")), _lid_of(event.get("connectedlid"))
-    is_own = phone is not None and own_phone is not None and canonical_phone(phone) == canonical_phone(own_phone.user)
+    is_own = (
+        phone is not None
+        and own_phone is not None
+        and phone[-8:] == own_phone.user[-8:]
+        and canonical_phone(phone) == canonical_phone(own_phone.user)
+    )
     return (None, None) if is_own or (lid is not None and lid == own_lid) else (phone, lid)
 
 

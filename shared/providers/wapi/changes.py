@@ -6,7 +6,6 @@ side's view, and are not matched on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from shared.core.event import AckStatus, Change, Mark, Noise, Who
@@ -15,6 +14,8 @@ from shared.providers.wapi.fields import Field
 from shared.providers.wapi.values import Json, enum_of, fold, id_of, text_of, time_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shared.providers.wapi.contents import Content
 
 # Acks
@@ -114,7 +115,7 @@ def _edit_envelope(
     body: Json, who: Who, message_id: str | None, content_of: Callable[[Opened], Content]
 ) -> Change:  # fmt: skip
     inner = body.get("message")
-    opened = open_message(inner if isinstance(inner, Mapping) else body)
+    opened = open_message(inner if isinstance(inner, dict) else body)
     if opened.name == "protocolmessage":
         return _protocol(fold(opened.value), who, content_of)
     # An edit without a protocol message: the event's own id is the message's.
@@ -128,9 +129,9 @@ def _protocol(body: Json, who: Who, content_of: Callable[[Opened], Content]) -> 
     edited = body.get("editedmessage")
     if kind in (14, "MESSAGE_EDIT") or (said is None and edited):
         inner = fold(edited).get("message")
-        if not isinstance(edited, Mapping) or not edited:
+        if not isinstance(edited, dict) or not edited:
             raise NoMessageError(Noise.EDIT_UNREADABLE)
-        opened = open_message(inner if isinstance(inner, Mapping) else edited)
+        opened = open_message(inner if isinstance(inner, dict) else edited)
         return _edit(opened, target, who, content_of, at=body.get("timestampms"))
     # A printer may leave out a type of 0. Then nothing but the key is there: no settings, no keys, no peer data.
     is_bare = said is None and not any(

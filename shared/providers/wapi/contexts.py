@@ -16,6 +16,8 @@ def quoted_id(context: Json, beside: Json) -> str | None:
 
 def facts_of(context: Json) -> dict[str, Any]:
     """What else a ``contextInfo`` says that a venue can use."""
+    if not context:
+        return {}
     facts = {
         "forwarded": is_true(context.get("isforwarded")) or None,
         "answers_story": context.get("remotejid") == "status@broadcast" or None,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from shared.core.event import Noise
 from shared.providers.wapi.fields import FIELDS, Field
 from shared.providers.wapi.values import Json, enum_of, fold, is_true
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_ENVELOPES: Final = 10
 """Five to eight suffice in the field."""
@@ -96,7 +98,7 @@ def open_message(content: object) -> Opened:
         body = fold(value)
         destination = destination or body.get("destinationjid")
         inner = body.get("message")
-        if not isinstance(inner, Mapping) or (not inner and is_view_once):
+        if not isinstance(inner, dict) or (not inner and is_view_once):
             return found
         message = fold(inner)
     return found
@@ -114,7 +116,7 @@ def _pick(message: Json) -> tuple[str, Field | None]:
         if field is Field.NOISE or value is None or value == "" or isinstance(value, bool | int | float):
             continue
         # {} under a known name is a value, under an unknown one it is nothing; so is an empty list anywhere.
-        if not value and (field is None or not isinstance(value, Mapping)):
+        if not value and (field is None or not isinstance(value, dict)):
             continue
         if best is None or _RANKS[field] < best[0]:
             best = (_RANKS[field], name, field)
@@ -126,8 +128,8 @@ def _pick(message: Json) -> tuple[str, Field | None]:
 def _is_envelope(value: object) -> bool:
     """Whether an unknown kind holds a message and nothing else that could be one."""
     body = fold(value)
-    return isinstance(body.get("message"), Mapping) and not any(
-        isinstance(each, Mapping) and name not in ("message", "messagecontextinfo", "contextinfo")
+    return isinstance(body.get("message"), dict) and not any(
+        isinstance(each, dict) and name not in ("message", "messagecontextinfo", "contextinfo")
         for name, each in body.items()
     )
 

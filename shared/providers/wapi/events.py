@@ -62,7 +62,10 @@ def parse_event(body: bytes) -> Event:
     found, key = _read(text)
     name = _text(found.get("event"))
     kind = _kind(name, found)
-    event = fold(found) if kind in (EventKind.MESSAGE, EventKind.ACK) else found
+    event = found
+    if kind in (EventKind.MESSAGE, EventKind.ACK):
+        folded = fold(found)
+        event = {**folded, "chat": fold(folded.get("chat")), "sender": fold(folded.get("sender"))}
     moment = _moment(found.get("moment"))
     change, noise = _change(kind, event)
     if kind in CONNECTION_KINDS and moment is None:

@@ -5,9 +5,8 @@ The noise is named, everything else is a row (see ``fields``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from shared.core.event import Change, Message, Noise, Who
 from shared.core.previews import NOT_YET, ONE_TIME_CODE, UNSUPPORTED, VIEW_ONCE
@@ -31,12 +30,15 @@ from shared.providers.wapi.stubs import (
 )
 from shared.providers.wapi.values import Json, fold, fold_body, id_of, is_true, name_of, raw_of, text_of, url_of
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 READERS: Final[Mapping[str, Reader]] = {**CONTENTS, **BUTTONS, **COMMERCE}
 """Every content by its folded name; ``conversation`` is a plain text and needs none."""
 
 
 def read_message(event: Json) -> Message | Change:
-    """Read a ``webhookReceived`` or ``webhookDelivery``, folded.
+    """Read a ``webhookReceived`` or ``webhookDelivery``, folded, with its ``chat`` and ``sender``.
 
     Raises:
         NoMessageError: When it is none.
@@ -54,7 +56,7 @@ def read_message(event: Json) -> Message | Change:
     who = who_of(event, destination=opened.destination)
     message_id = id_of(event.get("messageid"))
     if opened.field is Field.EDIT or (opened.field is Field.ACT and opened.name != "calllogmesssage"):
-        name = name_of(fold(event.get("sender")).get("pushname"))
+        name = name_of(event["sender"].get("pushname"))
         return read_change(opened, who, message_id, sender_name=name, content_of=content_of)
     if is_stub(stub, DELETIONS) and message_id is not None:
         return Change(do="delete", message_id=message_id, who=who)
@@ -83,7 +85,7 @@ def content_of(opened: Opened, raw: object = None) -> Content:
     if opened.name == "conversation" and isinstance(value, str):
         return Content("text", text_of(value))
     read = READERS.get(opened.name)
-    if read is not None and isinstance(value, Mapping):
+    if read is not None and isinstance(value, dict):
         content = read(fold_body(value))
         if content.type == "text" and content.content is None and content.label is None:
             return _unsupported(opened, raw)
@@ -99,7 +101,7 @@ def content_of(opened: Opened, raw: object = None) -> Content:
             return _trace(ONE_TIME_CODE if code else NOT_YET, "masked" if code else "sealed", may_come=not code)
         case Field.ENVELOPE if opened.is_view_once:
             return _trace(VIEW_ONCE, "view_once", may_come=True)
-        case Field.ENVELOPE if isinstance(value, Mapping) and not any(value.values()):
+        case Field.ENVELOPE if isinstance(value, dict) and not any(value.values()):
             raise NoMessageError(Noise.EMPTY)
         case _:
             return _unsupported(opened, raw)
@@ -111,11 +113,11 @@ def _unsupported(opened: Opened, raw: object) -> Content:
 
 
 def _name_as_it_came(raw: object, folded: str, depth: int = 10) -> str:
-    if isinstance(raw, Mapping) and depth:
+    if isinstance(raw, dict) and depth:
         for name, each in raw.items():
             if name.lower() == folded:
                 return name_of(name) or folded
-            if isinstance(each, Mapping) and (found := _name_as_it_came(each, folded, depth - 1)) != folded:
+            if isinstance(each, dict) and (found := _name_as_it_came(each, folded, depth - 1)) != folded:
                 return found
     return folded
 
@@ -150,7 +152,7 @@ def is_echo(event: Json) -> bool:
 def _message(
     event: Json, who: Who, message_id: str, content: Content, facts: dict[str, Any], *, quoted: str | None = None
 ) -> Message:  # fmt: skip
-    sender, chat = fold(event.get("sender")), fold(event.get("chat"))
+    sender, chat = event["sender"], event["chat"]
     name = name_of(sender.get("pushname")) or name_of(sender.get("verifiedbizname"))
     metadata = {**content.metadata, **facts, "provider_event": event.get("event")}
     if who.group is not None and not who.from_me:

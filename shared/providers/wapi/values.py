@@ -58,24 +58,25 @@ ONEOFS: Final[Mapping[str, frozenset[str]]] = {
 
 def fold(value: object) -> Json:
     """An object by the lower-case names of its keys; anything else is an empty one."""
-    if not isinstance(value, Mapping) or not value:
+    if not isinstance(value, dict) or not value:
         return _EMPTY
-    folded: dict[str, Any] = {}
-    for key, each in value.items():
-        name = key.lower()
-        if name not in folded or not folded[name]:
-            folded[name] = each
+    folded = {key.lower(): each for key, each in value.items()}
+    if len(folded) == len(value):
+        return folded
+    for key, each in value.items():  # one name in several spellings: the one that says something
+        if each:
+            folded[key.lower()] = each
     return folded
 
 
 def fold_body(value: object) -> Json:
     """``fold`` for the inside of a kind of message: what Go wraps for a oneof is lifted."""
     folded = fold(value)
-    if not folded or not isinstance(value, Mapping):
+    if not folded or not isinstance(value, dict):
         return folded
     for key, each in value.items():
         members = ONEOFS.get(key.lower()) if key[:1].isupper() else None
-        if members is None or not isinstance(each, Mapping) or len(each) != 1:
+        if members is None or not isinstance(each, dict) or len(each) != 1:
             continue
         (member, inner), *_ = each.items()
         if member[:1].isupper() and member.lower() in members:
@@ -85,7 +86,7 @@ def fold_body(value: object) -> Json:
 
 def objects_of(value: object, limit: int) -> list[Json]:
     """The objects of a list, folded, at most so many."""
-    return [fold_body(each) for each in list_of(value)[:limit] if isinstance(each, Mapping)]
+    return [fold_body(each) for each in list_of(value)[:limit] if isinstance(each, dict)]
 
 
 def list_of(value: object) -> Sequence[Any]:
@@ -95,7 +96,7 @@ def list_of(value: object) -> Sequence[Any]:
 
 def json_in(value: object) -> Json:
     """The object in a text of JSON (``paramsJson``), not folded: its keys are somebody's own."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return value
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         return _EMPTY
@@ -155,7 +156,7 @@ def number_of(value: object) -> int | float | None:
     """A number in any form (a number, its digits, ``{low, high, unsigned}``) that JSON can hold, else None."""
     if isinstance(value, str):
         value = int(value) if _DIGITS.fullmatch(value) else _decimal(value)
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         value = _long(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -235,9 +236,9 @@ def bytes_of(value: object, limit: int = MAX_KEY_BYTES) -> str | None:
 
     The forms: base64, ``{"type": "Buffer", "data": [1, 2]}``, the same with base64, ``{"0": 1, "1": 2}``, ``[1, 2]``.
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         if "data" in value:
-            return bytes_of(value["data"], limit) if not isinstance(value["data"], Mapping) else None
+            return bytes_of(value["data"], limit) if not isinstance(value["data"], dict) else None
         if not value or len(value) > limit or not all(key.isascii() and key.isdecimal() for key in value):
             return None
         value = [value[key] for key in sorted(value, key=int)]
@@ -260,7 +261,7 @@ def raw_of(value: object) -> Any:  # noqa: ANN401 - JSON
 
 
 def _raw(value: object, depth: int) -> Any:  # noqa: ANN401 - JSON
-    if isinstance(value, Mapping | list):
+    if isinstance(value, dict | list):
         if depth == 0 or len(value) > _MAX_RAW_ENTRIES:
             return None
         if isinstance(value, list):
