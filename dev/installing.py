@@ -49,12 +49,12 @@ def caches(variables: Mapping[str, str]) -> dict[str, str]:
         variables: The environment.
     """
     theirs = {"npm_config_cache": ".npm", "PIP_CACHE_DIR": ".cache"}
-    home = variables.get("HOME")
+    home = variables.get("HOME", "")
     found = {}
     for name, folder in theirs.items():
-        own = Path(home) / folder if home else None
-        place = own if own and own.is_dir() else own and own.parent
-        if name not in variables and not (place and place.is_dir() and os.access(place, os.W_OK)):
+        own = os.path.join(home, folder)  # noqa: PTH118 - and no Path: its is_dir raises where we may not look
+        place = own if os.path.isdir(own) else home  # noqa: PTH112
+        if name not in variables and not (home and os.access(place, os.W_OK | os.X_OK)):
             found[name] = str(LOCAL / "cache" / folder.strip("."))
     return found
 

@@ -163,7 +163,8 @@ def _of_lines(lines: Sequence[Row], files: Collection[str]) -> Iterator[Effect]:
         yield from _unless_empty(
             Section.CHANGES,
             "lines are paused (is_active = false): another active row has their external id",
-            (_line(line) for line in ours if line["place"] is not None and line["place"] > 1),
+            # With its row: twins may have one unit and one company.
+            (f"{_line(line)}, row {line['id']}" for line in ours if line["place"] is not None and line["place"] > 1),
         )
     others = Counter(shown(line["provider"] or "(no name)", longest=30) for line in lines if not line["ours"])
     yield from _unless_empty(

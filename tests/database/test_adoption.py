@@ -691,7 +691,9 @@ def test_what_the_dry_run_foretold_is_what_then_happened(platform: Platform, ado
     renamed, paused = told(platform.foretold, RENAMED), told(platform.foretold, PAUSED)
     assert sorted(renamed.concerns) == sorted(names[line] for line in expected if "status" in expected[line])
     assert "2 unauthorized" in renamed.what
-    assert sorted(paused.concerns) == sorted(names[line] for line in expected if "is_active" in expected[line])
+    assert sorted(paused.concerns) == sorted(
+        f"{names[line]}, row {line}" for line in expected if "is_active" in expected[line]
+    )
     [copies] = [found for effect in platform.foretold if (found := COPIES.match(effect.what))]
     [happened] = adopted.execute("select count(*) as n from public.wapi_messages where metadata ? 'duplicate_of'")
     assert int(copies[1]) == happened["n"]
