@@ -224,7 +224,7 @@ PURGE = "select public.purge_history(%s, %s, %s, %s, interval '30 days', p_now =
 FINISH = (
     "select public.finish_sweep(p_run => %s, p_due_before => %s, p_checked => %s, p_observations => '{\"ALIVE\": 1}',"
     " p_outcomes => '{}', p_braked => false, p_looked_at_up => %s, p_given_back => 0, p_device_answered => true,"
-    " p_took_ms => 1, p_after_check => %s::timestamptz, p_after_id => %s::uuid)"
+    " p_is_helper => false, p_took_ms => 1, p_after_check => %s::timestamptz, p_after_id => %s::uuid)"
 )
 
 
