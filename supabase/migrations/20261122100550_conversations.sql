@@ -174,7 +174,7 @@ declare
   v_lids text[];
   v_phones text[];
   v_linked uuid[];
-  v_jids text[] := array(select f || '@s.whatsapp.net' from unnest(v_forms) f);
+  v_jids text[] := array[v_forms[1] || '@s.whatsapp.net', v_forms[2] || '@s.whatsapp.net'];  -- a null is nobody's
   v_ids uuid[];
 begin
   select array_agg(l.lid), array_agg(l.conversation_id) filter (where l.conversation_id is not null),
