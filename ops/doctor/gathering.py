@@ -141,7 +141,7 @@ async def _inbox(rest: Rest, now: datetime) -> Inbox:
             event
             for event in odd
             if event.processed_at is None
-            and event.outcome in (None, EventOutcome.LOOK)
+            and event.outcome in (None, EventOutcome.LOOK, EventOutcome.LOOK_AGAIN)
             and now - event.received_at > _UNFINISHED_AFTER
         ],
         unknown=[event for event in odd if event.outcome == EventOutcome.UNKNOWN_INSTANCE],

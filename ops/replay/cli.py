@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 DELIVERED, FAILED = 0, 1
 _WORDS: Final = {
     EventOutcome.LOOK: "kept; a look will decide about the line",
+    EventOutcome.LOOK_AGAIN: "kept; a look will decide about the line",
     EventOutcome.FAILED: "kept, but the platform's tables refuse its message",
     EventOutcome.DUPLICATE: "was here already",
     EventOutcome.UNKNOWN_INSTANCE: "kept; no line has its id",

@@ -64,6 +64,8 @@ class EventOutcome(StrEnum):
 
     LOOK = "look"
     """A disconnection, or a connection that does not say whose: one look decides. The event is kept, and not done."""
+    LOOK_AGAIN = "look_again"
+    """The same, of an event that came before: only the inbox says so, until the look is over."""
     FAILED = "failed"
     """The platform's tables refuse the message. The event is kept, and not done."""
 

@@ -306,6 +306,7 @@ declare
   v_health public.instance_health;
   v_moment timestamptz;
   v_phone text := p_event.phone;
+  v_again boolean := false;
   v_why public.evidence;
   v_result jsonb := '{}';
 begin
@@ -330,6 +331,11 @@ begin
           relay = case when p_event.relay then 'pending' else relay end
       where id = v_event.id
       returning * into v_event;
+      v_again := true;
+    else
+      v_again := coalesce(v_event.outcome = 'look_again', false);
+    end if;
+    if v_again then
       v_phone := null;  -- it may be the same event once more: nothing but a look restores
     end if;
   end if;
@@ -393,7 +399,7 @@ begin
   end if;
   update public.wapi_webhook_events
   set instance_id = v_instance.id,  -- what came before may not have known it
-      outcome = v_result ->> 'outcome',
+      outcome = case when v_again and v_result ->> 'outcome' = 'look' then 'look_again' else v_result ->> 'outcome' end,
       processed_at = case when v_result ->> 'outcome' not in ('look', 'failed') then p_now end
   where id = v_event.id;
   if p_event.relay and p_event.relay_limit > 0 then
@@ -532,7 +538,9 @@ begin
     v_observation := 'UNKNOWN';  -- another token's answer says nothing
   end if;
   v_why := row('webhook', 'disconnect_event', v_observation, p_cause, v_event.id, null);
-  if v_outcome is null and v_observation = 'ALIVE' then
+  if v_outcome is null and v_event.outcome = 'look_again' and v_observation in ('UNKNOWN', 'CLAIMED') then
+    v_outcome := 'duplicate';  -- nothing shows that it is more than a late copy
+  elsif v_outcome is null and v_observation = 'ALIVE' then
     v_outcome := 'denied';
     update public.instance_health
     set last_alive_at = greatest(public.believed(last_alive_at, p_now, p_policy.event_ahead), p_looked_at),
@@ -546,7 +554,7 @@ begin
   end if;
 
   if v_outcome is not null then
-    if v_instance.id is not null then
+    if v_instance.id is not null and v_outcome <> 'duplicate' then
       v_why.reason := v_outcome;
       perform public.record_event(
         v_instance, case v_outcome when 'denied' then 'disconnection_denied' else 'disconnection_ignored' end, v_why,

@@ -171,25 +171,28 @@ as $$
 declare
   v_forms constant text[] := public.phone_forms(p_phone);
   v_lid constant text := coalesce(p_lid, p_phone || '@lid');  -- digits alone may be a LID that looks like a phone
-  v_lids text[] := '{}';
-  v_jids text[];
-  v_linked uuid[] := '{}';
-  v_known record;
+  v_lids text[];
+  v_phones text[];
+  v_linked uuid[];
+  v_jids text[] := array[v_forms[1] || '@s.whatsapp.net', v_forms[2] || '@s.whatsapp.net'];  -- a null is nobody's
+  v_ids uuid[];
 begin
-  v_jids := array(select f || '@s.whatsapp.net' from unnest(v_forms) f);
-  for v_known in
-    select l.lid, l.phone, l.conversation_id from public.wapi_contact_lids l
-    where l.instance_id = p_instance and (l.lid = v_lid or l.phone = any (v_forms))
-  loop
-    v_lids := v_lids || v_known.lid;
-    v_linked := v_linked || v_known.conversation_id;
-    if v_known.lid = v_lid and v_known.phone <> all (v_forms) then
-      v_jids := v_jids || array(select f || '@s.whatsapp.net' from unnest(public.phone_forms(v_known.phone)) f);
-    end if;
-  end loop;
+  select array_agg(l.lid), array_agg(l.conversation_id) filter (where l.conversation_id is not null),
+    array_agg(l.phone) filter (where l.lid = v_lid and l.phone <> all (v_forms))
+  into v_lids, v_linked, v_phones
+  from public.wapi_contact_lids l
+  where l.instance_id = p_instance and (l.lid = v_lid or l.phone = any (v_forms));
+  if v_phones is not null then
+    v_jids := v_jids || array(select f || '@s.whatsapp.net' from unnest(v_phones) p, unnest(public.phone_forms(p)) f);
+  end if;
   v_jids := v_jids || v_lids || v_lid;
+  v_ids := array(
+    select c.id from public.wapi_conversations c where c.instance_id = p_instance and c.remote_jid = any (v_jids));
+  if v_linked <@ v_ids or v_linked is null then
+    return v_ids;
+  end if;
   return array(
-    select c.id from public.wapi_conversations c where c.instance_id = p_instance and c.remote_jid = any (v_jids)
+    select unnest(v_ids)
     union
     select c.id from public.wapi_conversations c where c.id = any (v_linked) and c.instance_id = p_instance);
 end
@@ -385,8 +388,16 @@ begin
         select id into v_id from public.wapi_conversations where instance_id = p_instance.id and remote_jid = v_group;
       end if;
     else
-      v_ids := public.person_conversations(p_instance.id, v_phone, v_lid);
-      if cardinality(v_ids) = 1 and public.is_settled(v_ids[1], p_instance.id, v_phone, v_lid, v_is_dialled) then
+      -- What an earlier message has settled holds for the next one that says the same.
+      v_id := null;
+      if v_lid is not null and v_try = 1 then
+        select l.conversation_id into v_id from public.wapi_contact_lids l
+        where l.instance_id = p_instance.id and l.lid = v_lid and (v_phone is null or l.phone = v_phone);
+      end if;
+      v_ids := case when v_id is null then public.person_conversations(p_instance.id, v_phone, v_lid) end;
+      if v_id is not null then
+        null;
+      elsif cardinality(v_ids) = 1 and public.is_settled(v_ids[1], p_instance.id, v_phone, v_lid, v_is_dialled) then
         v_id := v_ids[1];
       else
         if v_lid is null and (

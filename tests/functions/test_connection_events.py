@@ -225,6 +225,9 @@ def test_an_identical_disconnection_marks_nothing_that_lives_and_is_a_duplicate_
     assert world.event(world.connection(line)) == "restored"
 
     assert world.event(event) == "denied"
+    world.behave(line, faults={"status-instance": "500"})
+    assert world.event(event) == "duplicate", "nothing shows that it is more than a late copy"
+    world.behave(line, faults={})
     world.pass_time(timedelta(seconds=30))
     world.set(line, "last_alive_at = now()")
     assert world.event(event) == "duplicate"

@@ -108,8 +108,9 @@ def test_of_500_events_around_three_seconds_without_the_database_none_is_lost(
     assert kept | {fact["event_key"] for fact in said} == all_keys
     assert codes.count(503) == len(said)
 
-    done = replay(world, sealing_webhook.output(), tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    if said:  # a fast machine seals none
+        done = replay(world, sealing_webhook.output(), tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
     assert {row["event_key"] for row in world.sql("select event_key from public.wapi_webhook_events")} == all_keys
     assert world.sql("select count(*) from public.wapi_messages")[0]["count"] == 500
     unread = world.sql("select unread_count from public.wapi_conversations")
