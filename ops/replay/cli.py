@@ -44,6 +44,7 @@ _WORDS: Final = {
     EventOutcome.STALE: "kept; the line has given a sign of life since",
     EventOutcome.OVERTAKEN: "kept; the line has given a sign of life since",
     EventOutcome.ALREADY_DISCONNECTED: "kept; the line was marked already",
+    EventOutcome.LEFT_ALONE: "kept; the line is being paired, never was, or its company is not active",
     EventOutcome.OWN_RESTART: "kept; a restart of ours had sent it",
     EventOutcome.DENIED: "kept; a look found the line alive",
     EventOutcome.DISCONNECTED: "the line is marked as disconnected, its people are notified",

@@ -306,7 +306,7 @@ def test_of_two_rows_with_one_external_id_the_active_one_is_meant(world: World) 
 
 
 def test_a_line_that_is_down_before_the_event_gets_its_outage_and_bell(world: World) -> None:
-    line = world.line(world.company(users=1), status="qr_pending", session="disconnected")
+    line = world.line(world.company(users=1), status="instance_not_found", session="disconnected")
 
     assert world.event(world.disconnection(line)) == "disconnected"
     assert len(world.bells(line)) == 1
