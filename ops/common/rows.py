@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, TypeAlias
 from uuid import UUID
@@ -48,17 +49,17 @@ def _possible(told: Any) -> Any:  # noqa: ANN401 - JSON
     """A moment that Python's calendar lacks (``infinity``, before Christ, after 9999) as none at all."""
     if not isinstance(told, str):
         return told
-    year = told.partition("-")[0]
-    return told if len(year) == _YEAR and year.isdigit() and not told.endswith("BC") and year != "0000" else None
+    return None if _NO_DATE.fullmatch(told) else told
 
 
-_YEAR: Final = 4
+_NO_DATE: Final = re.compile(r"-?infinity|\d{5,}-.*|.* BC")
+"""How PostgreSQL writes what Python cannot hold."""
 Moment: TypeAlias = Annotated[AwareDatetime | None, BeforeValidator(_possible)]
 """A moment that somebody else may have written."""
 
 
 class Line(Row):
-    """A WhatsApp line, with what ``instance_health`` knows of its last event and of moments that cannot be.
+    """A WhatsApp line, with the last event of it that ``instance_health`` knows.
 
     Attributes:
         external_id: The provider's id, trimmed as SQL trims it (blanks alone); empty if it is missing.
@@ -66,7 +67,7 @@ class Line(Row):
     """
 
     table = "wapi_instances"
-    beside = {"instance_health": ("last_event_at", "odd_moments")}
+    beside = {"instance_health": ("last_event_at",)}
 
     id: UUID
     company_id: UUID | None
@@ -79,7 +80,6 @@ class Line(Row):
     created_at: Moment
     last_health_check: Moment
     last_event_at: Moment
-    odd_moments: str | None = None
 
     @property
     def is_ours(self) -> bool:

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 class LineRow(Line):
     """A line with its token, to ask the provider about it."""
 
-    beside: ClassVar = {"instance_health": ("last_event_at", "last_restart_at")}
+    beside: ClassVar = {"instance_health": ("last_event_at", "last_restart_at", "odd_moments")}
 
     instance_token: SecretStr | None
     last_restart_at: AwareDatetime | None
+    odd_moments: str | None = None
 
     @property
     def token(self) -> SecretStr | None:

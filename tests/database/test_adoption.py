@@ -359,6 +359,7 @@ def test_what_the_platform_has_set_up_is_untouched_and_what_is_added_to_its_tabl
         ("index", "wapi_instances.one_active_instance_per_external_id"),
         ("index", "wapi_instances.paused_instances_by_external_id"),
         ("index", "wapi_instances.active_instances_by_last_health_check"),
+        ("index", "wapi_instances.unwatched_instances"),
         ("trigger", "wapi_instances.close_outage_when_paused"),
     }
     assert columns <= added

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -41,10 +41,12 @@ def claim(connection: psycopg.Connection[dict[str, Any]], limit: int = 10) -> di
     return row["claimed"]
 
 
-def claim_restart(connection: psycopg.Connection[dict[str, Any]], line: dict[str, Any]) -> bool:
+def claim_restart(
+    connection: psycopg.Connection[dict[str, Any]], line: dict[str, Any], *, looked_at: str = "now"
+) -> bool:
     row = connection.execute(
         f"select public.claim_restart({SIGHTING}, '60 seconds', {EVIDENCE}, {POLICY}) as claim",
-        arguments(line, "DISCONNECTED"),
+        arguments(line, "DISCONNECTED", looked_at=looked_at),
     ).fetchone()
     assert row
     return row["claim"]["claimed"]
@@ -137,8 +139,10 @@ def test_a_restart_is_claimed_once_in_thirty_minutes_whatever_the_lease(world: W
         pytest.param("status = 'disconnected'", id="the status changed"),
         pytest.param("health_lease_until = now() + interval '1 hour'", id="somebody else holds the lease"),
         pytest.param("is_active = false", id="the line was paused"),
-        pytest.param("last_event_at = now() + interval '1 second'", id="an event proved life since"),
-        pytest.param("last_alive_at = now() + interval '1 second'", id="another look proved life since"),
+        pytest.param("instance_token = 'another-token'", id="the token changed"),
+        pytest.param("instance_id = 'LITE-ZZ11ZZ-ZZ11ZZ'", id="the external id changed"),
+        pytest.param("last_event_at = now()", id="an event proved life since"),
+        pytest.param("last_alive_at = now()", id="another look proved life since"),
     ],
 )
 def test_nobody_acts_on_stale_ground(world: World, two: list[Any], change: str) -> None:
@@ -148,12 +152,13 @@ def test_nobody_acts_on_stale_ground(world: World, two: list[Any], change: str) 
     world.set(line, change)
     before = world.row(line)
 
-    assert claim_restart(two[0], claimed) is False
+    looked_at = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
+    assert claim_restart(two[0], claimed, looked_at=looked_at) is False
     verdict = (
         two[0]
         .execute(
             f"select public.apply_verdict({SIGHTING}, 'disconnected', null, '{{}}', false, {EVIDENCE}, {POLICY}) as verdict",
-            arguments(claimed, "DISCONNECTED"),
+            arguments(claimed, "DISCONNECTED", looked_at=looked_at),
         )
         .fetchone()["verdict"]
     )

@@ -218,7 +218,10 @@ def test_findings_come_before_what_could_not_be_checked_and_notes_are_fine() -> 
 
 
 def test_the_functions_that_it_looks_for_are_those_that_the_store_calls() -> None:
-    called = re.findall(r'_call\("(\w+)"', (ROOT / "shared" / "database" / "store.py").read_text("utf-8"))
+    called = re.findall(
+        r'(?:rpc\.call\(|rpc\.ask(?:_if_any)?\(\w+,) ?"(\w+)"',
+        (ROOT / "shared" / "database" / "store.py").read_text("utf-8"),
+    )
     assert set(CALLED_FUNCTIONS) == set(called)
 
 
@@ -378,3 +381,24 @@ def test_each_line_that_is_down_says_what_is_being_done(
     assert finding.concerns[0].detail.startswith(f"for 2 h; {said}")
     (lonely,) = check_outages(fleet, {one.id: outage}, now=NOW, with_users=set())
     assert "nobody to tell: its company has no users" in lonely.concerns[0].detail
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("infinity", None),
+        ("-infinity", None),
+        ("0044-03-15T00:00:00+00:00 BC", None),
+        ("12026-01-01T00:00:00+00:00", None),
+        (None, None),
+        ("2026-11-26T12:00:00+00:00", NOW),
+    ],
+)
+def test_a_moment_that_no_calendar_has_costs_its_row_nothing(written: str | None, read: datetime | None) -> None:
+    assert line(last_health_check=written).last_health_check == read
+
+
+def test_moments_that_cannot_be_are_named_with_their_columns() -> None:
+    odd = line(last_health_check=NOW, odd_moments="connected_at,last_health_check")
+    found = {each.check: each.concerns for each in check_rows(Fleet((odd, line()), {}), now=NOW)}
+    assert [each.detail for each in found["line.odd_moments"]] == ["connected_at, last_health_check"]

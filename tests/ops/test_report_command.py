@@ -352,8 +352,8 @@ async def test_who_was_told_is_what_the_notices_say(world: World) -> None:
         )  # fmt: skip
         for kind, state in (("down", "sent"), ("down", "sent"), ("down", "refused"), ("back", "sent")):
             world.sql(
-                "insert into public.notices (occasion, kind, text, state, user_id, instance_id, told_at)"
-                " values (%s, %s, 'disconnected', %s, gen_random_uuid(), gen_random_uuid(), now())",
+                "insert into public.notices (occasion, kind, text, state, user_id, instance_id, since, told_at)"
+                " values (%s, %s, 'disconnected', %s, gen_random_uuid(), gen_random_uuid(), now(), now())",
                 f"outage:{outage}", kind, state,
             )  # fmt: skip
     assert (await read(world)).told == {outage: 2 for name, outage in ids.items() if name != "silent"}
