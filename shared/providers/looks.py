@@ -38,7 +38,7 @@ def doubt_death_of_the_lively(look: Look, line: Line, *, policy: Policy, now: da
 async def look_once(
     provider: Provider, line: Line, *, within: timedelta, policy: Policy, now: Callable[[], datetime]
 ) -> Look:
-    """Look at a line: ask, say so when the provider's contract has changed, doubt a death that an event contradicts.
+    """Look at a line, and doubt a death that an event contradicts.
 
     Args:
         provider: Whom to ask.
@@ -47,10 +47,19 @@ async def look_once(
         policy: How fresh an event must be.
         now: The database's clock, read when the look has ended.
     """
+    look = await ask_once(provider, line, within=within)
+    return doubt_death_of_the_lively(look, line, policy=policy, now=now())
+
+
+async def ask_once(provider: Provider, line: Line, *, within: timedelta) -> Look:
+    """Ask about a line, and say so when the provider's contract has changed.
+
+    Where a disconnection came in, this is all: it is newer than any event that could contradict the answer.
+    """
     look = await provider.look(line, within=within)
     if look.drifted:
         logs.error("contract.drifted", cause_word=look.cause, instance=line.id)
-    return doubt_death_of_the_lively(look, line, policy=policy, now=now())
+    return look
 
 
 def agree(first: Observation, second: Observation) -> Observation:

@@ -13,7 +13,7 @@ from shared.core.event import CONNECTION_KINDS, EventKind, EventOutcome
 from shared.core.look import unknown
 from shared.database.clock import DatabaseClock
 from shared.errors import StoreError, StoreUnavailable
-from shared.providers.looks import look_once
+from shared.providers.looks import ask_once
 from shared.relay import IN_REQUEST
 from shared.webhook.dead_letters import log_undelivered
 from shared.webhook.per_line import Turns
@@ -164,7 +164,7 @@ async def _settle(
     async def look() -> Looked:
         began = clock.now()
         within = min(LOOK_WITHIN, settings.look_timeout)
-        return Looked(await look_once(provider(), line, within=within, policy=settings.policy, now=clock.now), began)
+        return Looked(await ask_once(provider(), line, within=within), began)
 
     if kind is EventKind.CONNECTION or settings.confirm_disconnect_events:
         looked, token_hash = await _looks.of(line, arrived=arrived, look=look), line.token_hash

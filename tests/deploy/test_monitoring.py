@@ -6,13 +6,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from cloud import misread_by_gcloud
+from programs import python_program
 
 if TYPE_CHECKING:
     from world import World
@@ -183,7 +183,7 @@ def test_an_error_carries_what_alerts_and_error_reporting_want(world: World) -> 
     assert brake["context"]["reportLocation"]["filePath"].endswith("shared/sweep/brake.py")
 
 
-FAKE_GCLOUD = """#!{python}
+FAKE_GCLOUD = """
 # Keeps what was created in a file, and finds it again.
 import pathlib, re, sys
 state, words = pathlib.Path({state!r}), " ".join(sys.argv[1:])
@@ -210,9 +210,7 @@ def install(state: Path, *arguments: str, **environment: str) -> subprocess.Comp
 
 @pytest.fixture
 def gcloud(tmp_path: Path) -> Path:
-    fake = tmp_path / "gcloud"
-    fake.write_text(FAKE_GCLOUD.format(python=sys.executable, state=str(tmp_path)), "utf-8")
-    fake.chmod(0o755)
+    python_program(tmp_path / "gcloud", FAKE_GCLOUD.format(state=str(tmp_path)))
     return tmp_path
 
 

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from programs import python_program
 from rich.console import Console
 
 from ops.common.shown import LONGEST, cause_in_words, counted, shown, shown_age, shown_external_id, shown_host
@@ -236,10 +236,9 @@ def test_what_postgrest_does_not_show_is_named() -> None:
 
 @pytest.fixture
 def gcloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    fake = tmp_path / "gcloud"
-    fake.write_text(f"#!{sys.executable}\nimport pathlib, sys\nhere = pathlib.Path({str(tmp_path)!r})\n"
-                    "(here / 'asked').write_text(' '.join(sys.argv[1:]))\nprint((here / 'sink').read_text())\n", "utf-8")  # fmt: skip
-    fake.chmod(0o755)
+    code = f"import pathlib, sys\nhere = pathlib.Path({str(tmp_path)!r})\n"
+    code += "(here / 'asked').write_text(' '.join(sys.argv[1:]))\nprint((here / 'sink').read_text())\n"
+    python_program(tmp_path / "gcloud", code)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     return tmp_path
 

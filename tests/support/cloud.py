@@ -47,7 +47,9 @@ class FakeCloud:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._tool("gcloud", f'exec {sys.executable} -I -S {Path(__file__).with_name("fake_gcloud.py")} {folder} "$@"')
+        self._tool(
+            "gcloud", f'exec "{sys.executable}" -I -S "{Path(__file__).with_name("fake_gcloud.py")}" "{folder}" "$@"'
+        )
         self._tool(
             "curl",
             f'cat >> {folder}/curl.stdin; echo "$*" >> {folder}/curl.calls\n'
