@@ -75,12 +75,12 @@ def test_a_line_alone_in_its_silence_is_told_after_an_hour_once_and_again_when_i
     assert world.sweep()["notified"] == 0
 
 
-def test_a_ghost_whose_device_hangs_is_told_after_an_hour_and_never_called_back(world: World) -> None:
+def test_a_ghost_whose_device_never_answers_is_told_after_an_hour_and_never_called_back(world: World) -> None:
     """Regression: `device` away in every sixth sweep, a ghost line: 6 false "voltou", 6 restarts."""
     company = world.company(users=1)
     line = world.line(company)
     world.lines(company, 3)
-    world.behave(line, session="ghost", faults={"device": "hang"})
+    world.behave(line, session="ghost", faults={"device": "504_html"})
 
     told = []
     for _ in range(14):
