@@ -15,14 +15,14 @@ play: install    ## the same stack, simulator and functions to try by hand, with
 stack: install   ## run PostgreSQL + PostgREST in the foreground (facts in .local/stack.json)
 	@$(PY) -m dev.stack
 test: install    ## all tests
-	@$(PY) -m pytest -n 5 --dist worksteal
+	@$(PY) -m pytest -n 4 --dist worksteal
 unit: install    ## the tests that need no database: the loop one works in (under 15 s)
 	@$(PY) -m pytest -q -n 2 tests/unit
 check: install   ## what a change must pass: format, lint, types, tests, coverage
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
-	@$(PY) -m pytest -n 5 --dist worksteal --cov --cov-report=term
+	@$(PY) -m pytest -n 4 --dist worksteal --cov --cov-report=term
 lock: install    ## write the requirement files anew from pyproject.toml
 	@$(PY) -m pip install --quiet uv
 	@$(PY) -m uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -o requirements.txt
