@@ -102,7 +102,7 @@ def decide(instance: Instance, observation: Observation, *, policy: Policy, now:
             return Healthy() if is_settled else Restore()
         case Observation.REFUSED:
             # A restart with the same token is useless.
-            is_known = instance.status is Status.DISCONNECTED or _is_left_alone(instance, policy, now)
+            is_known = instance.status is Status.DISCONNECTED
             return NoChange() if is_known else Disconnect(tell=True, then_restart=False)
         case Observation.DISCONNECTED | Observation.GHOST | Observation.NOT_FOUND:
             if _is_left_alone(instance, policy, now):

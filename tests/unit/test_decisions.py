@@ -762,6 +762,12 @@ MARKED_LINE: Final = {"raw_status": "disconnected", "outage": an_outage(1)}
             id="an adopted line opens its outage in silence under the brake too",
         ),
         pytest.param(LONG_BAD, Observation.UNKNOWN, NoChange(), id="bad for 30 minutes and now in doubt: nothing"),
+        pytest.param(
+            {"unknown_since": NOW - timedelta(hours=1)},
+            Observation.UNKNOWN,
+            Held(TellUnverified()),
+            id="that nobody can find out is told when the brake is off",
+        ),
     ],
 )
 def test_under_the_brake_good_news_counts_and_bad_news_waits(
