@@ -19,8 +19,8 @@ from ops.doctor.examine import Wishes, examine
 from ops.doctor.findings import Change, Exit, Finding, Report, Severity
 from ops.doctor.render import as_json, print_report
 from ops.doctor.settings import DoctorSettings, TargetSettings
+from shared.core.registration import Target
 from shared.errors import LineRecoveryError, SettingsError, StoreRefused, StoreUnavailable
-from shared.providers.wapi.webhooks import Target
 from shared.settings import load_settings
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from ops.doctor.facts import LineRow
     from ops.doctor.settings import DoctorSettings
-    from shared.providers.wapi.webhooks import Target
+    from shared.core.registration import Target
 
 MIGRATIONS: Final = Path(__file__).resolve().parents[2] / "supabase" / "migrations"
 _SERVICE_ROLE: Final = "service_role"

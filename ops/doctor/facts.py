@@ -12,13 +12,13 @@ from ops.common.rows import Line, Row
 from ops.common.shown import shown, shown_external_id
 from ops.doctor.findings import Subject
 from shared.core.model import AuditKind, OutageOpener
-from shared.providers.wapi.webhooks import Registration
+from shared.core.registration import Registration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.core.look import Look
-    from shared.providers.wapi.webhooks import Unanswered
+    from shared.core.registration import Unanswered
 
 
 class LineRow(Line):

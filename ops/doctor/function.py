@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ops.common.shown import counted
 from ops.doctor.findings import Finding, Severity
-from shared.core.secrets import line_key
-from shared.providers.exchange import ExchangeFailedError, exchange
+from shared.providers.own_address import OwnAddress
 
 if TYPE_CHECKING:
     import httpx
 
-    from shared.providers.wapi.webhooks import Target
-
-_WITHIN: Final = timedelta(seconds=15)  # a cold start
+    from shared.core.registration import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +34,18 @@ class FunctionView:
 
 
 async def probe(http: httpx.AsyncClient, target: Target, external_id: str) -> FunctionView:
-    """Ask ``/health``, then send an empty body with a line's key of each secret: 400 to a known one, 401 to another.
+    """Ask ``/health``, then send an empty body with a line's key of each secret.
 
     Args:
         http: Follows no redirects.
         target: The function's address and secrets.
         external_id: Whose key.
     """
-    try:
-        health = await exchange(http, http.build_request("GET", f"{target.url}/health"), within=_WITHIN)
-    except ExchangeFailedError as error:
-        return FunctionView(error.cause)
-    if health.status != HTTPStatus.OK or (health.json_object() or {}).get("status") != "ok":
-        return FunctionView(f"http_{health.status}" if health.status != HTTPStatus.OK else "another_service")
-    return FunctionView(
-        None, tuple([await _knows(http, target, number, external_id) for number in range(len(target.secrets))])
-    )
-
-
-async def _knows(http: httpx.AsyncClient, target: Target, number: int, external_id: str) -> bool | None:
-    key = line_key(target.secrets[number], external_id)
-    try:
-        answer = await exchange(http, http.build_request("POST", target.url, params={"key": key}), within=_WITHIN)
-    except ExchangeFailedError:
-        return None
-    known = {HTTPStatus.BAD_REQUEST: True, HTTPStatus.UNAUTHORIZED: False}
-    return known.get(HTTPStatus(answer.status)) if answer.status in known else None
+    address = OwnAddress(http, target)
+    if (cause := await address.cause_if_away()) is not None:
+        return FunctionView(cause)
+    known = [await address.knows_key(external_id, secret=number) for number in range(len(target.secrets))]
+    return FunctionView(None, tuple(known))
 
 
 def check_function(view: FunctionView) -> list[Finding]:

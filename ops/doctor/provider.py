@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from ops.doctor.facts import Asked
 from shared.core.look import Look, unknown
 from shared.core.model import Observation
-from shared.providers.wapi.webhooks import Registration, SettingWebhooks, Unanswered
+from shared.core.registration import Registration, SettingWebhooks, Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from ops.doctor.facts import LineRow
+    from shared.core.registration import WebhookKind
     from shared.providers.limiter import Limiter
     from shared.providers.wapi.client import WapiClient
-    from shared.providers.wapi.webhooks import WebhookKind
 
 AT_ONCE: Final = 8
 _SILENT: Final = 2 * AT_ONCE

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ops.common.shown import cause_in_words
 from ops.doctor.findings import Change
-from shared.providers.wapi.webhooks import wrong_kinds
+from shared.core.registration import wrong_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ops.doctor.facts import Fleet, LineRow
     from ops.doctor.provider import Registry
-    from shared.providers.wapi.webhooks import Registration, Target, Unanswered, WebhookKind
+    from shared.core.registration import Registration, Target, Unanswered, WebhookKind
 
 
 @dataclass(frozen=True, slots=True)

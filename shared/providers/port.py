@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime, timedelta
     from typing import Self
     from uuid import UUID
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from shared.core.look import Look, RestartAnswer
+    from shared.core.registration import Registration, SettingWebhooks, Unanswered, WebhookKind
+    from shared.core.subscription import Subscription
 
 
 class Line(Protocol):
@@ -95,3 +98,31 @@ class Provider(Protocol):
         Called only with a claim in the database that allows it, which is older than the request: it may not wait for a
         pause, and nothing below it may send the request a second time.
         """
+
+
+class Registrar(Protocol):
+    """What a provider keeps of a line beside its session; an ability of its own. Nothing here raises either.
+
+    Called by the housekeeping, some lines at once and one call after another of each line, and by the doctor. An answer
+    that asks to wait ends the round: nothing is asked of anybody until the next one.
+    """
+
+    async def registration(self, line: Line, *, within: timedelta) -> Registration | Unanswered:
+        """Ask where the line's events are posted. Without effect on the line; the answer's token stays unread."""
+
+    async def set_webhooks(
+        self, line: Line, kinds: Sequence[WebhookKind], url: str, *, within: timedelta
+    ) -> SettingWebhooks:
+        """Have events of these kinds posted to ``url``, one call after another, and read back what there is then.
+
+        Called once our own address has taken the key in ``url``. It may be repeated, and disturbs no session.
+
+        Args:
+            line: Whose.
+            kinds: Which, in this order; the first that fails ends it.
+            url: With the line's key.
+            within: For each call.
+        """
+
+    async def subscription(self, line: Line, *, within: timedelta) -> Subscription | Unanswered:
+        """Ask until when the line is paid for. Called once a day; a form that is not known is no answer."""

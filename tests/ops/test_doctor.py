@@ -512,7 +512,7 @@ def test_no_secret_and_no_phone_is_ever_shown_and_hostile_names_do_no_harm(docto
     assert not {character for character in text if character != "\n" and not character.isprintable()}
     assert "[red]Uni dade[/red]" in human
     assert "elsewhere.example" in human
-    assert {"webhook.wrong_key", "webhook.elsewhere", "token.refused"} <= examined.wrong
+    assert {"webhook.wrong_key", "webhook.foreign", "token.refused"} <= examined.wrong
 
 
 # Many lines

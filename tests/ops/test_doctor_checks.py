@@ -30,7 +30,9 @@ from ops.doctor.findings import Exit, Finding, Report, Severity, Subject, Unchec
 from ops.doctor.render import print_report
 from shared.core.look import Look
 from shared.core.model import Observation
-from shared.providers.wapi.webhooks import Registration
+from shared.core.registration import Registration
+from shared.core.subscription import Subscription
+from shared.providers.wapi.payments import read_end, read_word
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -61,7 +63,8 @@ def test_rows_of_two_companies_with_one_external_id_are_named_the_paused_one_too
 
 def subscription(status: str | None, expires: str | None) -> dict[str, str]:
     one = line()
-    fleet = Fleet((one,), {one.id: Asked(registration=Registration({}, status, expires))})
+    told = Subscription(read_word(status), status, read_end(expires), expires)
+    fleet = Fleet((one,), {one.id: Asked(registration=Registration({}, told))})
     return {each.check: each.concerns[0].detail for each in check_subscriptions(fleet, now=NOW)}
 
 

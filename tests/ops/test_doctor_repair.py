@@ -19,10 +19,10 @@ from ops.common.interrupted import Interrupted
 from ops.doctor.facts import LineRow
 from ops.doctor.provider import AT_ONCE, Registry
 from ops.doctor.repair import Order, repair
+from shared.core.registration import Target, WebhookKind
 from shared.providers.exchange import pooled_http
 from shared.providers.limiter import Limiter
 from shared.providers.wapi.client import WapiClient
-from shared.providers.wapi.webhooks import Target, WebhookKind
 
 if TYPE_CHECKING:
     from ops.doctor.findings import Change
@@ -73,7 +73,7 @@ def test_only_what_is_wrong_is_set_one_after_another_and_a_second_run_sets_nothi
     rows = world.sql("select * from public.wapi_instances order by id")
     before = doctor.examine()
     assert before.ids("webhook.missing") == {str(fresh.id)}
-    assert before.ids("webhook.elsewhere") == {str(moved.id)}
+    assert before.ids("webhook.foreign") == {str(moved.id)}
     assert before.ids("webhook.wrong_key") == {str(half.id)}
     assert before.ids("webhook.old_key") == {str(half.id)}
     [plain] = before.finding("webhook.plain_key")["concerns"]

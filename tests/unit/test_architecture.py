@@ -30,6 +30,7 @@ PURE = (
     "shared.providers.wapi.fields",
     "shared.providers.wapi.messages",
     "shared.providers.wapi.names",
+    "shared.providers.wapi.payments",
     "shared.providers.wapi.stubs",
     "shared.providers.wapi.values",
     "shared.providers.wapi.webhooks",

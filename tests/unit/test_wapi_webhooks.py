@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -13,22 +13,14 @@ import pytest
 from pydantic import SecretStr
 
 from shared.core.model import Observation, SuspectLine
+from shared.core.registration import Registration, Target, Unanswered, WebhookKind, WebhookState, judge_url, wrong_kinds
 from shared.core.secrets import line_key
+from shared.core.subscription import Payment, Subscription
 from shared.providers.answer import HttpAnswer
 from shared.providers.wapi.client import WapiClient
 from shared.providers.wapi.names import has_form, is_served
-from shared.providers.wapi.webhooks import (
-    Payment,
-    Registration,
-    Target,
-    Unanswered,
-    WebhookKind,
-    WebhookState,
-    judge_url,
-    read_registration,
-    read_update,
-    wrong_kinds,
-)
+from shared.providers.wapi.payments import read_end, read_payment, read_word
+from shared.providers.wapi.webhooks import read_registration, read_update
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,10 +51,10 @@ AN_OLD_KEY = line_key(OLD, OURS)
         pytest.param(f"http://hook.example/?key={AN_OLD_KEY}", WebhookState.ELSEWHERE, id="not encrypted"),
         pytest.param(f"https://hook.example:8443/?key={AN_OLD_KEY}", WebhookState.ELSEWHERE, id="another port"),
         pytest.param(f"https://hook.example/other?key={AN_OLD_KEY}", WebhookState.ELSEWHERE, id="another path"),
-        pytest.param(f"https://hook.example.evil.example/?key={AN_OLD_KEY}", WebhookState.ELSEWHERE, id="another host"),
-        pytest.param("https://hook.example@evil.example/", WebhookState.ELSEWHERE, id="a host as user"),
-        pytest.param("https://[broken", WebhookState.ELSEWHERE, id="no URL"),
-        pytest.param("https://hook.example:notaport/", WebhookState.ELSEWHERE, id="no port"),
+        pytest.param(f"https://hook.example.evil.example/?key={AN_OLD_KEY}", WebhookState.FOREIGN, id="another host"),
+        pytest.param("https://hook.example@evil.example/", WebhookState.FOREIGN, id="a host as user"),
+        pytest.param("https://[broken", WebhookState.FOREIGN, id="no URL"),
+        pytest.param("https://hook.example:notaport/", WebhookState.FOREIGN, id="no port"),
         pytest.param("", WebhookState.MISSING, id="empty"),
         pytest.param(" ", WebhookState.MISSING, id="blank"),
         pytest.param(None, WebhookState.UNTOLD, id="not told"),
@@ -83,19 +75,19 @@ def test_the_address_that_is_set_is_good_for_its_line_alone(external_id: str) ->
 def test_typing_may_go_anywhere_but_not_here_with_a_wrong_key() -> None:
     good = dict.fromkeys(WebhookKind, GOOD_URL)
     for url in ("", "https://other.example"):
-        assert wrong_kinds(Registration(good | {WebhookKind.CHAT_PRESENCE: url}, None, None), TARGET, OURS) == {}
-    here = Registration(good | {WebhookKind.CHAT_PRESENCE: "https://hook.example/?key=x"}, None, None)
+        assert wrong_kinds(Registration(good | {WebhookKind.CHAT_PRESENCE: url}), TARGET, OURS) == {}
+    here = Registration(good | {WebhookKind.CHAT_PRESENCE: "https://hook.example/?key=x"})
     assert wrong_kinds(here, TARGET, OURS) == {WebhookKind.CHAT_PRESENCE: WebhookState.WRONG_KEY}
 
 
 def test_a_webhook_with_the_plain_secret_has_to_be_set() -> None:
     plain = "https://hook.example/?key=the-old-secret-0001"
-    told = Registration(dict.fromkeys(WebhookKind, GOOD_URL) | {WebhookKind.RECEIVED: plain}, None, None)
+    told = Registration(dict.fromkeys(WebhookKind, GOOD_URL) | {WebhookKind.RECEIVED: plain})
     assert wrong_kinds(told, TARGET, OURS) == {WebhookKind.RECEIVED: WebhookState.PLAIN_KEY}
 
 
 def test_what_the_answer_does_not_tell_is_not_known_to_be_wrong() -> None:
-    assert wrong_kinds(Registration({WebhookKind.CONNECTED: GOOD_URL}, None, None), TARGET, OURS) == {}
+    assert wrong_kinds(Registration({WebhookKind.CONNECTED: GOOD_URL}), TARGET, OURS) == {}
 
 
 def answer(body: Any, status: int = 200) -> HttpAnswer:
@@ -108,7 +100,7 @@ def answer(body: Any, status: int = 200) -> HttpAnswer:
         pytest.param(answer({"error": True, "webhookConnectedUrl": ""}), "error_true", id="an error with 200"),
         pytest.param(answer([]), "unreadable", id="no object"),
         pytest.param(answer(b"<html>"), "unreadable", id="a page"),
-        pytest.param(answer({"instanceId": "x", "token": "t"}), "tells_no_webhooks", id="another shape"),
+        pytest.param(answer({"connected": True, "token": "t"}), "tells_no_webhooks", id="another shape"),
         pytest.param(answer({}, 403), "http_403", id="forbidden"),
     ],
 )
@@ -127,8 +119,41 @@ def test_a_registration_is_read_tolerantly_and_keeps_no_token() -> None:
     found = read_registration(answer(told))
     assert isinstance(found, Registration)
     assert found.urls == {WebhookKind.CONNECTED: "", WebhookKind.MESSAGE_STATUS: "5"}
-    assert (found.payment_status, found.expires) == (None, None)
+    assert found.subscription == Subscription()
     assert "a-token" not in repr(found)
+
+
+def test_a_line_is_read_where_it_is_wrapped_and_where_it_names_no_address() -> None:
+    assert read_registration(answer({"instance": {"webhookConnectedUrl": GOOD_URL}})) == Registration(
+        {WebhookKind.CONNECTED: GOOD_URL}
+    )
+    assert read_registration(answer({"instanceId": OURS, "connected": True})) == Registration({})
+
+
+NEXT_MONDAY = datetime(2026, 12, 7, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        pytest.param({"instanceId": OURS, "paymentStatus": "active", "expires": 1796601600000}, Subscription(Payment.PAID, "active", NEXT_MONDAY, "1796601600000"), id="flat"),
+        pytest.param({"error": False, "data": {"plan": "LITE", "status": "overdue", "dueDate": "2026-12-07"}}, Subscription(Payment.LAPSED, "overdue", NEXT_MONDAY, "2026-12-07"), id="wrapped"),
+        pytest.param({"status": "ok", "data": {"dueDate": "2026-12-07"}}, Subscription(None, None, NEXT_MONDAY, "2026-12-07"), id="the request's own status"),
+        pytest.param({"data": {"paymentStatus": "unpaid"}}, Subscription(Payment.LAPSED, "unpaid"), id="a word alone"),
+        pytest.param({"status": "failed"}, Unanswered("unknown_form"), id="a status of something"),
+        pytest.param({"status": "x-7"}, Unanswered("unknown_form"), id="a word that nobody knows, and no date"),
+        pytest.param({"message": "no plan"}, Unanswered("unknown_form"), id="another form"),
+        pytest.param({"error": True, "status": "active"}, Unanswered("error_true"), id="an error with 200"),
+    ],
+)  # fmt: skip
+def test_payment_is_read_in_the_forms_that_can_be(told: dict[str, Any], found: Subscription | Unanswered) -> None:
+    assert read_payment(answer(told)) == found
+
+
+def test_payment_that_is_not_answered_says_why() -> None:
+    assert read_payment(answer({}, 404)) == Unanswered("http_404")
+    assert read_payment(answer({}, 429)) == Unanswered("http_429", asked_to_wait=True)
+    assert read_payment(answer([])) == Unanswered("unreadable")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +172,7 @@ def test_a_registration_is_read_tolerantly_and_keeps_no_token() -> None:
     ],
 )
 def test_an_expiry_is_read_where_it_can_be(expires: str, day: str | None) -> None:
-    found = Registration({}, None, expires).expires_at
+    found = read_end(expires)
     assert (found and f"{found:%Y-%m-%d}") == day
 
 
@@ -165,7 +190,7 @@ def test_an_expiry_is_read_where_it_can_be(expires: str, day: str | None) -> Non
     ],
 )
 def test_a_word_about_payment_that_nobody_knows_is_not_interpreted(status: str | None, payment: Payment | None) -> None:
-    assert Registration({}, status, None).payment is payment
+    assert read_word(status) is payment
 
 
 @pytest.mark.parametrize(
@@ -236,7 +261,7 @@ async def test_webhooks_are_set_one_after_another_and_read_back(client: WapiClie
     done = await client.set_webhooks(LINE, [*WebhookKind], URL, within=LONG)
     assert asked(httpx_mock) == [*(f"update-webhook-{kind}" for kind in WebhookKind), "fetch-instance"]
     assert (most, done.kinds, done.failed) == (1, [*WebhookKind], None)
-    assert done.found == Registration({WebhookKind.RECEIVED: URL}, None, None)
+    assert done.found == Registration({WebhookKind.RECEIVED: URL})
     assert TOKEN not in repr(done)
     assert URL not in repr(done)
 

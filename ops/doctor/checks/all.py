@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ops.doctor.facts import Fleet
     from ops.doctor.findings import Finding
     from ops.doctor.gathering import Tables
-    from shared.providers.wapi.webhooks import Target
+    from shared.core.registration import Target
 
 
 def judge(tables: Tables, fleet: Fleet, target: Target | None) -> list[Finding]:

@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING, Final
 
 from ops.common.shown import cause_in_words, counted, shown, shown_host
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
-from shared.providers.wapi.webhooks import Payment, WebhookKind, WebhookState, wrong_kinds
+from shared.core.registration import WebhookKind, WebhookState, wrong_kinds
+from shared.core.subscription import Payment
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from ops.doctor.facts import Fleet, LineRow
-    from shared.providers.wapi.webhooks import Registration, Target
+    from shared.core.registration import Registration, Target
 
 EXPIRES_SOON: Final = timedelta(days=7)
 
 _FINDINGS: Final = {
     WebhookState.MISSING: (Severity.PROBLEM, "lines have webhooks that are not set: their events are lost"),
-    WebhookState.ELSEWHERE: (Severity.PROBLEM, "lines have webhooks that point elsewhere"),
+    WebhookState.ELSEWHERE: (Severity.PROBLEM, "lines have webhooks that point to another place of our host"),
+    WebhookState.FOREIGN: (
+        Severity.PROBLEM,
+        "lines have webhooks that point to another host",
+    ),
     WebhookState.WRONG_KEY: (
         Severity.PROBLEM,
         "lines have webhooks at our function with a key that it does not know: their events are refused and lost",
@@ -35,7 +40,7 @@ _FINDINGS: Final = {
     ),
 }
 _DO: Final = "run the doctor with --fix-webhooks (with --dry-run it only says what it would set)"
-_DO_ELSEWHERE: Final = (
+_DO_FOREIGN: Final = (
     f"if that is not meant, {_DO}. A Cloud Run service has two addresses: WEBHOOK_URL must be the one that is used here"
 )
 
@@ -57,7 +62,7 @@ def check_webhooks(fleet: Fleet, target: Target) -> list[Finding]:
             f"webhook.{state}",
             severity,
             what,
-            _DO_ELSEWHERE if state is WebhookState.ELSEWHERE else _DO,
+            _DO_FOREIGN if state is WebhookState.FOREIGN else _DO,
             tuple(concerns[state]),
         )
         for state, (severity, what) in _FINDINGS.items()
@@ -90,17 +95,18 @@ def check_subscriptions(fleet: Fleet, *, now: datetime) -> list[Finding]:
     """What the provider says of payment; its words are unconfirmed, so what was seen is said."""
     lapsed, soon, odd = [], [], []
     for line, registration in _registered(fleet):
-        status, ends = registration.payment_status, registration.expires_at
-        if registration.payment is Payment.LAPSED:
+        told = registration.subscription
+        status, ends = told.word, told.ends_at
+        if told.payment is Payment.LAPSED:
             lapsed.append(line.subject(f"paymentStatus {shown(status, longest=30)}"))
         elif ends is not None and ends <= now:
             lapsed.append(line.subject(f"expired on {ends:%Y-%m-%d}"))
         elif ends is not None and ends <= now + EXPIRES_SOON:
             soon.append(line.subject(f"expires on {ends:%Y-%m-%d}"))
-        elif registration.payment is Payment.UNCLEAR:
+        elif told.payment is Payment.UNCLEAR:
             odd.append(line.subject(f"paymentStatus {shown(status, longest=30)}"))
-        elif registration.expires and ends is None:
-            odd.append(line.subject(f"expires {shown(registration.expires, longest=30)}"))
+        elif told.ends and ends is None:
+            odd.append(line.subject(f"expires {shown(told.ends, longest=30)}"))
     do = "see W-API's panel and pay: when a subscription ends, sends fail with 403 while the line looks healthy"
     return [
         *unless_empty(
@@ -137,7 +143,7 @@ def _registered(fleet: Fleet) -> list[tuple[LineRow, Registration]]:
 
 def _detail(state: WebhookState, kinds: list[WebhookKind], registration: Registration) -> str:
     told = ", ".join(kinds)
-    if state is not WebhookState.ELSEWHERE:
+    if state not in (WebhookState.ELSEWHERE, WebhookState.FOREIGN):
         return told
     hosts = sorted({shown_host(registration.urls[kind]) for kind in kinds})
     return f"{told} → {', '.join(hosts)}"

@@ -12,22 +12,19 @@ import httpx
 
 from shared.core.look import NOT_ASKED, Look, RestartAnswer, unknown
 from shared.core.model import Observation
+from shared.core.registration import SettingWebhooks, Unanswered
 from shared.providers.exchange import ExchangeFailedError, bearer, exchange
 from shared.providers.port import Unpaced
 from shared.providers.wapi.answers import join_device, read_restart, read_status
-from shared.providers.wapi.webhooks import (
-    Registration,
-    SettingWebhooks,
-    Unanswered,
-    WebhookKind,
-    read_registration,
-    read_update,
-)
+from shared.providers.wapi.payments import read_payment
+from shared.providers.wapi.webhooks import read_registration, read_update, update_call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
+    from shared.core.registration import Registration, WebhookKind
+    from shared.core.subscription import Subscription
     from shared.providers.answer import HttpAnswer
     from shared.providers.port import Line, Pacer
 
@@ -98,6 +95,15 @@ class WapiClient:
         except ExchangeFailedError as error:
             return Unanswered(error.cause)
 
+    async def subscription(self, line: Line, *, within: timedelta) -> Subscription | Unanswered:
+        """Ask ``payment/status`` until when a line is paid for."""
+        if not await self._pacer.ready():
+            return _NOT_ASKED
+        try:
+            return read_payment(await self._ask("GET", "payment/status", line, within))
+        except ExchangeFailedError as error:
+            return Unanswered(error.cause)
+
     async def set_webhooks(
         self, line: Line, kinds: Sequence[WebhookKind], url: str, *, within: timedelta
     ) -> SettingWebhooks:
@@ -126,9 +132,7 @@ class WapiClient:
         if not await self._pacer.ready():
             return _NOT_ASKED
         try:
-            return read_update(
-                await self._ask("PUT", f"webhook/update-webhook-{kind}", line, within, body={"value": url})
-            )
+            return read_update(await self._ask("PUT", update_call(kind), line, within, body={"value": url}))
         except ExchangeFailedError as error:
             return Unanswered(error.cause)
 
