@@ -831,6 +831,14 @@ class PublicRecoveryPolicy(BaseModel):
     clock_late_slack: Optional[str] = Field(alias="clock_late_slack")
 
 
+class PublicSettlement(BaseModel):
+    event_id: Optional[int] = Field(alias="event_id")
+    token_hash: Optional[str] = Field(alias="token_hash")
+    observation: Optional[str] = Field(alias="observation")
+    cause: Optional[str] = Field(alias="cause")
+    looked_at: Optional[datetime.datetime] = Field(alias="looked_at")
+
+
 class PublicSighting(BaseModel):
     instance_id: Optional[uuid.UUID] = Field(alias="instance_id")
     external_id: Optional[str] = Field(alias="external_id")

@@ -933,6 +933,7 @@ export type Database = {
         Returns: undefined;
       };
       as_text: { Args: { p_message: Json }; Returns: Json };
+      be_patient_until: { Args: { p_ends: string }; Returns: undefined };
       begin_sweep: { Args: { p_now?: string }; Returns: Json };
       believed: {
         Args: { p_ahead: string; p_at: string; p_now: string };
@@ -1138,6 +1139,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      has_open_outage: { Args: { p_instance: string }; Returns: boolean };
       inactive_companies: {
         Args: Record<PropertyKey, never>;
         Returns: string[];
@@ -1565,6 +1567,10 @@ export type Database = {
       receive_event: {
         Args: {
           p_event: Database["public"]["CompositeTypes"]["webhook_event"];
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
           p_now?: string;
           p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
           p_relay_turn: string;
@@ -1687,6 +1693,16 @@ export type Database = {
           p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
           p_texts: Json;
           p_token_hash: string;
+        };
+        Returns: Json;
+      };
+      settle_events: {
+        Args: {
+          p_now?: string;
+          p_patience?: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+          p_settlements: Database["public"]["CompositeTypes"]["settlement"][];
+          p_texts: Json;
         };
         Returns: Json;
       };
@@ -1852,6 +1868,13 @@ export type Database = {
         clock_late_within: string | null;
         clock_late_lines: number | null;
         clock_late_slack: string | null;
+      };
+      settlement: {
+        event_id: number | null;
+        token_hash: string | null;
+        observation: string | null;
+        cause: string | null;
+        looked_at: string | null;
       };
       sighting: {
         instance_id: string | null;

@@ -1,5 +1,7 @@
 """Batch events under load: up to sixteen of them, each of another line, share one transaction.
 
+Their keeping and, where a look was needed, their settling: two batches of the same kind.
+
 An event is sent at once and alone while fewer than four calls are under way. When four are, events gather and share
 the next call. A batch never costs one event for another: if a lock takes longer than half a second, the whole batch is
 retried event by event, and so is a batch that the database refuses.
@@ -35,7 +37,7 @@ class Arrival:
     Attributes:
         external_id: One of each line at a time: two would wait for each other's locks.
         size: Of its body, in characters.
-        row: The SQL type ``webhook_event``.
+        row: The SQL type ``webhook_event`` or ``settlement``.
     """
 
     external_id: str

@@ -9,7 +9,10 @@ from shared.core.event import Message
 from shared.core.previews import preview
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from shared.core.event import Event
+    from shared.core.look import Look
     from shared.core.model import Evidence, Sighting
     from shared.core.policy import Policy
 
@@ -111,6 +114,17 @@ def event_row(event: Event, *, relay: bool, relay_limit: int) -> dict[str, Any]:
         "body": event.body,
         "relay": relay,
         "relay_limit": relay_limit,
+    }
+
+
+def settlement_row(event_id: int, look: Look, *, looked_at: datetime, token_hash: str | None) -> dict[str, Any]:
+    """The SQL type ``settlement``."""
+    return {
+        "event_id": event_id,
+        "token_hash": token_hash,
+        "observation": look.observation,
+        "cause": look.cause,
+        "looked_at": looked_at.isoformat(),
     }
 
 

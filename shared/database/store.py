@@ -12,7 +12,14 @@ from shared import logs
 from shared.core.model import Instance, Witness
 from shared.core.notices import TEXTS
 from shared.database.batching import Arrival, Batches
-from shared.database.composites import event_row, evidence_row, interval, policy_row, sighting_row
+from shared.database.composites import (
+    event_row,
+    evidence_row,
+    interval,
+    policy_row,
+    settlement_row,
+    sighting_row,
+)
 from shared.database.results import (
     Batch,
     CanaryClaim,
@@ -75,6 +82,7 @@ class Store:
         self._rpc = Rpc(client)
         self._policy = policy_row(policy)
         self._batches = Batches(self._receive_events)
+        self._settlements = Batches(self._settle_events)
 
     async def is_migrated(self) -> bool:
         """Whether the database has had the newest migration that this code knows."""
@@ -342,20 +350,55 @@ class Store:
             return (await self._receive_events([arrival], patience=None))[0]
         return await self._batches.keep(arrival)
 
+    async def settle_event(
+        self,
+        event_id: int,
+        look: Look,
+        *,
+        external_id: str,
+        looked_at: datetime,
+        token_hash: str | None,
+        alone: bool = False,
+    ) -> Intake:
+        """End an event that had to be looked into with what one look showed.
+
+        Args:
+            event_id: A disconnection, or a connection that does not say whose.
+            look: What was found.
+            external_id: The line's.
+            looked_at: When the look began.
+            token_hash: Of the token that was looked with; None when nobody looked.
+            alone: As in ``receive_event``.
+        """
+        settling = Arrival(external_id, 0, settlement_row(event_id, look, looked_at=looked_at, token_hash=token_hash))
+        if alone:
+            return (await self._settle_events([settling], patience=None))[0]
+        return await self._settlements.keep(settling)
+
     async def _receive_events(
         self, arrivals: Sequence[Arrival], *, patience: timedelta | None = PATIENCE_FOR_LOCKS
     ) -> list[Intake]:
-        arguments = {
-            "p_events": [each.row for each in arrivals],
+        arguments = {"p_events": [each.row for each in arrivals], "p_relay_turn": interval(RELAY_TURN)}
+        return await self._take_in("receive_events", arguments, len(arrivals), patience)
+
+    async def _settle_events(
+        self, settlings: Sequence[Arrival], *, patience: timedelta | None = PATIENCE_FOR_LOCKS
+    ) -> list[Intake]:
+        arguments = {"p_settlements": [each.row for each in settlings]}
+        return await self._take_in("settle_events", arguments, len(settlings), patience)
+
+    async def _take_in(
+        self, operation: str, arguments: dict[str, Any], count: int, patience: timedelta | None
+    ) -> list[Intake]:
+        arguments |= {
             "p_texts": TEXTS,
-            "p_relay_turn": interval(RELAY_TURN),
             "p_policy": self._policy,
             "p_patience": interval(patience) if patience else None,
         }
-        intakes = await self._rpc.call("receive_events", arguments)
-        if not isinstance(intakes, list) or len(intakes) != len(arrivals):
-            raise not_an_answer("receive_events")
-        read = [read_answer(Intake, "receive_events", each) for each in intakes]
+        intakes = await self._rpc.call(operation, arguments)
+        if not isinstance(intakes, list) or len(intakes) != count:
+            raise not_an_answer(operation)
+        read = [read_answer(Intake, operation, each) for each in intakes]
         for intake in read:
             _log_refusal(intake, intake.instance_id)
         return read
@@ -370,36 +413,6 @@ class Store:
             "p_per_hour": per_hour,
         }
         return bool(await self._rpc.call("keep_rejected", arguments))
-
-    async def settle_disconnection(
-        self, event_id: int, look: Look, *, looked_at: datetime, token_hash: str | None
-    ) -> Intake:
-        """End a disconnection with what one look showed; without a ``token_hash`` nobody looked."""
-        arguments = self._settling(event_id, look, looked_at, token_hash)
-        return self._settled(await self._rpc.call("settle_disconnection", arguments))
-
-    async def settle_connection(
-        self, event_id: int, look: Look, *, looked_at: datetime, token_hash: str | None
-    ) -> Intake:
-        """End a connection that does not say whose with what one look showed."""
-        arguments = self._settling(event_id, look, looked_at, token_hash)
-        return self._settled(await self._rpc.call("settle_connection", arguments))
-
-    def _settling(self, event_id: int, look: Look, looked_at: datetime, token_hash: str | None) -> dict[str, Any]:
-        return {
-            "p_event_id": event_id,
-            "p_token_hash": token_hash,
-            "p_observation": look.observation,
-            "p_cause": look.cause,
-            "p_looked_at": looked_at.isoformat(),
-            "p_texts": TEXTS,
-            "p_policy": self._policy,
-        }
-
-    def _settled(self, answer: Any) -> Intake:  # noqa: ANN401 - JSON
-        intake = read_answer(Intake, "settle", answer)
-        _log_refusal(intake, intake.instance_id)
-        return intake
 
     # The relay
 

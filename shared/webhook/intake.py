@@ -170,11 +170,17 @@ async def _settle(
         looked, token_hash = await _looks.of(line, arrived=arrived, look=look), line.token_hash
     else:
         looked, token_hash = Looked(unknown("not_confirmed"), said), None
-    settle = store.settle_connection if kind is EventKind.CONNECTION else store.settle_disconnection
     # What came to light before the event came does not overtake it.
     looked_at = max(looked.at, said)
     settled = await _patiently(
-        lambda _again: settle(intake.event_id, looked.look, looked_at=looked_at, token_hash=token_hash)
+        lambda again: store.settle_event(
+            intake.event_id,
+            looked.look,
+            external_id=line.external_id,
+            looked_at=looked_at,
+            token_hash=token_hash,
+            alone=again,
+        )
     )
     logs.info(
         "event.settled",

@@ -414,11 +414,19 @@ begin
       relay boolean,                  -- to be forwarded
       relay_limit integer             -- > 0: take the line's turn to forward, with so many events
     );
+    create type public.settlement as (
+      event_id bigint,
+      token_hash text,                -- of the token that was looked with; null: nobody looked
+      observation text,
+      cause text,
+      looked_at timestamptz
+    );
     comment on type public.recovery_policy is 'The numbers of the design, from the policy in Python.';
     comment on type public.sighting is 'A claimed line and what one look found, with the preconditions of what is decided on it.';
     comment on type public.evidence is 'Why something is marked, restarted or told: it goes into the audit.';
     comment on type public.occasion is 'What a notice is about.';
     comment on type public.webhook_event is 'An event as Python has read it.';
+    comment on type public.settlement is 'What one look showed about the line of an event that had to be looked into.';
   end if;
 end
 $$;

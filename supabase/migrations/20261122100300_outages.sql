@@ -35,8 +35,11 @@ create or replace function public.record_event(
   p_now timestamptz default now()
 )
 returns bigint
-language sql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = ''
 as $$
+declare
+  v_id bigint;
+begin
   insert into public.instance_events
     (at, instance_id, external_id, company_id, unit, kind, source, from_status, to_status, reason, outage_id, run_id, details)
   values
@@ -44,18 +47,22 @@ as $$
      p_instance.status, coalesce(p_to_status, p_instance.status), p_why.reason, p_outage, p_why.run_id,
      p_details || jsonb_strip_nulls(jsonb_build_object(
        'observation', p_why.observation, 'cause', p_why.cause, 'event_id', p_why.event_id)))
-  returning id;
+  returning id into v_id;
+  return v_id;
+end
 $$;
 comment on function public.record_event is 'Writes one line of the audit, with its why; returns its id.';
 
 create or replace function public.believed(p_at timestamptz, p_now timestamptz, p_ahead interval)
 returns timestamptz
-language sql immutable security invoker set search_path = ''
+language plpgsql immutable security invoker set search_path = ''
 as $$
+begin
   -- Screens write a browser's clock: a little ahead of ours is now, further ahead (also infinity) is nothing, and so is a
   -- moment before our era.
-  select case
+  return case
     when p_at < timestamptz '0001-01-02' then null when p_at <= p_now then p_at when p_at <= p_now + p_ahead then p_now end;
+end
 $$;
 comment on function public.believed is 'A moment that somebody else wrote, as far as it can be believed.';
 
@@ -63,13 +70,15 @@ create or replace function public.last_life(
   p_instance public.wapi_instances, p_health public.instance_health, p_now timestamptz, p_policy public.recovery_policy
 )
 returns timestamptz
-language sql stable security invoker set search_path = ''
+language plpgsql stable security invoker set search_path = ''
 as $$
+begin
   -- Never created_at, updated_at or last_health_check: they prove no life.
-  select greatest(
+  return greatest(
     public.believed(p_instance.connected_at, p_now, p_policy.event_ahead),
     public.believed(p_health.last_event_at, p_now, p_policy.event_ahead),
     public.believed(p_health.last_alive_at, p_now, p_policy.event_ahead));
+end
 $$;
 comment on function public.last_life is 'The last sign of life of a line that is stored.';
 
@@ -78,12 +87,14 @@ create or replace function public.knows_life_since(
   p_now timestamptz
 )
 returns boolean
-language sql stable security invoker set search_path = ''
+language plpgsql stable security invoker set search_path = ''
 as $$
+begin
   -- An event's moment is a whole second of another clock: within the slack it may have come after the look began.
-  select coalesce(public.last_life(p_instance, p_health, p_now, p_policy) > p_looked_at, false)
+  return coalesce(public.last_life(p_instance, p_health, p_now, p_policy) > p_looked_at, false)
     or coalesce(
       public.believed(p_health.last_event_at, p_now, p_policy.event_ahead) >= p_looked_at - p_policy.event_slack, false);
+end
 $$;
 comment on function public.knows_life_since is 'Whether a sign of life is stored that a look begun then has not seen.';
 

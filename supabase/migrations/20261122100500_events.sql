@@ -8,19 +8,25 @@ create or replace function public.moment_of_event(
   p_moment timestamptz, p_received_at timestamptz, p_ahead interval
 )
 returns timestamptz
-language sql immutable security invoker set search_path = ''
+language plpgsql immutable security invoker set search_path = ''
 as $$
+begin
   -- None, or a clock too far ahead: the time of arrival is the better guess.
-  select case when p_moment is null or p_moment > p_received_at + p_ahead then p_received_at else p_moment end;
+  return case when p_moment is null or p_moment > p_received_at + p_ahead then p_received_at else p_moment end;
+end
 $$;
 comment on function public.moment_of_event is 'When an event happened, as far as its moment can be believed.';
 
 create or replace function public.is_clock_late(p_event public.wapi_webhook_events, p_policy public.recovery_policy)
 returns boolean
-language sql stable security invoker set search_path = ''
+language plpgsql stable security invoker set search_path = ''
 as $$
+begin
+  if coalesce(p_event.received_at - p_event.moment <= p_policy.stale_after, true) then
+    return false;
+  end if;
   -- Of many lines, because one event may simply have been long on its way. The newest 200 are enough to tell.
-  select coalesce(p_event.received_at - p_event.moment > p_policy.stale_after, false) and p_policy.clock_late_lines <= (
+  return p_policy.clock_late_lines <= (
     select count(distinct e.instance_id)
     from (
       select d.instance_id, d.received_at - d.moment as late_by
@@ -31,6 +37,7 @@ as $$
     ) e
     where e.late_by between p_event.received_at - p_event.moment - p_policy.clock_late_slack
       and p_event.received_at - p_event.moment + p_policy.clock_late_slack);
+end
 $$;
 comment on function public.is_clock_late is
   'Whether disconnections of many lines, this one among them, were stale by the same amount: then it is the provider''s clock.';
@@ -39,11 +46,13 @@ create or replace function public.moment_of_disconnection(
   p_event public.wapi_webhook_events, p_policy public.recovery_policy
 )
 returns timestamptz
-language sql stable security invoker set search_path = ''
+language plpgsql stable security invoker set search_path = ''
 as $$
-  select case
+begin
+  return case
     when public.is_clock_late(p_event, p_policy) then p_event.received_at
     else public.moment_of_event(p_event.moment, p_event.received_at, p_policy.event_ahead) end;
+end
 $$;
 comment on function public.moment_of_disconnection is
   'When a line was disconnected, as far as the moment, and the provider''s clock, can be believed.';
@@ -65,10 +74,12 @@ comment on function public.find_late_clock is 'By how much the provider''s clock
 
 create or replace function public.alive_as(p_instance public.wapi_instances)
 returns bytea
-language sql immutable security invoker set search_path = ''
+language plpgsql immutable security invoker set search_path = ''
 as $$
-  select substr(sha256(convert_to(
+begin
+  return substr(sha256(convert_to(
     btrim(p_instance.instance_id) || ' ' || encode(sha256(convert_to(p_instance.instance_token, 'UTF8')), 'hex'), 'UTF8')), 1, 16);
+end
 $$;
 comment on function public.alive_as is 'The fingerprint of a line''s external id and token: instance_health.alive_as.';
 
@@ -84,19 +95,22 @@ begin
   if coalesce(btrim(p_external_id), '') = '' then
     return null;
   end if;
-  select * into v_instance from public.wapi_instances
-  where btrim(instance_id) = btrim(p_external_id) and btrim(instance_id) <> '' and is_active is not false
-    and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi';
+  -- Every event comes by here: one statement, where no other company has the id as well.
+  select i.* into v_instance from public.wapi_instances i
+  where btrim(i.instance_id) = btrim(p_external_id) and btrim(i.instance_id) <> '' and i.is_active is not false
+    and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
+    and not exists (
+      select from public.wapi_instances t
+      where btrim(t.instance_id) = btrim(p_external_id) and t.is_active is false
+        and lower(replace(coalesce(t.provider, 'wapi'), '-', '')) = 'wapi' and t.company_id is distinct from i.company_id);
   if found then
-    -- Every event comes by here: one look for a twin, and no more.
-    perform from public.wapi_instances
-    where btrim(instance_id) = btrim(p_external_id) and is_active is false
-      and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi' and company_id is distinct from v_instance.company_id
-    limit 1;
-    if not found then
-      return v_instance;
-    end if;
-  else
+    return v_instance;
+  end if;
+  if not exists (
+    select from public.wapi_instances
+    where btrim(instance_id) = btrim(p_external_id) and btrim(instance_id) <> '' and is_active is not false
+      and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi')
+  then
     select count(*), count(distinct company_id) into v_paused, v_companies from public.wapi_instances
     where btrim(instance_id) = btrim(p_external_id) and is_active is false
       and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi';
@@ -129,12 +143,23 @@ $$;
 comment on function public.find_instance is
   'The row of an external id: the active one (one by unique index), else a paused one if it is the only one. Of rows of two companies the one whose own token last looked ALIVE; none before one has.';
 
+create or replace function public.has_open_outage(p_instance uuid)
+returns boolean
+language plpgsql stable security invoker set search_path = ''
+as $$
+begin
+  return exists (select from public.instance_outages o where o.instance_id = p_instance and o.closed_at is null);
+end
+$$;
+comment on function public.has_open_outage is 'Whether an outage of a line is open.';
+
 create or replace function public.is_down(p_instance public.wapi_instances)
 returns boolean
-language sql stable security invoker set search_path = ''
+language plpgsql stable security invoker set search_path = ''
 as $$
-  select p_instance.status is distinct from 'connected' or exists (
-    select from public.instance_outages o where o.instance_id = p_instance.id and o.closed_at is null);
+begin
+  return p_instance.status is distinct from 'connected' or public.has_open_outage(p_instance.id);
+end
 $$;
 comment on function public.is_down is 'Whether there is anything to restore about a line.';
 
@@ -142,18 +167,20 @@ create or replace function public.is_left_alone(
   p_instance public.wapi_instances, p_health public.instance_health, p_policy public.recovery_policy, p_now timestamptz
 )
 returns boolean
-language sql stable security invoker set search_path = ''
+language plpgsql stable security invoker set search_path = ''
 as $$
+begin
+  if p_instance.status in ('connected', 'degraded') then
+    return false;
+  end if;
   -- As the sweep decides it; a word of pairing that no sweep has seen yet was written a moment ago.
-  select coalesce(p_instance.status, '') not in ('connected', 'degraded') and (
-      public.is_pairing_word(p_instance.status) and coalesce(p_health.pairing_since > p_now - p_policy.pairing, true)
-      or p_instance.connected_at is null and nullif(btrim(p_instance.phone_number), '') is null
-        and p_health.last_alive_at is null
-        and not exists (
-          select from public.instance_outages o where o.instance_id = p_instance.id and o.closed_at is null))
-    or public.is_asleep(p_instance.company_id);
+  return coalesce(public.is_pairing_word(p_instance.status), false)
+      and coalesce(p_health.pairing_since > p_now - p_policy.pairing, true)
+    or p_instance.connected_at is null and nullif(btrim(p_instance.phone_number), '') is null
+      and p_health.last_alive_at is null and not public.has_open_outage(p_instance.id);
+end
 $$;
-comment on function public.is_left_alone is 'Whether somebody is pairing the line, nobody ever has, or its company is not active: bad news has no effect.';
+comment on function public.is_left_alone is 'Whether somebody is pairing the line or nobody ever has: bad news has no effect.';
 
 create or replace function public.judge_disconnection(
   p_instance public.wapi_instances,
@@ -164,20 +191,28 @@ create or replace function public.judge_disconnection(
   p_now timestamptz
 )
 returns text
-language sql stable security invoker set search_path = ''
+language plpgsql stable security invoker set search_path = ''
 as $$
-  select case
-    when p_moment < public.last_life(p_instance, p_health, p_now, p_policy) - p_policy.stale_after then 'stale'
-    -- Our own restart may send it; whoever restarted decides. Moments are whole seconds of another clock.
-    when p_received_at between p_health.last_restart_at and p_health.last_restart_at + p_policy.restart_quiet
-      or p_moment between p_health.last_restart_at - interval '1 second' and p_health.last_restart_at + p_policy.restart_quiet
-      then 'own_restart'
-    when public.is_left_alone(p_instance, p_health, p_policy, p_now) then 'left_alone'
-    when coalesce(p_instance.status, '') not in ('connected', 'degraded') and exists (
-        select from public.instance_outages o
-        where o.instance_id = p_instance.id and o.closed_at is null and (o.told_at is not null or o.opened_by = 'adoption'))
-      then 'already_disconnected'
-  end;
+begin
+  if p_moment < public.last_life(p_instance, p_health, p_now, p_policy) - p_policy.stale_after then
+    return 'stale';
+  -- Our own restart may send it; whoever restarted decides. Moments are whole seconds of another clock.
+  elsif p_received_at between p_health.last_restart_at and p_health.last_restart_at + p_policy.restart_quiet
+    or p_moment between p_health.last_restart_at - interval '1 second' and p_health.last_restart_at + p_policy.restart_quiet
+  then
+    return 'own_restart';
+  elsif p_instance.status in ('connected', 'degraded') then
+    return null;
+  elsif public.is_left_alone(p_instance, p_health, p_policy, p_now) then
+    return 'left_alone';
+  elsif exists (
+    select from public.instance_outages o
+    where o.instance_id = p_instance.id and o.closed_at is null and (o.told_at is not null or o.opened_by = 'adoption'))
+  then
+    return 'already_disconnected';
+  end if;
+  return null;
+end
 $$;
 comment on function public.judge_disconnection is 'Why a disconnection has no effect; null = it has to be looked into.';
 
@@ -186,13 +221,15 @@ create or replace function public.is_old_life(
   p_now timestamptz
 )
 returns boolean
-language sql stable security invoker set search_path = ''
+language plpgsql stable security invoker set search_path = ''
 as $$
-  select coalesce(
+begin
+  return coalesce(
       p_moment < coalesce(
         (select o.life_counts_from from public.instance_outages o where o.instance_id = p_instance.id and o.closed_at is null),
         p_health.bad_since), false)
     or coalesce(p_moment < public.last_life(p_instance, p_health, p_now, p_policy) - p_policy.stale_after, false);
+end
 $$;
 comment on function public.is_old_life is 'Whether a sign of life of then is older than the death, or than later life, that the row knows.';
 
@@ -252,9 +289,10 @@ create or replace function public.is_news(
   p_policy public.recovery_policy
 )
 returns boolean
-language sql stable security invoker set search_path = ''
+language plpgsql stable security invoker set search_path = ''
 as $$
-  select p_phone is not null and (
+begin
+  return p_phone is not null and (
     p_instance.status is distinct from 'connected'
     or p_instance.phone_number is distinct from p_phone
     or p_health.bad_since is not null
@@ -262,7 +300,8 @@ as $$
     or p_health.last_event_at <= p_at - p_policy.life_kept_each
     or p_health.last_event_at > p_at + p_policy.event_ahead  -- no moment that can be believed
     or p_health.health_lease_until is not null and p_health.last_event_at < p_at
-    or exists (select from public.instance_outages o where o.instance_id = p_instance.id and o.closed_at is null));
+    or public.has_open_outage(p_instance.id));
+end
 $$;
 comment on function public.is_news is 'Whether a sign of life changes anything that is stored of the line.';
 
@@ -274,24 +313,26 @@ create or replace function public.is_fact_again(
   p_now timestamptz
 )
 returns boolean
-language sql stable security invoker set search_path = ''
+language plpgsql stable security invoker set search_path = ''
 as $$
+begin
   -- Moments are whole seconds: down, back and down again within one is the same body twice. Without a moment two are two
   -- anyway, and one that comes again is a retry of ours.
-  select p_event.moment is not null and p_instance.id is not null and p_instance.is_active is not false and case p_event.kind
+  return p_event.moment is not null and p_instance.id is not null and p_instance.is_active is not false and case p_event.kind
     when 'disconnection' then
-      not exists (select from public.instance_outages o where o.instance_id = p_instance.id and o.closed_at is null)
-      and public.judge_disconnection(
+      not public.has_open_outage(p_instance.id) and public.judge_disconnection(
         p_instance, p_health, public.moment_of_disconnection(p_event, p_policy), p_now, p_policy, p_now) is null
     when 'connection' then
       public.is_down(p_instance) and not public.is_old_life(p_instance, p_health, p_event.moment, p_policy, p_now)
     else false end;
+end
 $$;
 comment on function public.is_fact_again is
   'Whether an event that came before is news once more, because its effect no longer stands. It is looked into.';
 
 create or replace function public.receive_event(
   p_event public.webhook_event,
+  p_instance public.wapi_instances,
   p_texts jsonb,
   p_relay_turn interval,
   p_policy public.recovery_policy,
@@ -302,7 +343,7 @@ language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
   v_event public.wapi_webhook_events;
-  v_instance public.wapi_instances := public.find_instance(p_event.external_id);
+  v_instance public.wapi_instances := p_instance;
   v_health public.instance_health;
   v_moment timestamptz;
   v_phone text := p_event.phone;
@@ -369,7 +410,8 @@ begin
       else 'look' end) || v_result;
   elsif p_event.kind = 'disconnection' then
     v_result := jsonb_build_object('outcome', coalesce(
-      public.judge_disconnection(v_instance, v_health, v_moment, v_event.received_at, p_policy, p_now), 'look'));
+      public.judge_disconnection(v_instance, v_health, v_moment, v_event.received_at, p_policy, p_now),
+      case when public.is_asleep(v_instance.company_id) then 'left_alone' end, 'look'));
     if v_result ->> 'outcome' <> 'look' then
       v_why.reason := v_result ->> 'outcome';
       perform public.record_event(v_instance, 'disconnection_ignored', v_why, p_now => p_now);
@@ -410,7 +452,18 @@ begin
 end
 $$;
 comment on function public.receive_event is
-  'Keeps an event once and gives it its effect. What has to be looked into comes back as outcome look, with the line; settle_disconnection or settle_connection ends it.';
+  'Keeps an event once and gives it its effect. What has to be looked into comes back as outcome look, with the line; settle_events ends it.';
+
+create or replace function public.be_patient_until(p_ends timestamptz)
+returns void
+language plpgsql volatile security invoker set search_path = ''
+as $$
+begin
+  perform pg_catalog.set_config(
+    'lock_timeout', ceil(greatest(1, 1000 * extract(epoch from p_ends - clock_timestamp())))::text, true);
+end
+$$;
+comment on function public.be_patient_until is 'Whoever waits for a lock in this transaction gives up (55P03) then.';
 
 create or replace function public.receive_events(
   p_events public.webhook_event[],
@@ -425,24 +478,25 @@ language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
   v_patience_ends constant timestamptz := clock_timestamp() + p_patience;
-  v_place bigint;
+  v_next record;
   v_answers jsonb[];
 begin
-  for v_place in
-    select e.place
-    from unnest(p_events) with ordinality as e(
-      event_key, external_id, event, kind, moment, phone, is_life, change, noise, body, relay, relay_limit, place)
-    order by (  -- lines in the order in which record_looks locks them
-      select i.id from public.wapi_instances i
-      where btrim(i.instance_id) = btrim(e.external_id) and btrim(i.instance_id) <> '' and i.is_active is not false
-        and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'), e.external_id, e.place
+  for v_next in
+    select e.place, e.instance
+    from (
+      select e.place, e.external_id, public.find_instance(e.external_id) as instance
+      from unnest(p_events) with ordinality as e(
+        event_key, external_id, event, kind, moment, phone, is_life, change, noise, body, relay, relay_limit, place)
+      offset 0  -- found once, not once for the order and once for the row
+    ) e
+    order by (e.instance).id, e.external_id, e.place  -- lines in the order in which record_looks locks them
   loop
     if p_patience is not null then
       -- Whoever holds one line must not hold up the others; and this gives way before anybody looks for a deadlock.
-      perform pg_catalog.set_config(
-        'lock_timeout', ceil(greatest(1, 1000 * extract(epoch from v_patience_ends - clock_timestamp())))::text, true);
+      perform public.be_patient_until(v_patience_ends);
     end if;
-    v_answers[v_place] := public.receive_event(p_events[v_place], p_texts, p_relay_turn, p_policy, p_now);
+    v_answers[v_next.place] := public.receive_event(
+      p_events[v_next.place], v_next.instance, p_texts, p_relay_turn, p_policy, p_now);
   end loop;
   return to_jsonb(v_answers);
 end
@@ -647,12 +701,49 @@ $$;
 comment on function public.settle_connection is
   'Ends a connection that does not say whose, or that came before, with what one look showed: only ALIVE restores.';
 
+create or replace function public.settle_events(
+  p_settlements public.settlement[],
+  p_texts jsonb,
+  p_policy public.recovery_policy,
+  p_patience interval default null,  -- for locks, of all together; null = as long as it takes
+  p_now timestamptz default now()
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_patience_ends constant timestamptz := clock_timestamp() + p_patience;
+  v_next record;
+  v_answers jsonb[];
+begin
+  for v_next in
+    select s.place, s.event_id, s.token_hash, s.observation, s.cause, s.looked_at, e.kind
+    from unnest(p_settlements) with ordinality as s(event_id, token_hash, observation, cause, looked_at, place)
+    left join public.wapi_webhook_events e on e.id = s.event_id
+    order by e.instance_id, s.place  -- lines in the order in which record_looks locks them
+  loop
+    if p_patience is not null then
+      perform public.be_patient_until(v_patience_ends);
+    end if;
+    v_answers[v_next.place] := case v_next.kind
+      when 'connection' then public.settle_connection(
+        v_next.event_id, v_next.token_hash, v_next.observation, v_next.cause, v_next.looked_at, p_texts, p_policy, p_now)
+      else public.settle_disconnection(
+        v_next.event_id, v_next.token_hash, v_next.observation, v_next.cause, v_next.looked_at, p_texts, p_policy, p_now)
+    end;
+  end loop;
+  return to_jsonb(v_answers);
+end
+$$;
+comment on function public.settle_events is
+  'settle_connection or settle_disconnection for each, all or none, answered in their order. With p_patience they give up (55P03) when locks have taken so long.';
+
 do $$
 begin
   perform public.keep_for_service(
-    'moment_of_event', 'is_clock_late', 'moment_of_disconnection', 'find_late_clock', 'alive_as', 'find_instance', 'is_down',
-    'is_left_alone', 'judge_disconnection', 'is_old_life', 'restore_by_event', 'is_news', 'is_fact_again', 'receive_event', 'receive_events', 'keep_rejected',
-    'mass_begins_at', 'settle_disconnection', 'settle_connection');
+    'moment_of_event', 'is_clock_late', 'moment_of_disconnection', 'find_late_clock', 'alive_as', 'find_instance', 'has_open_outage', 'is_down',
+    'is_left_alone', 'judge_disconnection', 'is_old_life', 'restore_by_event', 'is_news', 'is_fact_again', 'receive_event', 'be_patient_until', 'receive_events', 'keep_rejected',
+    'mass_begins_at', 'settle_disconnection', 'settle_connection', 'settle_events');
 end
 $$;
 

@@ -397,8 +397,9 @@ begin
     perform public.learn_sender(p_instance, p_message, p_moment);
   else
     -- The same message by phone and by LID is one, and tells whose LID it is.
-    select * into v_twin from public.find_message(p_instance.id, v_id, v_from_me) limit 1;
-    if found then
+    select * into v_twin from public.find_message(p_instance.id, v_id)
+    order by from_me is not distinct from v_from_me desc limit 1;
+    if v_twin.from_me = v_from_me then
       select remote_jid into v_twin_jid from public.wapi_conversations where id = v_twin.conversation_id;
       if v_who ->> 'phone' is null and v_twin_jid like '%@s.whatsapp.net' then
         v_who := v_who || jsonb_build_object('phone', split_part(v_twin_jid, '@', 1));
@@ -410,7 +411,9 @@ begin
 
   -- Its lock first, and one new version of the row for each message, not three: a busy chat is written often.
   v_conversation := public.open_conversation(p_instance, v_who, p_moment);
-  select * into v_existing from public.wapi_messages where conversation_id = v_conversation.id and message_id = v_id;
+  if p_message ->> 'group' is not null or v_twin.id is not null then  -- else no conversation of the line has it
+    select * into v_existing from public.wapi_messages where conversation_id = v_conversation.id and message_id = v_id;
+  end if;
   if v_existing.id is null and v_twin_jid is not null and (
     -- Two conversations with one person that could not become one.
     v_twin_jid = v_who ->> 'lid' or split_part(v_twin_jid, '@', 1) = any (public.phone_forms(v_who ->> 'phone'))) then

@@ -305,7 +305,7 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: Worl
 
     wanted = {
         "begin_sweep", "claim_instances", "record_looks", "claim_restart", "apply_verdict", "finish_sweep", "purge_history",
-        "receive_events", "settle_disconnection", "enter_brake", "draw_witnesses", "retry_notices", "find_late_clock", "settle_connection", "claim_relay", "finish_relay", "list_relay_backlog",
+        "receive_events", "settle_events", "enter_brake", "draw_witnesses", "retry_notices", "find_late_clock", "claim_relay", "finish_relay", "list_relay_backlog",
     }  # fmt: skip
     assert grown.called == wanted
     scans = {scan for scan in grown.scans if scan[0] in GROWS}
