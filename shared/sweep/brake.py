@@ -72,10 +72,11 @@ class Brake:
             batch: Its census.
             decided: What would be done without the brake.
         """
-        self._condemned |= {line.sighting.instance.id for line in decided if would_act(line.decision)}
+        condemned = {line.sighting.instance.id for line in decided if would_act(line.decision)}
+        self._condemned |= condemned
         if self._lifted:
             return False
-        if not brake_engages(batch, policy=self._policy) and not await self._is_on():
+        if not brake_engages(batch, policy=self._policy) and not await self._is_on(about_to_act=bool(condemned)):
             return False
         await self._enter()
         return True
@@ -84,15 +85,15 @@ class Brake:
         """Whether the brake, asked now, holds a line that was decided on a while ago and has waited its turn."""
         if leaves_brake(sighting, policy=self._policy, now=self._context.clock.now()):
             return False
-        if self._lifted or not await self._is_on():
+        if self._lifted or not await self._is_on(about_to_act=True):
             return False
         await self._enter()
         return True
 
-    async def _is_on(self) -> bool:
+    async def _is_on(self, *, about_to_act: bool) -> bool:
         if brake_engages(self.census, policy=self._policy) or self._witnesses_brake:
             return True
-        return bool(self._condemned) and await self._witnesses_say_so()
+        return about_to_act and await self._witnesses_say_so()
 
     # Witnesses
 
@@ -105,7 +106,13 @@ class Brake:
         if self._asking is None or clock() - self._asked_at >= self._policy.witnesses_serve.total_seconds():
             self._asked_at = clock()
             self._asking = asyncio.create_task(self._ask_witnesses())
-        return await asyncio.shield(self._asking) or self._witnesses_brake
+        asking = self._asking
+        try:
+            return await asyncio.shield(asking) or self._witnesses_brake
+        except StoreError:
+            if self._asking is asking:
+                self._asking = None  # nobody was asked: who comes next asks
+            raise
 
     async def _ask_witnesses(self) -> bool:
         drawn = await self._context.store.draw_witnesses(
