@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from shared.core.look import Look
+from shared.core.model import Observation
 from shared.database.batching import CALLS_AT_ONCE, CHARACTERS_A_CALL, EVENTS_A_CALL, Arrival, Batches
 from shared.database.results import Intake
 from shared.errors import StoreRefused, StoreUnavailable
@@ -249,3 +251,36 @@ async def test_an_event_that_the_database_refuses_takes_no_neighbour_with_it(wor
     assert [each.outcome for each in taken if isinstance(each, Intake)] == ["stored"] * 7
     [stored] = world.sql("select count(*) as n, sum(unread_count) as unread from public.wapi_conversations")
     assert stored == {"n": 7, "unread": 7}
+
+
+async def test_events_whose_looks_end_together_are_settled_together_each_by_its_own_kind(
+    world: World, ours: OnTheWire
+) -> None:
+    up = world.lines(world.company(users=1), 5)
+    down = world.lines(world.company(users=1), 5, status="disconnected")
+    events = [world.disconnection(line) for line in up]
+    events += [world.connection(line, connectedPhone=None) for line in down]
+    kept = [await ours.store.receive_event(parse_event(json.dumps(event).encode())) for event in events]
+    lines = [each.instance for each in kept]
+    assert {each.outcome for each in kept} == {"look"}
+    assert all(lines)
+    world.stack.postgrest_requests.reset()
+
+    settled = await asyncio.gather(
+        *(
+            ours.store.settle_event(
+                each.event_id,
+                Look(Observation.ALIVE, "device_phone"),
+                external_id=line.external_id,
+                looked_at=each.now,
+                token_hash=line.token_hash,
+            )
+            for each, line in zip(kept, lines, strict=True)
+            if line is not None and each.now is not None
+        )
+    )
+
+    assert [each.outcome for each in settled] == ["denied"] * 5 + ["restored"] * 5
+    assert [each.event_id for each in settled] == [each.event_id for each in kept]
+    assert world.stack.postgrest_requests.by_path["rpc/settle_events"] == CALLS_AT_ONCE + 1
+    assert {world.status(line) for line in up + down} == {"connected"}
