@@ -27,8 +27,8 @@ def read_retry_after(told: str, date: str) -> timedelta | None:
     Returns:
         None when it says nothing that one could wait for.
     """
-    if _SECONDS.fullmatch(told.strip()):
-        wait = timedelta(seconds=int(told))
+    if _SECONDS.fullmatch(seconds := told.strip()):  # strip() knows more blanks than int() does
+        wait = timedelta(seconds=int(seconds))
     else:
         try:
             wait = parsedate_to_datetime(told) - parsedate_to_datetime(date)

@@ -411,6 +411,7 @@ DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
     [
         pytest.param("30", "", 30, id="seconds"),
         pytest.param(" 30 ", DATE, 30, id="seconds between blanks"),
+        pytest.param("30\x1f", DATE, 30, id="seconds before what only strip() takes for a blank"),
         pytest.param("Wed, 21 Oct 2026 07:29:30 GMT", DATE, 90, id="a date, measured from the answer's own"),
         pytest.param("Wednesday, 21-Oct-26 07:29:30 GMT", DATE, 90, id="a date in the older spelling"),
         pytest.param("Wed, 21 Oct 2026 07:29:30 GMT", "", None, id="a date without one to measure from"),
