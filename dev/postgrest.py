@@ -97,14 +97,7 @@ class Postgrest:
 
     def answers(self, port: int | None = None) -> bool:
         """Ask whether it serves from the database, not merely listens."""
-        connection = http.client.HTTPConnection(LOOPBACK, port or self.port, timeout=5)
-        try:
-            connection.request("GET", "/", headers={"Authorization": f"Bearer {self._service_role_key}"})
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return self._status_of("GET", "/", port) == http.HTTPStatus.OK
 
     def wait_until_it_answers(self) -> None:
         """Wait until it has found the database again.
@@ -115,12 +108,10 @@ class Postgrest:
         if self._server:
             wait_until_ready(self._server, name="PostgREST", log=self.log, is_ready=self.answers, seconds=START_SECONDS)
 
-    def schema_loads(self) -> int:
-        """Count how often it has read the schema since it was first started."""
-        return self.log.read_bytes().count(b"Schema cache loaded")
+    def wait_until_it_knows(self, table: str) -> None:
+        """Wait until it has read a schema that holds a table.
 
-    def wait_for_schema_load(self, *, after: int) -> None:
-        """Wait until it has read the schema more than ``after`` times.
+        Tables are what it reads first of a schema: whatever was there before this one, it knows then as well.
 
         Raises:
             StackError: It has ended, or did not read the schema in time.
@@ -130,9 +121,20 @@ class Postgrest:
                 self._server,
                 name="PostgREST",
                 log=self.log,
-                is_ready=lambda: self.schema_loads() > after,
+                is_ready=lambda: self._status_of("OPTIONS", f"/{table}") == http.HTTPStatus.OK,
                 seconds=START_SECONDS,
             )
+
+    def _status_of(self, method: str, path: str, port: int | None = None) -> int | None:
+        """The status that it answers with; None is no answer. OPTIONS is answered from the schema that it has read."""
+        connection = http.client.HTTPConnection(LOOPBACK, port or self.port, timeout=5)
+        try:
+            connection.request(method, path, headers={"Authorization": f"Bearer {self._service_role_key}"})
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
 
     def stop(self) -> None:
         """Stop it; requests fail until it is started again."""

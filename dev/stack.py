@@ -167,11 +167,19 @@ class Stack:
         return applied
 
     def reload_schema(self) -> None:
-        """Have a running PostgREST see what has changed in the schema."""
-        loads = self._postgrest.schema_loads()
+        """Have a running PostgREST see what has changed in the schema.
+
+        It reads the schema by itself as well, twice at each start: a table of this very call tells which of its
+        readings came after the change.
+        """
+        marker = f"schema_of_{secrets.token_hex(8)}"
         with psycopg.connect(self.database_url, autocommit=True) as connection:
-            connection.execute("notify pgrst, 'reload schema'")
-        self._postgrest.wait_for_schema_load(after=loads)
+            connection.execute(sql.SQL("create table public.{} ()").format(sql.Identifier(marker)))
+            try:
+                connection.execute("notify pgrst, 'reload schema'")
+                self._postgrest.wait_until_it_knows(marker)
+            finally:
+                connection.execute(sql.SQL("drop table public.{}").format(sql.Identifier(marker)))
 
     def stop_postgrest(self) -> None:
         """Take PostgREST away: the gateway answers 503 until it is started again."""

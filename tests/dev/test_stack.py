@@ -208,6 +208,32 @@ def test_new_migrations_are_applied_once_and_seen_at_once(stack: Stack, service:
     assert stack.apply_migrations(migrations) == []
 
 
+def test_a_reading_of_the_schema_that_began_before_the_change_is_not_taken_for_the_asked_one(
+    stack: Stack, service: Client
+) -> None:
+    [postgrest] = [
+        psutil.Process(pid) for pid in processes_of(stack.folder) if "postgrest" in psutil.Process(pid).name()
+    ]
+    with psycopg.connect(stack.database_url, autocommit=True) as connection:
+        connection.execute("create function public.late() returns int language sql as 'select 7'")
+    asking = threading.Thread(target=stack.reload_schema)
+    postgrest.suspend()  # it reads nothing, and says in its log that it has
+    try:
+        asking.start()
+        with (stack.folder / "postgrest.log").open("a") as log:
+            until(lambda: log.write("Schema cache loaded\n") and log.flush() is None and _reload_waits(stack, asking))
+    finally:
+        postgrest.resume()
+    asking.join(GENEROUS_SECONDS)
+    assert service.rpc("late").execute().data == 7
+    assert ask(stack.database_url, "select count(*) from pg_class where relname like 'schema_of%'") == 0
+
+
+def _reload_waits(stack: Stack, asking: threading.Thread) -> bool:
+    markers = ask(stack.database_url, "select count(*) from pg_class where relname like 'schema_of%'")
+    return markers == 1 or not asking.is_alive()
+
+
 def test_a_failing_migration_leaves_nothing_and_names_file_sqlstate_and_line(stack: Stack, tmp_path: Path) -> None:
     migrations = write(
         tmp_path / "migrations",
