@@ -94,7 +94,7 @@ class SimulatorApp:
         if refusal is not None:
             await send_answer(send, refusal)
             return
-        body = b"" if scope["method"] == "GET" else await read_body(receive)
+        body = scope["query_string"] if scope["method"] == "GET" else await read_body(receive)
         if await self._stopped_by_fault(call, external_id, scope, receive, send):
             return
         if not external_id:

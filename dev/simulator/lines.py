@@ -59,6 +59,7 @@ class Call(StrEnum):
     FETCH_INSTANCE = "fetch-instance"
     QR_CODE = "qr-code"
     SEND_TEXT = "send-text"
+    FETCH_WEBHOOK_LOGS = "fetch-webhook-logs"
     UPDATE_WEBHOOK_CONNECTED = "update-webhook-connected"
     UPDATE_WEBHOOK_DISCONNECTED = "update-webhook-disconnected"
     UPDATE_WEBHOOK_DELIVERY = "update-webhook-delivery"
@@ -109,6 +110,7 @@ class Line(BaseModel):
         webhooks: The URLs registered by kind; an empty one is lost at the provider.
         webhooks_mute: No event is posted until a webhook URL is ``PUT`` again, while everything else
             looks healthy.
+        answers_sends: Post webhookDelivery (the echo) and webhookStatus (an ack) for each message that is sent.
         payment_status: As told by ``fetch-instance``; its values are unconfirmed.
         expires: As told by ``fetch-instance``; its unit is unconfirmed.
     """
@@ -129,6 +131,7 @@ class Line(BaseModel):
     webhook_url: str | None = None
     webhooks: dict[WebhookKind, str] = Field(default_factory=dict)
     webhooks_mute: bool = False
+    answers_sends: bool = False
     payment_status: str = "active"
     expires: int | str = 1893456000
 

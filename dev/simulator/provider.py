@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from dev.simulator.faults import TEXT_TYPE, Answer, Fault, error_answer, json_answer
 from dev.simulator.lines import Call, Line, RestartBehaviour, Session, WebhookKind
+from dev.simulator.log import LogForm
 from dev.simulator.wapi_send import ErrorType
 
 DEFAULT_WAPI_SEND_KEY = "simulator-wapi-send-key"
@@ -22,6 +23,7 @@ PROVIDER_ROUTES = {
     ("GET", "/v1/instance/fetch-instance"): Call.FETCH_INSTANCE,
     ("GET", "/v1/instance/qr-code"): Call.QR_CODE,
     ("POST", "/v1/message/send-text"): Call.SEND_TEXT,
+    ("GET", "/v1/webhook/fetch-webhook-logs"): Call.FETCH_WEBHOOK_LOGS,
     **{("PUT", f"/v1/webhook/{call}"): call for call in WEBHOOK_CALLS},
 }
 
@@ -56,6 +58,8 @@ class Provider(BaseModel):
         webhook_url: Where events go for a line without URLs of its own.
         webhook_secret: With it, that address ends with each line's own key.
         wapi_send_key: The key that a caller of ``wapi-send`` must bear.
+        log_form: Where the entries of the log stand.
+        log_holds_undelivered: Whether it holds events that nobody took.
         wapi_send_error_type: What ``wapi-send`` says when it cannot reach the provider.
     """
 
@@ -73,6 +77,8 @@ class Provider(BaseModel):
     webhook_secret: str | None = None
     wapi_send_key: str = Field(default=DEFAULT_WAPI_SEND_KEY, min_length=1)
     wapi_send_error_type: ErrorType = ErrorType.TIMEOUT
+    log_form: LogForm = LogForm.LOGS
+    log_holds_undelivered: bool = False
 
     @field_validator("webhook_url")
     @classmethod

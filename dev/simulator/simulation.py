@@ -26,6 +26,7 @@ from dev.simulator.lines import (
     with_session,
     with_webhook,
 )
+from dev.simulator.log import DeliveryLog
 from dev.simulator.provider import (
     WEBHOOK_CALLS,
     Provider,
@@ -40,6 +41,8 @@ from dev.simulator.provider import (
     webhook_url_of,
 )
 from dev.simulator.webhooks import Delivery, Poster
+
+_REFUSED_FROM = 300
 
 
 def _object_of(body: bytes) -> dict[str, JsonValue]:
@@ -60,6 +63,7 @@ class Simulation:
         self.lines: dict[str, Line] = {}
         self.ledger = Ledger()
         self.poster = Poster()
+        self.log = DeliveryLog()
         self._revivals: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._messages = 0
@@ -85,6 +89,7 @@ class Simulation:
         self.provider = self._initial
         self.ledger.forget_calls()
         self.poster.forget()
+        self.log.forget()
 
     async def aclose(self) -> None:
         """Stop what goes on by itself."""
@@ -119,7 +124,11 @@ class Simulation:
         if not url:
             return self.poster.not_posted(line.external_id, name, "no webhook URL")
         body = json.dumps(event) if raw is None else raw
-        return await self.poster.post(line.external_id, name, url, body.encode())
+        delivery = await self.poster.post(line.external_id, name, url, body.encode())
+        self.log.keep(
+            line.external_id, event, delivered=delivery.status is not None and delivery.status < _REFUSED_FROM
+        )
+        return delivery
 
     # What callers of the provider meet
 
@@ -144,7 +153,7 @@ class Simulation:
         return self.ledger.restart(external_id, via, time.monotonic)
 
     def answer(self, call: Call, external_id: str, token: str, body: bytes) -> Answer | None:
-        """Do what a call asks and answer it; None is a call that is never answered."""
+        """Do what a call asks, in its body or (a GET) in its query; None is a call that is never answered."""
         line = self.lines.get(external_id)
         refusal = refusal_of(line, token)
         if refusal is not None or line is None:
@@ -184,13 +193,21 @@ class Simulation:
             return qr_answer(line, session)
         if call is Call.SEND_TEXT:
             return self._answer_send(line, body)
+        if call is Call.FETCH_WEBHOOK_LOGS:
+            provider = self.provider
+            return self.log.answer(
+                line.external_id, body.decode(), form=provider.log_form, undelivered=provider.log_holds_undelivered
+            )
         return self._answer_registration(WEBHOOK_CALLS[call], line, body)
 
     def _answer_send(self, line: Line, body: bytes) -> Answer:
         content = _object_of(body)
         if not all(isinstance(content.get(field), str) and content[field] for field in ("phone", "message")):
             return error_answer(400, "phone and message are required")
-        return sent_answer(line, self._next_message_id())
+        message_id = self._next_message_id()
+        if line.answers_sends:
+            self._in_background(self._answer_message(line, str(content["phone"]), str(content["message"]), message_id))
+        return sent_answer(line, message_id)
 
     def _answer_registration(self, kind: WebhookKind, line: Line, body: bytes) -> Answer:
         url = _object_of(body).get("value")
@@ -209,6 +226,15 @@ class Simulation:
         current = self.lines.get(line.external_id)
         if current is not None and session_of(current, self.provider) is Session.ALIVE:
             await self.post_event(current, self.make_event(current, EventKind.CONNECTED))
+
+    async def _answer_message(self, line: Line, phone: str, text: str, message_id: str) -> None:
+        """Tell the echo of a message that was sent, then that it was delivered."""
+        moment = int(time.time())
+        about: dict[str, JsonValue] = {"messageId": message_id, "chat": {"id": phone}}
+        echo = event_of(EventKind.DELIVERY, line, moment=moment, message_id=message_id)
+        await self.post_event(line, echo | about | {"msgContent": {"conversation": text}})
+        ack = event_of(EventKind.STATUS, line, moment=moment, message_id=message_id)
+        await self.post_event(line, ack | about | {"status": "DELIVERY", "fromMe": True})
 
     def _revive(self, external_id: str) -> None:
         self._revivals.pop(external_id, None)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 EXIT: Final = 130
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -49,6 +51,20 @@ def run(name: str, command: Callable[[], int], *, cleans_up: bool = False) -> in
     except BrokenPipeError:  # `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed has nowhere to go
         return EXIT
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Let nothing interrupt what must be done to its end; only for what has bounds of its own."""
+    if threading.current_thread() is not threading.main_thread():  # signals reach that one alone
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _say(line: str) -> int:

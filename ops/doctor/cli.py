@@ -6,7 +6,8 @@ import argparse
 import asyncio
 import json
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
@@ -15,6 +16,8 @@ from rich.progress import Progress
 from ops.common.env_file import env_file
 from ops.common.interrupted import Interrupted
 from ops.common.shown import counted, shortened
+from ops.doctor.contract import command as contract
+from ops.doctor.contract.command import Order
 from ops.doctor.examine import Wishes, examine
 from ops.doctor.findings import Change, Exit, Finding, Report, Severity
 from ops.doctor.render import as_json, print_report
@@ -32,7 +35,8 @@ _LONGEST: Final = 1000
 
 DESCRIPTION = """\
 Checks a real project and says in plain words what is wrong and what to do about it. It only reads, unless told
---fix-webhooks. (To learn which keys wapi_webhook knows, it sends it an empty body with each, which is refused.)
+--fix-webhooks or --send. (To learn which keys wapi_webhook knows, it sends it an empty body with each, which is
+refused.)
 
 Environment: SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY (both required); WEBHOOK_URL (wapi_webhook's address, without key)
 and WAPI_WEBHOOK_SECRETS, else webhooks are not checked; DATABASE_URL (Postgres itself: rights, indexes, cron jobs);
@@ -44,9 +48,15 @@ usage."""
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    told = _parser().parse_args(arguments)
+    parser = _parser()
+    told = parser.parse_args(arguments)
+    if (told.send or told.yes) and not told.contract:
+        parser.error("--send and --yes belong to --contract")
     wishes = Wishes(tuple(told.company), tuple(told.line), fix_webhooks=told.fix_webhooks, dry_run=told.dry_run)
     try:
+        if told.contract is not None:
+            order = Order(told.contract, send=told.send, sure=told.yes, folder=told.out, as_json=told.json)
+            return _walk_contract(order)
         report = _run(wishes)
     except StoreUnavailable as error:
         return _could_not_check(f"Supabase does not answer at SUPABASE_URL as it should ({error})", as_json=told.json)
@@ -61,12 +71,24 @@ def main(arguments: list[str] | None = None) -> int:
     return report.exit_code
 
 
+def _walk_contract(order: Order) -> int:
+    settings = load_settings(DoctorSettings, env_file=env_file())
+    target = None
+    with suppress(SettingsError):  # the walk alone needs neither address nor secrets; --send says what is missing
+        target = _target()
+    return contract.run(settings, target, order, say=lambda text: print(f"doctor: {text}", file=sys.stderr, flush=True))
+
+
+def _target() -> Target:
+    known = load_settings(TargetSettings, env_file=env_file())
+    return Target(known.webhook_url, known.wapi_webhook_secrets)
+
+
 def _run(wishes: Wishes) -> Report:
     settings = load_settings(DoctorSettings, env_file=env_file())
     findings, target = [], None
     try:
-        known = load_settings(TargetSettings, env_file=env_file())
-        target = Target(known.webhook_url, known.wapi_webhook_secrets)
+        target = _target()
     except SettingsError as error:
         if wishes.fix_webhooks:
             raise
@@ -121,4 +143,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="with --fix-webhooks: only say what would be set")
     parser.add_argument("--company", action="append", default=[], help="only lines of this company (id or name)")
     parser.add_argument("--line", action="append", default=[], help="only this line (our id, external id or unit)")
+    walk = parser.add_argument_group("the provider's contract", "instead of all checks: one line, call by call")
+    walk.add_argument(
+        "--contract",
+        metavar="LINE",
+        help="compare the shape of each answer for this line (our uuid or the external id)",
+    )
+    walk.add_argument(
+        "--send", action="store_true", help="with it: prove the whole path with a message to itself; asks"
+    )
+    walk.add_argument("--yes", action="store_true", help="with --send: do not ask")
+    walk.add_argument(
+        "--out", type=Path, default=Path(), metavar="FOLDER", help="where contract-….json and .txt go (here)"
+    )
     return parser

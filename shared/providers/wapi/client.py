@@ -20,7 +20,7 @@ from shared.providers.wapi.payments import read_payment
 from shared.providers.wapi.webhooks import read_registration, read_update, update_call
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Self
 
     from shared.core.registration import Registration, WebhookKind
@@ -128,6 +128,33 @@ class WapiClient:
         found = None if failed and failed.asked_to_wait else await self.registration(line, within=within)
         return SettingWebhooks(was_set, failed, found)
 
+    async def answer(
+        self,
+        method: str,
+        path: str,
+        line: Line,
+        *,
+        within: timedelta,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, str] | None = None,
+    ) -> HttpAnswer | Unanswered:
+        """The bare answer to one call: for the doctor, who holds it against what is believed of it.
+
+        Asked once and never repeated. What is in it is the provider's and the line's: no part may be shown as it is.
+
+        Args:
+            method: HTTP's.
+            path: Below the base.
+            line: About which.
+            within: For everything.
+            query: Beside the line's id.
+            body: Sent as JSON.
+        """
+        try:
+            return await self._ask(method, path, line, within, body=body, query=query)
+        except ExchangeFailedError as error:
+            return Unanswered(error.cause)
+
     async def _set_webhook(self, line: Line, kind: WebhookKind, url: str, within: timedelta) -> Unanswered | None:
         if not await self._pacer.ready():
             return _NOT_ASKED
@@ -147,14 +174,20 @@ class WapiClient:
         return await self._ask("GET", f"instance/{call}", line, within)
 
     async def _ask(
-        self, method: str, path: str, line: Line, within: timedelta, *, body: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        line: Line,
+        within: timedelta,
+        *,
+        body: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
     ) -> HttpAnswer:
         token = line.token.get_secret_value().strip() if line.token else ""
         if not token.isascii() or not token.isprintable():
             raise ExchangeFailedError("unusable_token")
         # Not the client's build_request: it merges addresses, parameters and headers for a sixth of a sweep's time.
-        query = urlencode({"instanceId": line.external_id})
-        url = f"{self._base_url}/{path}?{query}"
+        url = f"{self._base_url}/{path}?{urlencode({'instanceId': line.external_id, **(query or {})})}"
         request = httpx.Request(method, url, headers=bearer(token), json=body)
         began_in = self._pacer.round
         answer = await exchange(self._http, request, within=within)
