@@ -40,7 +40,7 @@ mutants: install ## change the pure modules in every small way and see a test fa
 	@rm -rf mutants && $(PY) -m mutmut run && $(PY) -m mutmut results
 types: install   ## write the row types anew from the migrated schema
 	@$(PY) -m dev.types
-doctor: install  ## check a real project: settings, database, lines, webhooks, sweeps (ARGS="--json", "--fix-webhooks")
+doctor: install  ## check a real project: settings, database, lines, webhooks, sweeps (ARGS="--json", "--fix-webhooks", "--contract LINE")
 	@$(PY) -m ops.doctor $(ARGS)
 report: install  ## write one HTML page from the database (ARGS="--out report.html")
 	@$(PY) -m ops.report $(ARGS)

@@ -20,7 +20,7 @@ from ops.common.interrupted import Interrupted
 from ops.doctor.contract.command import ContractError, Order, run
 from ops.doctor.contract.sending import TURNED, Waits
 from ops.doctor.settings import DoctorSettings
-from shared.providers.wapi.webhooks import Target
+from shared.core.registration import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable

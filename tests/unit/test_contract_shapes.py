@@ -161,8 +161,12 @@ GOOD_URLS = dict.fromkeys(beliefs.REGISTRATION.relied, "https://hook.example/?ke
             "created is integer: epoch seconds, and was seen as integer: epoch milliseconds": Weight.NEW,
         }),
         (beliefs.REGISTRATION, {"instance": GOOD_URLS}, {
-            **{f"no {name} where we read it; it stands at instance.{name}": Weight.RELIED for name in GOOD_URLS},
-            "a key that nobody has told of: instance (object)": Weight.NEW,
+            "it is wrapped in instance, as we can read it": Weight.NEW,
+        }),
+        (beliefs.REGISTRATION, {"result": {"webhookStatusUrl": ""}}, {
+            **{f"no {name}": Weight.RELIED for name in GOOD_URLS if "Status" not in name},
+            "no webhookStatusUrl where we read it; it stands at result.webhookStatusUrl": Weight.RELIED,
+            "a key that nobody has told of: result (object)": Weight.NEW,
         }),
         (beliefs.LOG, {"entries": []}, {"a key that nobody has told of: entries (list: empty)": Weight.NEW}),
     ],

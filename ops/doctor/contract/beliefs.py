@@ -50,6 +50,7 @@ class Belief:
         known: Keys that others have seen and that we do not read, with the kinds that they have seen.
         query: Beside ``instanceId``.
         spared: Nothing of ours breaks without it.
+        wrapper: An object in which we read the same keys, where the answer itself has none of them.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Belief:
     known: Mapping[str, Kinds] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     spared: bool = False
+    wrapper: str | None = None
 
 
 STATUS: Final = Belief(
@@ -95,6 +97,7 @@ REGISTRATION: Final = Belief(
     method="GET",
     path="instance/fetch-instance",
     use="where the webhooks point to; the subscription",
+    wrapper="instance",
     source="5 integrations; that one has to look into `instance`, 1 reader; `expires` and `paymentStatus` unconfirmed",
     relied={
         "webhookConnectedUrl": _URL,

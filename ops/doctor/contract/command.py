@@ -19,11 +19,11 @@ from ops.doctor.contract.walk import Asker, Secrets, walk
 from ops.doctor.facts import LineRow
 from ops.doctor.findings import Exit
 from ops.doctor.function import probe
+from shared.core.registration import wrong_kinds
 from shared.errors import LineRecoveryError
 from shared.providers.exchange import pooled_http
 from shared.providers.limiter import Limiter
 from shared.providers.wapi.client import WapiClient
-from shared.providers.wapi.webhooks import wrong_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ops.doctor.contract.walk import Answered
     from ops.doctor.settings import DoctorSettings
-    from shared.providers.wapi.webhooks import Target
+    from shared.core.registration import Target
 
 QUESTION: Final = """\
 --send will, for this one line:

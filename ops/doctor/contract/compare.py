@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from ops.doctor.contract.shape import ROOT
+from ops.doctor.contract.shape import ROOT, Shape
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator
 
     from ops.doctor.contract.beliefs import Belief, Form, Kinds
-    from ops.doctor.contract.shape import Shape
 
 
 class Weight(StrEnum):
@@ -64,6 +63,10 @@ def differences(
     if says_error:
         return found
     relied = {**belief.relied, **(belief.relied_if_connected if connected else {})}
+    within = belief.wrapper
+    if within is not None and not relied.keys() & shape.kinds.keys() and "object" in shape.kinds.get(within, ()):
+        found.append(Difference(Weight.NEW, f"it is wrapped in {within}, as we can read it"))
+        shape = Shape({path.removeprefix(f"{within}."): kinds for path, kinds in shape.kinds.items() if path != within})
     found += (Difference(Weight.RELIED, what) for what in _relied(relied, shape))
     found += (Difference(Weight.NEW, what) for what in _new(relied, belief, shape))
     return found

@@ -20,8 +20,9 @@ from ops.common.shown import counted
 from ops.doctor.contract import beliefs
 from ops.doctor.contract.walk import log_pages
 from shared.core.event import EventKind
+from shared.core.registration import Registration, Unanswered, WebhookKind
 from shared.providers.wapi.names import read_own_phone
-from shared.providers.wapi.webhooks import Registration, Unanswered, WebhookKind, read_update
+from shared.providers.wapi.webhooks import read_update, update_call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from ops.common.rest import Rest
     from ops.doctor.contract.deliveries import Page
     from ops.doctor.contract.walk import Answered, Asker, Walked
+    from shared.core.registration import Target
     from shared.providers.wapi.client import WapiClient
-    from shared.providers.wapi.webhooks import Target
 
 TEXT: Final = "Mensagem de teste do sistema: esta linha envia e recebe. Não é preciso fazer nada."
 """What the venue sees in the chat with itself."""
@@ -299,8 +300,7 @@ class Sender:
         self.turned.was_turned = True
         for kind in TURNED:
             self.turned.kinds.append(kind)  # before it is sent: a call without an answer may have had its effect
-            path = f"webhook/update-webhook-{kind}"
-            answered, answer, _ = await self.asker.ask(beliefs.UPDATE, path=path, body={"value": wrong})
+            answered, answer, _ = await self.asker.ask(beliefs.UPDATE, path=update_call(kind), body={"value": wrong})
             answers.append(answered)
             failed = read_update(answer) if answer is not None else Unanswered(answered.cause or "")
             if failed is not None:

@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import SecretStr
 
+from ops.common.shown import counted
 from ops.doctor.contract import beliefs
 from ops.doctor.contract.beliefs import Belief, Form
 from ops.doctor.contract.compare import Difference, differences
 from ops.doctor.contract.deliveries import LogFound, Page, describe, read_page
 from ops.doctor.contract.shape import Names, Shape, shape_of, texts_in
+from shared.core.registration import Registration
+from shared.core.subscription import Subscription
 from shared.providers.answer import HttpAnswer
 from shared.providers.wapi.answers import read_device, read_status
 from shared.providers.wapi.names import has_form
-from shared.providers.wapi.webhooks import Registration, read_registration
+from shared.providers.wapi.payments import read_payment
+from shared.providers.wapi.webhooks import read_registration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -199,9 +203,19 @@ def _read_as(belief: Belief, answer: HttpAnswer, line: LineRow) -> str:
             return str(read_device(answer))
         case beliefs.REGISTRATION:
             found = read_registration(answer)
-            return f"{len(found.urls)} webhooks" if isinstance(found, Registration) else found.cause
+            if not isinstance(found, Registration):
+                return found.cause
+            return f"{counted(len(found.urls), 'webhook')}; {_subscription(found.subscription)}"
+        case beliefs.PAYMENT:
+            paid = read_payment(answer)
+            return _subscription(paid) if isinstance(paid, Subscription) else paid.cause
         case _:
             return ""
+
+
+def _subscription(told: Subscription) -> str:
+    end = "readable" if told.ends_at else "told, and not readable" if told.ends else "not told"
+    return f"payment: {told.payment or 'not told'}, its end: {end}"
 
 
 @dataclass(frozen=True, slots=True)
