@@ -17,6 +17,72 @@ from typing_extensions import NotRequired, TypeAlias
 from pydantic import BaseModel, Field, JsonValue
 
 
+class PublicAlertChannels(BaseModel):
+    cause: Optional[str] = Field(alias="cause")
+    channel: str = Field(alias="channel")
+    failing_since: Optional[datetime.datetime] = Field(alias="failing_since")
+    last_yes_at: Optional[datetime.datetime] = Field(alias="last_yes_at")
+
+
+class PublicAlertChannelsInsert(TypedDict):
+    cause: NotRequired[Annotated[Optional[str], Field(alias="cause")]]
+    channel: Annotated[str, Field(alias="channel")]
+    failing_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="failing_since")]]
+    last_yes_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_yes_at")]]
+
+
+class PublicAlertChannelsUpdate(TypedDict):
+    cause: NotRequired[Annotated[Optional[str], Field(alias="cause")]]
+    channel: NotRequired[Annotated[str, Field(alias="channel")]]
+    failing_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="failing_since")]]
+    last_yes_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_yes_at")]]
+
+
+class PublicAlertContacts(BaseModel):
+    address: str = Field(alias="address")
+    after_minutes: int = Field(alias="after_minutes")
+    channel: str = Field(alias="channel")
+    company_id: Optional[uuid.UUID] = Field(alias="company_id")
+    created_at: datetime.datetime = Field(alias="created_at")
+    id: uuid.UUID = Field(alias="id")
+    is_active: bool = Field(alias="is_active")
+    position: int = Field(alias="position")
+    quiet_from: Optional[datetime.time] = Field(alias="quiet_from")
+    quiet_until: Optional[datetime.time] = Field(alias="quiet_until")
+    starts_at: datetime.datetime = Field(alias="starts_at")
+    zone: str = Field(alias="zone")
+
+
+class PublicAlertContactsInsert(TypedDict):
+    address: Annotated[str, Field(alias="address")]
+    after_minutes: NotRequired[Annotated[int, Field(alias="after_minutes")]]
+    channel: Annotated[str, Field(alias="channel")]
+    company_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="company_id")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
+    is_active: NotRequired[Annotated[bool, Field(alias="is_active")]]
+    position: NotRequired[Annotated[int, Field(alias="position")]]
+    quiet_from: NotRequired[Annotated[Optional[datetime.time], Field(alias="quiet_from")]]
+    quiet_until: NotRequired[Annotated[Optional[datetime.time], Field(alias="quiet_until")]]
+    starts_at: NotRequired[Annotated[datetime.datetime, Field(alias="starts_at")]]
+    zone: NotRequired[Annotated[str, Field(alias="zone")]]
+
+
+class PublicAlertContactsUpdate(TypedDict):
+    address: NotRequired[Annotated[str, Field(alias="address")]]
+    after_minutes: NotRequired[Annotated[int, Field(alias="after_minutes")]]
+    channel: NotRequired[Annotated[str, Field(alias="channel")]]
+    company_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="company_id")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
+    is_active: NotRequired[Annotated[bool, Field(alias="is_active")]]
+    position: NotRequired[Annotated[int, Field(alias="position")]]
+    quiet_from: NotRequired[Annotated[Optional[datetime.time], Field(alias="quiet_from")]]
+    quiet_until: NotRequired[Annotated[Optional[datetime.time], Field(alias="quiet_until")]]
+    starts_at: NotRequired[Annotated[datetime.datetime, Field(alias="starts_at")]]
+    zone: NotRequired[Annotated[str, Field(alias="zone")]]
+
+
 class PublicCompanies(BaseModel):
     created_at: datetime.datetime = Field(alias="created_at")
     id: uuid.UUID = Field(alias="id")
@@ -314,6 +380,96 @@ class PublicMessageReactionsUpdate(TypedDict):
     who: NotRequired[Annotated[JsonValue, Field(alias="who")]]
 
 
+class PublicNoticeDeliveries(BaseModel):
+    acked_at: Optional[datetime.datetime] = Field(alias="acked_at")
+    batch: Optional[int] = Field(alias="batch")
+    cause: Optional[str] = Field(alias="cause")
+    channel: str = Field(alias="channel")
+    company_id: Optional[uuid.UUID] = Field(alias="company_id")
+    contact_id: uuid.UUID = Field(alias="contact_id")
+    created_at: datetime.datetime = Field(alias="created_at")
+    details: JsonValue = Field(alias="details")
+    due_at: datetime.datetime = Field(alias="due_at")
+    first_tried_at: Optional[datetime.datetime] = Field(alias="first_tried_at")
+    give_up_at: Optional[datetime.datetime] = Field(alias="give_up_at")
+    id: int = Field(alias="id")
+    instance_id: Optional[uuid.UUID] = Field(alias="instance_id")
+    kind: str = Field(alias="kind")
+    lease_until: Optional[datetime.datetime] = Field(alias="lease_until")
+    message: Optional[str] = Field(alias="message")
+    message_id: Optional[str] = Field(alias="message_id")
+    note: Optional[str] = Field(alias="note")
+    occasion: str = Field(alias="occasion")
+    outage_id: Optional[uuid.UUID] = Field(alias="outage_id")
+    sent_at: Optional[datetime.datetime] = Field(alias="sent_at")
+    sent_by: Optional[uuid.UUID] = Field(alias="sent_by")
+    state: str = Field(alias="state")
+    title: Optional[str] = Field(alias="title")
+    tries: int = Field(alias="tries")
+    unheard: int = Field(alias="unheard")
+    unit: Optional[str] = Field(alias="unit")
+
+
+class PublicNoticeDeliveriesInsert(TypedDict):
+    acked_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="acked_at")]]
+    batch: NotRequired[Annotated[Optional[int], Field(alias="batch")]]
+    cause: NotRequired[Annotated[Optional[str], Field(alias="cause")]]
+    channel: Annotated[str, Field(alias="channel")]
+    company_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="company_id")]]
+    contact_id: Annotated[uuid.UUID, Field(alias="contact_id")]
+    created_at: Annotated[datetime.datetime, Field(alias="created_at")]
+    details: NotRequired[Annotated[JsonValue, Field(alias="details")]]
+    due_at: Annotated[datetime.datetime, Field(alias="due_at")]
+    first_tried_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="first_tried_at")]]
+    give_up_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="give_up_at")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    instance_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="instance_id")]]
+    kind: Annotated[str, Field(alias="kind")]
+    lease_until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="lease_until")]]
+    message: NotRequired[Annotated[Optional[str], Field(alias="message")]]
+    message_id: NotRequired[Annotated[Optional[str], Field(alias="message_id")]]
+    note: NotRequired[Annotated[Optional[str], Field(alias="note")]]
+    occasion: Annotated[str, Field(alias="occasion")]
+    outage_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="outage_id")]]
+    sent_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="sent_at")]]
+    sent_by: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="sent_by")]]
+    state: NotRequired[Annotated[str, Field(alias="state")]]
+    title: NotRequired[Annotated[Optional[str], Field(alias="title")]]
+    tries: NotRequired[Annotated[int, Field(alias="tries")]]
+    unheard: NotRequired[Annotated[int, Field(alias="unheard")]]
+    unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
+
+
+class PublicNoticeDeliveriesUpdate(TypedDict):
+    acked_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="acked_at")]]
+    batch: NotRequired[Annotated[Optional[int], Field(alias="batch")]]
+    cause: NotRequired[Annotated[Optional[str], Field(alias="cause")]]
+    channel: NotRequired[Annotated[str, Field(alias="channel")]]
+    company_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="company_id")]]
+    contact_id: NotRequired[Annotated[uuid.UUID, Field(alias="contact_id")]]
+    created_at: NotRequired[Annotated[datetime.datetime, Field(alias="created_at")]]
+    details: NotRequired[Annotated[JsonValue, Field(alias="details")]]
+    due_at: NotRequired[Annotated[datetime.datetime, Field(alias="due_at")]]
+    first_tried_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="first_tried_at")]]
+    give_up_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="give_up_at")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    instance_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="instance_id")]]
+    kind: NotRequired[Annotated[str, Field(alias="kind")]]
+    lease_until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="lease_until")]]
+    message: NotRequired[Annotated[Optional[str], Field(alias="message")]]
+    message_id: NotRequired[Annotated[Optional[str], Field(alias="message_id")]]
+    note: NotRequired[Annotated[Optional[str], Field(alias="note")]]
+    occasion: NotRequired[Annotated[str, Field(alias="occasion")]]
+    outage_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="outage_id")]]
+    sent_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="sent_at")]]
+    sent_by: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="sent_by")]]
+    state: NotRequired[Annotated[str, Field(alias="state")]]
+    title: NotRequired[Annotated[Optional[str], Field(alias="title")]]
+    tries: NotRequired[Annotated[int, Field(alias="tries")]]
+    unheard: NotRequired[Annotated[int, Field(alias="unheard")]]
+    unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
+
+
 class PublicNotices(BaseModel):
     company_id: Optional[uuid.UUID] = Field(alias="company_id")
     event_id: Optional[int] = Field(alias="event_id")
@@ -411,6 +567,33 @@ class PublicNotificationsUpdate(TypedDict):
     title: NotRequired[Annotated[str, Field(alias="title")]]
     type: NotRequired[Annotated[str, Field(alias="type")]]
     user_id: NotRequired[Annotated[uuid.UUID, Field(alias="user_id")]]
+
+
+class PublicOperatorAlerts(BaseModel):
+    cause: str = Field(alias="cause")
+    details: JsonValue = Field(alias="details")
+    id: int = Field(alias="id")
+    raised_at: datetime.datetime = Field(alias="raised_at")
+    resolved_at: Optional[datetime.datetime] = Field(alias="resolved_at")
+    subject: str = Field(alias="subject")
+
+
+class PublicOperatorAlertsInsert(TypedDict):
+    cause: Annotated[str, Field(alias="cause")]
+    details: NotRequired[Annotated[JsonValue, Field(alias="details")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    raised_at: Annotated[datetime.datetime, Field(alias="raised_at")]
+    resolved_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="resolved_at")]]
+    subject: NotRequired[Annotated[str, Field(alias="subject")]]
+
+
+class PublicOperatorAlertsUpdate(TypedDict):
+    cause: NotRequired[Annotated[str, Field(alias="cause")]]
+    details: NotRequired[Annotated[JsonValue, Field(alias="details")]]
+    id: NotRequired[Annotated[int, Field(alias="id")]]
+    raised_at: NotRequired[Annotated[datetime.datetime, Field(alias="raised_at")]]
+    resolved_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="resolved_at")]]
+    subject: NotRequired[Annotated[str, Field(alias="subject")]]
 
 
 class PublicProviderState(BaseModel):
@@ -786,6 +969,18 @@ class PublicWapiWebhookEventsUpdate(TypedDict):
     relay: NotRequired[Annotated[Optional[str], Field(alias="relay")]]
     relay_attempts: NotRequired[Annotated[Optional[int], Field(alias="relay_attempts")]]
     relayed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="relayed_at")]]
+
+
+class PublicDeliveryPolicy(BaseModel):
+    ack_within: Optional[str] = Field(alias="ack_within")
+    together: Optional[str] = Field(alias="together")
+    line_proven: Optional[str] = Field(alias="line_proven")
+    keep_trying: Optional[str] = Field(alias="keep_trying")
+    waits: Optional[List[str]] = Field(alias="waits")
+    dead_after: Optional[str] = Field(alias="dead_after")
+    down_after: Optional[str] = Field(alias="down_after")
+    device_gone_after: Optional[str] = Field(alias="device_gone_after")
+    blind_sweeps: Optional[int] = Field(alias="blind_sweeps")
 
 
 class PublicEvidence(BaseModel):

@@ -11,6 +11,74 @@ export type Json =
 export type Database = {
   public: {
     Tables: {
+      alert_channels: {
+        Row: {
+          cause: string | null;
+          channel: string;
+          failing_since: string | null;
+          last_yes_at: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          cause?: string | null;
+          channel: string;
+          failing_since?: string | null;
+          last_yes_at?: string | null;
+        };
+        Update: {
+          cause?: string | null;
+          channel?: string;
+          failing_since?: string | null;
+          last_yes_at?: string | null;
+        };
+        Relationships: [];
+      };
+      alert_contacts: {
+        Row: {
+          address: string;
+          after_minutes: number;
+          channel: string;
+          company_id: string | null;
+          created_at: string;
+          id: string;
+          is_active: boolean;
+          position: number;
+          quiet_from: string | null;
+          quiet_until: string | null;
+          starts_at: string;
+          zone: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          address: string;
+          after_minutes?: number;
+          channel: string;
+          company_id?: string | null;
+          created_at?: string;
+          id?: string;
+          is_active?: boolean;
+          position?: number;
+          quiet_from?: string | null;
+          quiet_until?: string | null;
+          starts_at?: string;
+          zone?: string;
+        };
+        Update: {
+          address?: string;
+          after_minutes?: number;
+          channel?: string;
+          company_id?: string | null;
+          created_at?: string;
+          id?: string;
+          is_active?: boolean;
+          position?: number;
+          quiet_from?: string | null;
+          quiet_until?: string | null;
+          starts_at?: string;
+          zone?: string;
+        };
+        Relationships: [];
+      };
       companies: {
         Row: {
           created_at: string;
@@ -349,6 +417,98 @@ export type Database = {
           },
         ];
       };
+      notice_deliveries: {
+        Row: {
+          acked_at: string | null;
+          batch: number | null;
+          cause: string | null;
+          channel: string;
+          company_id: string | null;
+          contact_id: string;
+          created_at: string;
+          details: NonNullable<Json>;
+          due_at: string;
+          first_tried_at: string | null;
+          give_up_at: string | null;
+          id: number;
+          instance_id: string | null;
+          kind: string;
+          lease_until: string | null;
+          message: string | null;
+          message_id: string | null;
+          note: string | null;
+          occasion: string;
+          outage_id: string | null;
+          sent_at: string | null;
+          sent_by: string | null;
+          state: string;
+          title: string | null;
+          tries: number;
+          unheard: number;
+          unit: string | null;
+          was_reached: boolean | null;
+        };
+        ComputedFields: "was_reached";
+        Insert: {
+          acked_at?: string | null;
+          batch?: number | null;
+          cause?: string | null;
+          channel: string;
+          company_id?: string | null;
+          contact_id: string;
+          created_at: string;
+          details?: NonNullable<Json>;
+          due_at: string;
+          first_tried_at?: string | null;
+          give_up_at?: string | null;
+          id?: never;
+          instance_id?: string | null;
+          kind: string;
+          lease_until?: string | null;
+          message?: string | null;
+          message_id?: string | null;
+          note?: string | null;
+          occasion: string;
+          outage_id?: string | null;
+          sent_at?: string | null;
+          sent_by?: string | null;
+          state?: string;
+          title?: string | null;
+          tries?: number;
+          unheard?: number;
+          unit?: string | null;
+        };
+        Update: {
+          acked_at?: string | null;
+          batch?: number | null;
+          cause?: string | null;
+          channel?: string;
+          company_id?: string | null;
+          contact_id?: string;
+          created_at?: string;
+          details?: NonNullable<Json>;
+          due_at?: string;
+          first_tried_at?: string | null;
+          give_up_at?: string | null;
+          id?: never;
+          instance_id?: string | null;
+          kind?: string;
+          lease_until?: string | null;
+          message?: string | null;
+          message_id?: string | null;
+          note?: string | null;
+          occasion?: string;
+          outage_id?: string | null;
+          sent_at?: string | null;
+          sent_by?: string | null;
+          state?: string;
+          title?: string | null;
+          tries?: number;
+          unheard?: number;
+          unit?: string | null;
+        };
+        Relationships: [];
+      };
       notices: {
         Row: {
           company_id: string | null;
@@ -457,6 +617,34 @@ export type Database = {
             referencedColumns: ["id"];
           },
         ];
+      };
+      operator_alerts: {
+        Row: {
+          cause: string;
+          details: NonNullable<Json>;
+          id: number;
+          raised_at: string;
+          resolved_at: string | null;
+          subject: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          cause: string;
+          details?: NonNullable<Json>;
+          id?: never;
+          raised_at: string;
+          resolved_at?: string | null;
+          subject?: string;
+        };
+        Update: {
+          cause?: string;
+          details?: NonNullable<Json>;
+          id?: never;
+          raised_at?: string;
+          resolved_at?: string | null;
+          subject?: string;
+        };
+        Relationships: [];
       };
       provider_state: {
         Row: {
@@ -905,6 +1093,40 @@ export type Database = {
       [_ in never]: never;
     };
     Functions: {
+      alert_line: {
+        Args: {
+          p_line: string;
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["delivery_policy"];
+        };
+        Returns: {
+          addon_valid_until: string | null;
+          auto_recovery_attempts: number | null;
+          company_id: string;
+          connected_at: string | null;
+          created_at: string;
+          credits_available: number | null;
+          id: string;
+          instance_id: string | null;
+          instance_token: string | null;
+          is_active: boolean | null;
+          last_health_check: string | null;
+          messages_count: number | null;
+          phone_number: string | null;
+          provider: string | null;
+          status: string | null;
+          status_reason: string | null;
+          unit: string | null;
+          updated_at: string;
+          user_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "wapi_instances";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       alive_as: {
         Args: {
           p_instance: Omit<
@@ -978,12 +1200,28 @@ export type Database = {
         };
         Returns: string;
       };
+      channel_key: {
+        Args: { p_address: string; p_channel: string };
+        Returns: string;
+      };
       claim_canary: {
         Args: {
           p_began: string;
           p_instance: string;
           p_lease: string;
           p_now?: string;
+        };
+        Returns: Json;
+      };
+      claim_deliveries: {
+        Args: {
+          p_alert_line: string;
+          p_channels: string[];
+          p_lease: string;
+          p_limit: number;
+          p_now?: string;
+          p_operator: string[];
+          p_policy: Database["public"]["CompositeTypes"]["delivery_policy"];
         };
         Returns: Json;
       };
@@ -1104,6 +1342,21 @@ export type Database = {
           isSetofReturn: true;
         };
       };
+      finish_delivery: {
+        Args: {
+          p_cause: string;
+          p_event_ahead: string;
+          p_ids: number[];
+          p_lease: string;
+          p_line?: string;
+          p_message_id: string;
+          p_now?: string;
+          p_policy: Database["public"]["CompositeTypes"]["delivery_policy"];
+          p_result: string;
+          p_text: string;
+        };
+        Returns: undefined;
+      };
       finish_relay: {
         Args: {
           p_done: number[];
@@ -1157,6 +1410,7 @@ export type Database = {
         Returns: string;
       };
       is_asleep: { Args: { p_company: string }; Returns: boolean };
+      is_bad_news: { Args: { p_kind: string }; Returns: boolean };
       is_clock_late: {
         Args: {
           p_event: Omit<
@@ -1242,6 +1496,19 @@ export type Database = {
         };
         Returns: boolean;
       };
+      is_over: {
+        Args: {
+          p_contact: Omit<
+            Database["public"]["Tables"]["alert_contacts"]["Row"],
+            Database["public"]["Tables"]["alert_contacts"]["ComputedFields"]
+          >;
+          p_delivery: Omit<
+            Database["public"]["Tables"]["notice_deliveries"]["Row"],
+            Database["public"]["Tables"]["notice_deliveries"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
       is_pairing_word: { Args: { p_status: string }; Returns: boolean };
       is_refusal: { Args: { p_sqlstate: string }; Returns: boolean };
       is_settled: {
@@ -1254,6 +1521,7 @@ export type Database = {
         };
         Returns: boolean;
       };
+      is_zone: { Args: { p_zone: string }; Returns: boolean };
       judge_disconnection: {
         Args: {
           p_health: Omit<
@@ -1270,6 +1538,17 @@ export type Database = {
           p_received_at: string;
         };
         Returns: string;
+      };
+      keep_alert_message: {
+        Args: {
+          p_event_ahead: string;
+          p_line: string;
+          p_message_id: string;
+          p_now: string;
+          p_phone: string;
+          p_text: string;
+        };
+        Returns: undefined;
       };
       keep_for_service: { Args: { p_functions: string[] }; Returns: undefined };
       keep_rejected: {
@@ -1418,6 +1697,40 @@ export type Database = {
         Args: { p_occasion: Database["public"]["CompositeTypes"]["occasion"] };
         Returns: string;
       };
+      note_acks: {
+        Args: {
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["delivery_policy"];
+        };
+        Returns: undefined;
+      };
+      note_causes: {
+        Args: {
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["delivery_policy"];
+        };
+        Returns: undefined;
+      };
+      note_channel: {
+        Args: {
+          p_cause: string;
+          p_is_well: boolean;
+          p_key: string;
+          p_now: string;
+        };
+        Returns: undefined;
+      };
+      note_dead_channels: {
+        Args: {
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["delivery_policy"];
+        };
+        Returns: string[];
+      };
+      note_operators: {
+        Args: { p_fingerprints: string[]; p_now: string };
+        Returns: undefined;
+      };
       note_phone: {
         Args: {
           p_now: string;
@@ -1552,6 +1865,10 @@ export type Database = {
         };
         Returns: boolean;
       };
+      purge_deliveries: {
+        Args: { p_age: string; p_limit: number; p_now?: string };
+        Returns: number;
+      };
       purge_history: {
         Args: {
           p_audit: string;
@@ -1563,6 +1880,25 @@ export type Database = {
           p_runs: string;
         };
         Returns: Json;
+      };
+      quiet_until: {
+        Args: {
+          p_contact: Omit<
+            Database["public"]["Tables"]["alert_contacts"]["Row"],
+            Database["public"]["Tables"]["alert_contacts"]["ComputedFields"]
+          >;
+          p_now: string;
+        };
+        Returns: string;
+      };
+      raise_alert: {
+        Args: {
+          p_cause: string;
+          p_details?: Json;
+          p_now?: string;
+          p_subject?: string;
+        };
+        Returns: boolean;
       };
       receive_event: {
         Args: {
@@ -1632,6 +1968,15 @@ export type Database = {
         Args: { p_at: string; p_now: string; p_words: Json };
         Returns: string;
       };
+      render_notice: {
+        Args: {
+          p_now: string;
+          p_occasion: Database["public"]["CompositeTypes"]["occasion"];
+          p_text: string;
+          p_texts: Json;
+        };
+        Returns: string;
+      };
       replace_stub: {
         Args: {
           p_message: Json;
@@ -1641,6 +1986,10 @@ export type Database = {
           >;
         };
         Returns: undefined;
+      };
+      resolve_alert: {
+        Args: { p_cause: string; p_now?: string; p_subject?: string };
+        Returns: boolean;
       };
       restore_by_event: {
         Args: {
@@ -1669,6 +2018,16 @@ export type Database = {
           p_texts: Json;
         };
         Returns: Json;
+      };
+      set_alert: {
+        Args: {
+          p_cause: string;
+          p_details: Json;
+          p_is_on: boolean;
+          p_now: string;
+          p_subject: string;
+        };
+        Returns: undefined;
       };
       settle_connection: {
         Args: {
@@ -1812,6 +2171,39 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      waits_for_others: {
+        Args: {
+          p_contact: Omit<
+            Database["public"]["Tables"]["alert_contacts"]["Row"],
+            Database["public"]["Tables"]["alert_contacts"]["ComputedFields"]
+          >;
+          p_delivery: Omit<
+            Database["public"]["Tables"]["notice_deliveries"]["Row"],
+            Database["public"]["Tables"]["notice_deliveries"]["ComputedFields"]
+          >;
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["delivery_policy"];
+        };
+        Returns: boolean;
+      };
+      was_reached: {
+        Args: {
+          p_delivery: Omit<
+            Database["public"]["Tables"]["notice_deliveries"]["Row"],
+            Database["public"]["Tables"]["notice_deliveries"]["ComputedFields"]
+          >;
+        };
+        Returns: boolean;
+      };
+      write_deliveries: {
+        Args: {
+          p_now: string;
+          p_occasion: Database["public"]["CompositeTypes"]["occasion"];
+          p_text: string;
+          p_texts: Json;
+        };
+        Returns: undefined;
+      };
       write_notices: {
         Args: {
           p_event: number;
@@ -1829,6 +2221,17 @@ export type Database = {
       [_ in never]: never;
     };
     CompositeTypes: {
+      delivery_policy: {
+        ack_within: string | null;
+        together: string | null;
+        line_proven: string | null;
+        keep_trying: string | null;
+        waits: string[] | null;
+        dead_after: string | null;
+        down_after: string | null;
+        device_gone_after: string | null;
+        blind_sweeps: number | null;
+      };
       evidence: {
         source: string | null;
         reason: string | null;

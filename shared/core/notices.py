@@ -103,3 +103,8 @@ TEXTS: Final = {
     },
 }
 """Keyed by ``NoticeText``; ``downtime`` holds the words of a duration, ``moment`` the patterns and zone of an hour."""
+
+
+def title_of_several(titles: list[str], count: int) -> str:
+    """The title of one message about several lines."""
+    return f"{' / '.join(titles)} ({count})"

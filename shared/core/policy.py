@@ -135,6 +135,30 @@ class Policy:
     show that the provider's clock is late."""
 
 
+_DESIGN = Policy()
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPolicy:
+    """The numbers of the outbox; SQL gets them as one argument, ``delivery_policy``, whose fields have these names."""
+
+    ack_within: timedelta = timedelta(minutes=5)
+    """A contact that was not surely reached by then lets the next position be due."""
+    together: timedelta = timedelta(minutes=2)
+    """What is due so close to each other is one message."""
+    line_proven: timedelta = timedelta(minutes=60)
+    """A line that is back for less sends nobody else's alerts."""
+    keep_trying: timedelta = timedelta(hours=24)
+    waits: tuple[timedelta, ...] = tuple(timedelta(minutes=n) for n in (5, 10, 20, 40, 80, 160, 240))
+    """Before a delivery that failed is tried again; the last one for ever."""
+    dead_after: timedelta = timedelta(hours=1)
+    """A channel that fails for so long is told to the operator."""
+    down_after: timedelta = timedelta(minutes=60)
+    """So is a line that is down for so long."""
+    device_gone_after: timedelta = _DESIGN.device_gone_after
+    blind_sweeps: int = _DESIGN.blind_sweeps
+
+
 @dataclass(frozen=True, slots=True)
 class Retention:
     """How long rows are kept. Outages and notices stay for ever."""

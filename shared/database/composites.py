@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from shared.core.event import Event
     from shared.core.look import Look
     from shared.core.model import Evidence, Sighting
-    from shared.core.policy import Policy
+    from shared.core.policy import DeliveryPolicy, Policy
 
 POLICY_FIELDS: Final = (
     "restart_cooldown",
@@ -50,6 +51,11 @@ def interval(length: timedelta) -> str:
 def policy_row(policy: Policy) -> dict[str, Any]:
     """The SQL type ``recovery_policy``: its fields are the policy's of the same names."""
     return {name: _written(getattr(policy, name)) for name in POLICY_FIELDS}
+
+
+def delivery_policy_row(policy: DeliveryPolicy) -> dict[str, Any]:
+    """The SQL type ``delivery_policy``: its fields are the policy's, all of them."""
+    return {each.name: _written(getattr(policy, each.name)) for each in fields(policy)}
 
 
 def _written(value: object) -> object:

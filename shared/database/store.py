@@ -20,6 +20,7 @@ from shared.database.composites import (
     settlement_row,
     sighting_row,
 )
+from shared.database.outbox import Outbox
 from shared.database.results import (
     Batch,
     CanaryClaim,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from shared.core.notices import NoticeText
     from shared.core.policy import Policy, Retention
 
-NEWEST_MIGRATION: Final = "20261122100900"
+NEWEST_MIGRATION: Final = "20261122101000"
 """The last file of supabase/migrations, which an upload does not hold."""
 _NO_SUCH_TABLE: Final = ("PGRST205", "42P01")
 """PostgREST's word and, before its version 13, the database's."""
@@ -83,6 +84,7 @@ class Store:
         self._policy = policy_row(policy)
         self._batches = Batches(self._receive_events)
         self._settlements = Batches(self._settle_events)
+        self.outbox = Outbox(self._rpc)
 
     async def is_migrated(self) -> bool:
         """Whether the database has had the newest migration that this code knows."""

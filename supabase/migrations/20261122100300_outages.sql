@@ -231,6 +231,22 @@ $$;
 comment on function public.name_of_line is 'How people know a line: its unit, else its company and the last four digits of its number, else the external id.';
 
 -- The texts live in one Python module and arrive in p_texts; here they are only filled in.
+create or replace function public.render_notice(
+  p_occasion public.occasion, p_text text, p_texts jsonb, p_now timestamptz
+)
+returns text
+language sql stable security invoker set search_path = ''
+as $$
+  -- The unit's name last: nothing inside it is a placeholder.
+  select replace(
+    replace(
+      replace(p_texts -> p_text ->> 'message', '{downtime}',
+        public.render_downtime(p_now - p_occasion.since, p_texts -> 'downtime')),
+      '{since}', public.render_moment(p_occasion.since, p_now, p_texts -> 'moment')),
+    '{unit}', public.name_of_line(p_occasion));
+$$;
+comment on function public.render_notice is 'A notice as people read it, on the bell and on further channels.';
+
 create or replace function public.write_notices(
   p_occasion public.occasion,
   p_users uuid[],
@@ -267,13 +283,7 @@ begin
   )
   insert into public.notifications (id, user_id, company_id, type, title, message, data, created_at)
   select told.notification_id, told.user_id, p_occasion.company_id, v_text ->> 'type', v_text ->> 'title',
-    -- The unit's name last: nothing inside it is a placeholder.
-    replace(
-      replace(
-        replace(v_text ->> 'message', '{downtime}', public.render_downtime(v_duration, p_texts -> 'downtime')),
-        '{since}', public.render_moment(p_occasion.since, p_now, p_texts -> 'moment')),
-      '{unit}', v_name
-    ),
+    public.render_notice(p_occasion, p_text, p_texts, p_now),
     jsonb_build_object(
       'instance_id', p_occasion.instance_id, 'instance_name', v_name, 'reason', p_reason, 'action', v_text -> 'action'
     ) || case when v_is_outage
@@ -326,6 +336,7 @@ begin
   if v_kind is null or p_texts -> p_text ->> 'message' is null then
     raise exception 'notify_users: no text for %', p_text using errcode = 'invalid_parameter_value';
   end if;
+  perform public.write_deliveries(p_occasion, p_text, p_texts, p_now);
   if cardinality(v_users) = 0 then
     return jsonb_build_object('told', 0, 'refused', 0);
   end if;
@@ -365,7 +376,7 @@ begin
 end
 $$;
 comment on function public.notify_users is
-  'Tells users once. What the platform''s table refuses costs nobody else anything: it is kept as refused and tried again. Returns how many were told and refused.';
+  'Tells users once, and writes what contacts are to hear by other channels. What the platform''s table refuses costs nobody else anything: it is kept as refused and tried again. Returns how many were told and refused.';
 
 create or replace function public.retry_notices(
   p_texts jsonb,
@@ -469,7 +480,7 @@ begin
       p_why, p_to, v_outage.id, jsonb_build_object('told', null), p_now
     );
   end if;
-  if cardinality(v_users) > 0 then
+  if v_users is not null then  -- also where nobody is there to be told: further channels hear of it
     v_notified := public.notify_users(
       public.outage_occasion(v_outage), p_text, p_texts, p_why.reason, v_event, p_policy, v_users, p_now);
     -- Told is who got a row: a company where nobody got one hears as soon as somebody is there.
@@ -578,7 +589,7 @@ begin
   perform public.keep_for_service(
     'lock_health', 'record_event', 'believed', 'last_life', 'knows_life_since', 'open_outage', 'render_downtime', 'render_moment', 'outage_occasion',
     'unverified_occasion', 'name_of_line', 'recipients',
-    'write_notices', 'is_refusal', 'notify_users', 'retry_notices',
+    'render_notice', 'write_notices', 'is_refusal', 'notify_users', 'retry_notices',
     'take_instance_down', 'bring_instance_back', 'close_outage_of_paused_instance');
 end
 $$;

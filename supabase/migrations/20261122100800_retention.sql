@@ -1,5 +1,6 @@
 -- Purpose: what is past its time goes, in transactions so small that nobody waits for one.
--- Touches: wapi_webhook_events, instance_events, health_check_runs, relay_turns, instance_outages (of lines that are gone).
+-- Touches: wapi_webhook_events, instance_events, health_check_runs, relay_turns, instance_outages (of lines that are gone), and by
+-- purge_deliveries what the outbox keeps.
 -- Called by: shared/database/store.py, again and again until nothing is left or its time is up.
 
 set local lock_timeout = '5s';
@@ -23,6 +24,7 @@ declare
   v_audit integer;
   v_runs integer;
   v_turns integer;
+  v_deliveries integer;
   v_deleted integer;
   v_bodies_until timestamptz;
   v_from constant uuid := gen_random_uuid();
@@ -58,6 +60,7 @@ begin
     select external_id from public.relay_turns
     where taken_at < p_now - p_inbox and token is null limit p_limit for update skip locked));
   get diagnostics v_turns = row_count;
+  v_deliveries := public.purge_deliveries(p_limit, p_audit, p_now);
   -- Deleting a line is blocked by nothing of ours, not even by a trigger: its outage closes here. All open outages while they
   -- are few, else some from a random one on: a step has the same price for any fleet.
   update public.instance_outages o set closed_at = greatest(p_now, o.started_at), closed_as = 'deleted'
@@ -74,7 +77,8 @@ begin
   get diagnostics v_deleted = row_count;
   return jsonb_build_object(
     'rows', jsonb_build_object(
-      'bodies', v_bodies, 'inbox', v_inbox, 'audit', v_audit, 'runs', v_runs, 'turns', v_turns, 'outages', v_deleted),
+      'bodies', v_bodies, 'inbox', v_inbox, 'audit', v_audit, 'runs', v_runs, 'turns', v_turns, 'outages', v_deleted,
+      'deliveries', v_deliveries),
     'bodies_until', v_bodies_until);
 end
 $$;

@@ -44,6 +44,12 @@ _SHIFTED = {
     "health_check_runs": ("started_at", "finished_at"),
     "notifications": ("created_at",),
     "relay_turns": ("until", "taken_at"),
+    "alert_contacts": ("starts_at",),
+    "notice_deliveries": (
+        "created_at", "due_at", "give_up_at", "lease_until", "first_tried_at", "sent_at", "acked_at",
+    ),
+    "operator_alerts": ("raised_at", "resolved_at"),
+    "alert_channels": ("failing_since", "last_yes_at"),
 }  # fmt: skip
 
 

@@ -1,0 +1,106 @@
+"""Contacts, and channels that tell what they were given: for tests of what waits and what is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from composites import EVIDENCE, POLICY, POLICY_ROW, evidence
+from psycopg.types.json import Jsonb
+
+from shared.core.delivery import SendAnswer, SendResult
+from shared.core.notices import TEXTS
+from shared.deliveries import Deliveries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+    from uuid import UUID
+
+    from pydantic import SecretStr
+    from world import Line, World
+
+    from shared.core.delivery import Post, SendingLine
+    from shared.database.outbox import Outbox
+
+YES = SendAnswer(SendResult.SENT)
+NO = SendAnswer(SendResult.REFUSED, "http_500")
+NOTHING_HEARD = SendAnswer(SendResult.UNCLEAR, "timeout")
+OPERATOR = "a" * 32
+
+
+def contact(
+    world: World, company: UUID | None, address: str, *, channel: str = "email", after: int = 0, position: int = 1, **more: Any
+) -> UUID:  # fmt: skip
+    """A contact that is never quiet unless told otherwise."""
+    row = {
+        "company_id": company, "channel": channel, "address": address, "after_minutes": after, "position": position,
+        "quiet_from": None, "quiet_until": None, **more,
+    }  # fmt: skip
+    names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
+    [made] = world.sql(f"insert into public.alert_contacts ({names}) values ({marks}) returning id", *row.values())
+    return made["id"]
+
+
+def bring_back(world: World, line: Line) -> None:
+    """A line that a look has found alive."""
+    world.database.execute(
+        f"select public.bring_instance_back(i, now(), 'alive', %(texts)s, {EVIDENCE}, {POLICY})"
+        " from public.wapi_instances i where id = %(line)s",
+        {"texts": Jsonb(TEXTS), "line": line.id, "evidence": evidence("ALIVE"), "policy": POLICY_ROW},
+    )
+
+
+@dataclass
+class Receiver:
+    """A channel of every kind: what it was given, and what it answers."""
+
+    answers: Callable[[str, Post], SendAnswer] = lambda _address, _post: YES
+    got: list[tuple[str, Post]] = field(default_factory=list)
+    at_once: int = 0
+    most_at_once: int = 0
+
+    async def send(self, address: SecretStr, post: Post, *, within: timedelta) -> SendAnswer:  # noqa: ARG002
+        return await self._take(address.get_secret_value(), post)
+
+    async def send_text(self, line: SendingLine, phone: SecretStr, text: str, *, within: timedelta) -> SendAnswer:  # noqa: ARG002
+        from shared.core.delivery import Post  # noqa: PLC0415 - at run time only here
+
+        return await self._take(phone.get_secret_value(), Post("", "", text))
+
+    async def _take(self, address: str, post: Post) -> SendAnswer:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(0)
+        self.got.append((address, post))
+        self.at_once -= 1
+        return self.answers(address, post)
+
+    @property
+    def texts(self) -> list[tuple[str, str]]:
+        return [(address, post.text) for address, post in self.got]
+
+    def to(self, address: str) -> list[str]:
+        return [post.text for to, post in self.got if to == address]
+
+
+def sender(receiver: Receiver, *, line: str | None = None, operator: bool = True, email: bool = True) -> Deliveries:
+    """Production's sending, to a receiver."""
+    channels: dict[str, Any] = {"email": receiver} if email else {}
+    if operator:
+        channels[f"operator:{OPERATOR}"] = receiver
+    return Deliveries(channels, receiver, line=line)
+
+
+async def deliver(deliveries: Deliveries, outbox: Outbox) -> None:
+    """One round of the housekeeping."""
+    await deliveries.deliver(outbox, deadline=asyncio.get_running_loop().time() + 30)
+
+
+def deliveries_of(world: World) -> list[tuple[str, str, str, str | None]]:
+    rows = world.sql(
+        "select c.address, d.kind, d.state, d.note from public.notice_deliveries d"
+        " left join public.alert_contacts c on c.id = d.contact_id order by d.id"
+    )
+    return [(row["address"], row["kind"], row["state"], row["note"]) for row in rows]
