@@ -8,6 +8,7 @@ export CLOUDSDK_CORE_DISABLE_PROMPTS=1
 
 # Secrets stay variables of this shell: no child sees them in its environment or arguments unless a line here hands one on.
 export -n SUPABASE_SERVICE_ROLE_KEY WAPI_WEBHOOK_SECRETS EVENT_LOG_KEY EVENT_RELAY_URL DATABASE_URL
+export -n ALERT_EMAIL_URL OPERATOR_ALERT_URLS OPERATOR_WEBHOOK_SECRET
 
 # shellcheck disable=SC2034 # read by those who source this
 made_by=line-recovery exclusion=wapi-webhook-requests # the label by which cleanup knows what is ours; the log's filter
@@ -126,7 +127,9 @@ secret_named() { printf '%s' "$1" | tr 'A-Z_' 'a-z-'; }
 # The secrets of a service, by the variables that hold them.
 secrets_of() {
   case $1 in
-    follow-up-check) echo SUPABASE_SERVICE_ROLE_KEY EVENT_RELAY_URL ;;
+    follow-up-check)
+      echo SUPABASE_SERVICE_ROLE_KEY EVENT_RELAY_URL ALERT_EMAIL_URL OPERATOR_ALERT_URLS OPERATOR_WEBHOOK_SECRET
+      ;;
     wapi-webhook) echo SUPABASE_SERVICE_ROLE_KEY WAPI_WEBHOOK_SECRETS EVENT_LOG_KEY EVENT_RELAY_URL ;;
     deployer) echo DATABASE_URL ;;
   esac
@@ -139,7 +142,7 @@ settings_of() {
   case $1 in
     follow-up-check)
       echo CHECK_INTERVAL_SECONDS RECOVERY_COOLDOWN_SECONDS LOOK_CONCURRENCY RESTART_CONCURRENCY
-      echo SWEEP_BUDGET_SECONDS DEGRADED_GRACE_SECONDS GHOST_CONFIRM_SECONDS SWEEP_FANOUT
+      echo SWEEP_BUDGET_SECONDS DEGRADED_GRACE_SECONDS GHOST_CONFIRM_SECONDS SWEEP_FANOUT ALERT_INSTANCE_ID
       ;;
     wapi-webhook) echo CONFIRM_DISCONNECT_EVENTS WAPI_WEBHOOK_LINE_KEYS_ONLY ;;
   esac
@@ -147,7 +150,8 @@ settings_of() {
 
 existing_secrets() {
   local example="supabase-service-role-key wapi-webhook-secrets event-log-key"
-  example="$example${EVENT_RELAY_URL:+ event-relay-url}${DATABASE_URL:+ database-url}"
+  example="$example${EVENT_RELAY_URL:+ event-relay-url}${DATABASE_URL:+ database-url}${ALERT_EMAIL_URL:+ alert-email-url}"
+  example="$example${OPERATOR_ALERT_URLS:+ operator-alert-urls}${OPERATOR_WEBHOOK_SECRET:+ operator-webhook-secret}"
   asked "${example// /$'\n'}" gcloud secrets list --format='value(name.basename())' --project="$PROJECT"
 }
 

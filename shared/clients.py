@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
+from shared.channels.configured import channels_of
 from shared.database.store import Store, connect
+from shared.deliveries import Deliveries
 from shared.providers.exchange import pooled_http
 from shared.providers.wapi.client import WapiClient
 from shared.providers.wapi.send import RestartsThroughSend, WapiSendClient
@@ -15,7 +17,7 @@ from shared.relay import Relay
 
 if TYPE_CHECKING:
     from shared.providers.port import Provider
-    from shared.settings import Settings
+    from shared.settings import Settings, SweepSettings
 
 _STORE_TIMEOUT: Final = httpx.Timeout(15, connect=5)
 _PROVIDER_TIMEOUT: Final = httpx.Timeout(None)
@@ -68,6 +70,15 @@ class Clients:
             return direct
         send = WapiSendClient(http, settings.wapi_send_url, settings.supabase_service_role_key)
         return send if settings.wapi_send_looks else RestartsThroughSend(direct, send)
+
+    def deliveries(self, settings: SweepSettings) -> Deliveries:
+        """Whoever sends what waits in the outbox, through the channels that are configured. Call it once."""
+        http = self._open(httpx.AsyncClient(timeout=_PROVIDER_TIMEOUT, trust_env=False))
+        channels = channels_of(
+            http, settings.alert_email_url, settings.operator_alert_urls, settings.operator_webhook_secret
+        )
+        texter = WapiClient(self._open(pooled_http(_PROVIDER_TIMEOUT)), settings.wapi_base_url)
+        return Deliveries(channels, texter, line=settings.alert_instance_id)
 
     def _open(self, http: httpx.AsyncClient) -> httpx.AsyncClient:
         self._opened.append(http)

@@ -1,6 +1,7 @@
-"""Chores that follow each sweep: refused notices, the relay's backlog, the purge. A chore that fails stops no other.
+"""Chores that follow each sweep: further channels, refused notices, the relay's backlog, the purge.
 
-Done by the asking sweep's function alone, after its last batch is decided or its budget is over.
+A chore that fails stops no other. Done by the asking sweep's function alone, after its last batch is decided or its
+budget is over.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
     from shared.database.results import Purged
     from shared.database.store import Store
+    from shared.deliveries import Deliveries
     from shared.relay import Relay
 
+_DELIVERIES: Final = timedelta(seconds=30)
 _RELAY: Final = timedelta(seconds=20)
 _PURGE_ENDS: Final = timedelta(seconds=480)
 """After the sweep's start."""
@@ -29,7 +32,12 @@ _ROWS_A_STEP: Final = 5_000
 
 
 async def keep_house(
-    store: Store, relay: Relay | None, *, sweep_began: float, retention: Retention | None = None
+    store: Store,
+    relay: Relay | None,
+    *,
+    sweep_began: float,
+    deliveries: Deliveries | None = None,
+    retention: Retention | None = None,
 ) -> None:
     """Do every chore that is due, each within its own time.
 
@@ -37,9 +45,13 @@ async def keep_house(
         store: The database.
         relay: The platform's own handler, if events go there as well.
         sweep_began: On the loop's clock.
+        deliveries: Sends what waits for contacts.
         retention: How long what is kept is kept; the design's if none is given.
     """
     clock = asyncio.get_running_loop().time
+    if deliveries is not None:
+        until = clock() + _DELIVERIES.total_seconds()
+        await _guarded("deliveries.not_sent", deliveries.deliver(store.outbox, deadline=until))
     await _guarded("notices.not_retried", _retry_notices(store))
     await _guarded("provider.clock_not_read", _tell_late_clock(store))
     if relay is not None:

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.core.alert_urls import is_webhook, mail_url, operator_urls, split_urls
 from shared.core.policy import Limits, Policy
 from shared.errors import SettingsError
 
@@ -161,10 +162,29 @@ class SweepSettings(Settings):
     sweep_budget_seconds: Annotated[float, Field(gt=0, le=MAX_SWEEP_BUDGET_SECONDS, allow_inf_nan=False)] = (
         _LIMITS.budget.total_seconds()
     )
+    alert_instance_id: str | None = None
+    alert_email_url: Annotated[SecretStr, AfterValidator(mail_url)] | None = None
+    operator_webhook_secret: SecretStr | None = None
+    operator_alert_urls: Annotated[
+        tuple[SecretStr, ...], NoDecode, BeforeValidator(split_urls), AfterValidator(operator_urls)
+    ] = ()
+
     degraded_grace_seconds: Seconds = _POLICY.degraded_grace.total_seconds()
     ghost_confirm_seconds: Seconds = _LIMITS.ghost_confirm.total_seconds()
     sweep_fanout: Annotated[int, Field(ge=0, le=50)] = 0
     sweep_fanout_url: Annotated[Url | None, Field(validate_default=True)] = None
+
+    @field_validator("operator_alert_urls")
+    @classmethod
+    def _is_signed_if_a_webhook(cls, urls: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        secret = info.data.get("operator_webhook_secret")
+        for url in filter(is_webhook, urls):
+            _http_url(url.get_secret_value().partition("?")[0])  # its query may hold a key
+            if secret is None or len(secret.get_secret_value()) < MIN_SECRET_LENGTH:
+                raise ValueError(
+                    f"holds a webhook, which OPERATOR_WEBHOOK_SECRET of at least {MIN_SECRET_LENGTH} characters signs"
+                )
+        return urls
 
     @field_validator("sweep_fanout_url")
     @classmethod

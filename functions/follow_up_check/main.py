@@ -25,6 +25,7 @@ try:
 except SettingsError as error:
     raise SystemExit(str(error)) from None  # the message is all an operator needs
 _clients = Clients(_settings)
+_deliveries = _clients.deliveries(_settings)
 _readiness = Readiness(_clients.is_migrated)
 
 ABOUT = "This is follow_up_check: Cloud Scheduler posts here every five minutes to have all WhatsApp lines looked at."
@@ -59,5 +60,5 @@ async def _sweep(request: Request) -> Response:
             helping=helping,
         )
     if helping is None:
-        await keep_house(_clients.store, _clients.relay, sweep_began=began)
+        await keep_house(_clients.store, _clients.relay, sweep_began=began, deliveries=_deliveries)
     return answer(200, **report.as_answer())

@@ -94,7 +94,9 @@ def test_a_deployment_pins_the_newest_versions_of_the_secrets(ready: FakeCloud) 
         "EVENT_LOG_KEY=event-log-key:1,EVENT_RELAY_URL=event-relay-url:1"
     )
     assert ready.deployment("follow-up-check")["--set-secrets"] == (
-        "SUPABASE_SERVICE_ROLE_KEY=supabase-service-role-key:1,EVENT_RELAY_URL=event-relay-url:1"
+        "SUPABASE_SERVICE_ROLE_KEY=supabase-service-role-key:1,EVENT_RELAY_URL=event-relay-url:1,"
+        "ALERT_EMAIL_URL=alert-email-url:1,OPERATOR_ALERT_URLS=operator-alert-urls:1,"
+        "OPERATOR_WEBHOOK_SECRET=operator-webhook-secret:1"
     )
 
 

@@ -69,6 +69,8 @@ def test_each_account_has_the_rights_it_needs_and_no_other(cloud: FakeCloud) -> 
         ("supabase-service-role-key", "follow-up-check"), ("event-relay-url", "follow-up-check"),
         ("supabase-service-role-key", "wapi-webhook"), ("event-relay-url", "wapi-webhook"),
         ("wapi-webhook-secrets", "wapi-webhook"), ("event-log-key", "wapi-webhook"),
+        ("alert-email-url", "follow-up-check"), ("operator-alert-urls", "follow-up-check"),
+        ("operator-webhook-secret", "follow-up-check"),
     }  # fmt: skip
     assert {(on, who) for on, role, who in cloud.bindings if role == "run.invoker"} == {
         ("follow-up-check", "serviceAccount:scheduler-invoker"), ("wapi-webhook", "allUsers"),

@@ -27,6 +27,9 @@ SECRETS = {
     "WAPI_WEBHOOK_SECRETS": f"webhook-secret-{SECRET_MARK}",
     "EVENT_LOG_KEY": f"{SECRET_MARK}-event-log-key".ljust(43, "0") + "=",
     "EVENT_RELAY_URL": f"https://platform.example.com/hook?key={SECRET_MARK}",
+    "ALERT_EMAIL_URL": f"mailtos://alerts:{SECRET_MARK}@smtp.example.com",
+    "OPERATOR_ALERT_URLS": f"tgram://{SECRET_MARK}/1,https://ops.example.com/alerts?key={SECRET_MARK}",
+    "OPERATOR_WEBHOOK_SECRET": f"{SECRET_MARK}-operator-webhook",
 }
 PRINTED = re.compile(r"^[+?] (gcloud .*)$", re.MULTILINE)
 

@@ -10,9 +10,11 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from shared.core.delivery import SendAnswer, SendResult
 from shared.core.look import UNREADABLE, Look, RestartAnswer, unknown
 from shared.core.model import Observation
 from shared.providers.wapi.names import read_own_phone
+from shared.providers.wapi.values import id_of
 
 if TYPE_CHECKING:
     from shared.providers.answer import HttpAnswer
@@ -140,3 +142,18 @@ def read_restart(answer: HttpAnswer) -> RestartAnswer:
     if answer.status == HTTPStatus.OK and found is not None:
         return RestartAnswer.ACCEPTED
     return RestartAnswer.UNCLEAR
+
+
+def read_sent(answer: HttpAnswer) -> SendAnswer:
+    """Read ``send-text``. A yes names the message; it means queued, which the provider also says on a dead session."""
+    if answer.status == HTTPStatus.REQUEST_TIMEOUT or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return SendAnswer(SendResult.UNCLEAR, f"http_{answer.status}")
+    found = answer.json_object()
+    if answer.status >= HTTPStatus.BAD_REQUEST:
+        return SendAnswer(SendResult.REFUSED, f"http_{answer.status}")
+    if found is not None and (found.get("error") or found.get("success") is False):
+        return SendAnswer(SendResult.REFUSED, "refused")
+    message_id = id_of(found.get("messageId")) if found else None
+    if message_id is None:
+        return SendAnswer(SendResult.UNCLEAR, "unreadable")
+    return SendAnswer(SendResult.SENT, message_id=message_id)

@@ -10,12 +10,13 @@ from urllib.parse import urlencode
 
 import httpx
 
+from shared.core.delivery import SendAnswer, SendResult
 from shared.core.look import NOT_ASKED, Look, RestartAnswer, unknown
 from shared.core.model import Observation
 from shared.core.registration import SettingWebhooks, Unanswered
 from shared.providers.exchange import ExchangeFailedError, bearer, exchange
 from shared.providers.port import Unpaced
-from shared.providers.wapi.answers import join_device, read_restart, read_status
+from shared.providers.wapi.answers import join_device, read_restart, read_sent, read_status
 from shared.providers.wapi.payments import read_payment
 from shared.providers.wapi.webhooks import read_registration, read_update, update_call
 
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Self
 
+    from pydantic import SecretStr
+
     from shared.core.registration import Registration, WebhookKind
     from shared.core.subscription import Subscription
     from shared.providers.answer import HttpAnswer
     from shared.providers.port import Line, Pacer
 
+_NEVER_SENT: Final = ("ConnectError", "ConnectTimeout", "unusable_token")
 _NOT_ASKED: Final = Unanswered(NOT_ASKED.cause, asked_to_wait=True)
 
 
@@ -79,6 +83,22 @@ class WapiClient:
             return read_restart(await self._get("restart", line, within))
         except ExchangeFailedError:
             return RestartAnswer.UNCLEAR
+
+    async def send_text(self, line: Line, phone: SecretStr, text: str, *, within: timedelta) -> SendAnswer:
+        """Queue one text with ``send-text``, once: nothing below repeats a POST.
+
+        Args:
+            line: Who sends.
+            phone: To whom.
+            text: What.
+            within: For the call.
+        """
+        body = {"phone": phone.get_secret_value(), "message": text}
+        try:
+            return read_sent(await self._ask("POST", "message/send-text", line, within, body=body))
+        except ExchangeFailedError as error:
+            never_sent = error.cause in _NEVER_SENT
+            return SendAnswer(SendResult.REFUSED if never_sent else SendResult.UNCLEAR, error.cause)
 
     async def status(self, line: Line, *, within: timedelta) -> Look:
         """Ask ``status-instance`` alone: whether the token is good. ALIVE here means "says connected" and no more."""

@@ -1,0 +1,74 @@
+"""Mail and everything else that apprise knows. apprise is imported when something is due, and says nothing in our log.
+
+apprise answers yes or no and works in a thread: what takes too long is left to itself, and nobody hears its answer. Its
+reference: https://github.com/caronc/apprise/wiki, "Development_API".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from shared.core.delivery import SendAnswer, SendResult
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from types import ModuleType
+
+    from pydantic import SecretStr
+
+    from shared.core.delivery import Post
+
+MAIL_SCHEMES: Final = ("mailto", "mailtos")
+_CHATTY: Final = ("apprise", "requests", "requests_oauthlib", "oauthlib", "urllib3", "charset_normalizer")
+
+
+class AppriseChannel:
+    """An address of apprise's own form, such as ``tgram://…`` or ``mailtos://user:password@host?from=…``.
+
+    Args:
+        url: With its secrets.
+        to_contacts: It is a mail server's, and whom it writes to is each message's own address.
+    """
+
+    def __init__(self, url: SecretStr, *, to_contacts: bool = False) -> None:
+        self._url = url
+        self._to_contacts = to_contacts
+
+    async def send(self, address: SecretStr, post: Post, *, within: timedelta) -> SendAnswer:
+        """Send in a thread, whose sockets give up at about the same time; see ``Channel``."""
+        seconds = within.total_seconds()
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.to_thread(self._send, address, post, seconds)
+        except TimeoutError:
+            return SendAnswer(SendResult.UNCLEAR, "timeout")
+
+    def _send(self, address: SecretStr, post: Post, seconds: float) -> SendAnswer:
+        apprise = _quiet_apprise()
+        parts = apprise.plugins.url_to_dict(self._url.get_secret_value(), secure_logging=True)
+        if not isinstance(parts, dict):
+            return SendAnswer(SendResult.REFUSED, "unusable_url")
+        if self._to_contacts:
+            parts |= {"targets": [address.get_secret_value()], "cc": None, "bcc": None}
+        service = apprise.Apprise.instantiate(parts | {"cto": seconds, "rto": seconds, "retry": 0})
+        if service is None:
+            return SendAnswer(SendResult.REFUSED, "unusable_url")
+        # The plugin's own wait between messages is for floods, which we do not send.
+        service.request_rate_per_sec = 0
+        said_yes = service.notify(
+            title=post.title, body=post.text, notify_type=apprise.NotifyType.INFO, body_format=apprise.NotifyFormat.TEXT
+        )
+        return SendAnswer(SendResult.SENT) if said_yes else SendAnswer(SendResult.REFUSED, "refused")
+
+
+def _quiet_apprise() -> ModuleType:
+    """Import apprise, which costs half a second and megabytes, without a word of it or below it in any log."""
+    import apprise  # noqa: PLC0415 - see above
+
+    for name in _CHATTY:
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.CRITICAL + 1)
+        logger.propagate = False
+    return apprise
