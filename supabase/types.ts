@@ -1551,6 +1551,18 @@ export type Database = {
         Returns: undefined;
       };
       keep_for_service: { Args: { p_functions: string[] }; Returns: undefined };
+      keep_reaction: {
+        Args: {
+          p_at: string;
+          p_emoji: string;
+          p_instance: string;
+          p_message_id: string;
+          p_reactor: string;
+          p_target_id: string;
+          p_who: Json;
+        };
+        Returns: boolean;
+      };
       keep_rejected: {
         Args: {
           p_body: string;

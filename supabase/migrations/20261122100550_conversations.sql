@@ -112,6 +112,7 @@ declare
   v_book public.conversation_bookkeeping;
   v_others text;
   v_twins integer;
+  v_has_address boolean;
 begin
   -- For update: whoever ties a row to one of them now waits, and finds the one that is left.
   perform 1 from public.wapi_conversations where id in (p_from, p_into) order by id for update;
@@ -130,6 +131,10 @@ begin
     perform public.move_references('public.wapi_conversations', p_from, p_into);
     update public.wapi_contact_lids set conversation_id = p_into
     where instance_id = v_into.instance_id and conversation_id = p_from;
+    -- Of two of ours the address that WhatsApp wrote last; the platform's own stays as it is.
+    select v_book.address_at is not null and b.is_ours
+      and coalesce((b.address_at, v_into.remote_jid collate "C") < (v_book.address_at, v_from.remote_jid), true)
+    into v_has_address from public.conversation_bookkeeping b where b.conversation_id = p_into;
     update public.conversation_bookkeeping
     set address_at = greatest(address_at, v_book.address_at), given_name = coalesce(given_name, v_book.given_name),
         named_at = coalesce(named_at, v_book.named_at)
@@ -147,8 +152,10 @@ begin
     execute 'update public.wapi_conversations set ' || v_others || ' where id = $2' using v_from, p_into;
     update public.wapi_conversations
     set unread_count = greatest(0, coalesce(unread_count, 0) + coalesce(v_from.unread_count, 0) - v_twins),
+        remote_jid = case when v_has_address then v_from.remote_jid else remote_jid end,
         contact_name = coalesce(nullif(contact_name, ''), v_from.contact_name),
-        contact_phone = coalesce(nullif(contact_phone, ''), v_from.contact_phone),
+        contact_phone = coalesce(
+          case when v_has_address then nullif(v_from.contact_phone, '') end, nullif(contact_phone, ''), v_from.contact_phone),
         bot_enabled = coalesce(bot_enabled, true) and coalesce(v_from.bot_enabled, true)
     where id = p_into;
     perform public.refresh_last_message(p_into);
@@ -280,7 +287,7 @@ begin
       where instance_id = p_instance.id and remote_jid = coalesce(v_phone || '@s.whatsapp.net', p_lid);
     else
       insert into public.conversation_bookkeeping (conversation_id, instance_id, is_ours, address_at)
-      values (v_into, p_instance.id, true, case when not p_is_dialled then p_moment end);
+      values (v_into, p_instance.id, true, case when v_phone is not null and not p_is_dialled then p_moment end);
     end if;
   else
     for v_other in
@@ -318,7 +325,8 @@ begin
       update public.wapi_conversations c set remote_jid = v_phone || '@s.whatsapp.net', contact_phone = v_phone
       from public.conversation_bookkeeping b
       where c.id = v_into and b.conversation_id = c.id and b.is_ours and c.remote_jid <> v_phone || '@s.whatsapp.net'
-        and (c.remote_jid like '%@lid' or (not p_is_dialled and coalesce(b.address_at <= p_moment, true)));
+        and (c.remote_jid like '%@lid' or (not p_is_dialled and coalesce(
+          (b.address_at, c.remote_jid collate "C") < (p_moment, v_phone || '@s.whatsapp.net'), true)));
     exception when unique_violation then
       null;  -- a conversation of the platform has that address
     end;

@@ -213,6 +213,7 @@ declare
   v_reaction public.message_reactions;
   v_conversation uuid;
   v_row uuid;
+  v_sender jsonb;
 begin
   select * into v_target from public.find_message(p_instance.id, p_target_id) order by from_me desc limit 1;
   for v_reaction in
@@ -227,16 +228,17 @@ begin
       -- Where the message is; until it is known, with the person.
       v_conversation := coalesce(v_target.conversation_id,
         (public.open_conversation(p_instance, v_reaction.who, v_reaction.at)).id);
+      v_sender := jsonb_strip_nulls(v_reaction.who - array['from_me', 'group', 'phone', 'lid', 'is_dialled']);
       update public.wapi_messages
       set content = v_reaction.emoji, "timestamp" = v_reaction.at, message_id = v_reaction.message_id,
-          conversation_id = v_conversation
+          conversation_id = v_conversation,
+          metadata = (public.metadata_object(metadata) - array['sender_phone', 'sender_lid', 'sender_name']) || v_sender
       where id = v_reaction.row_id
         and (content, "timestamp", conversation_id) is distinct from (v_reaction.emoji, v_reaction.at, v_conversation);
       continue when exists (select from public.wapi_messages where id = v_reaction.row_id);
       v_row := public.insert_message(p_instance, v_conversation, jsonb_build_object(
         'message_id', v_reaction.message_id, 'from_me', v_reaction.who -> 'from_me', 'type', 'reaction',
-        'content', v_reaction.emoji, 'quoted_message_id', p_target_id,
-        'metadata', jsonb_strip_nulls(v_reaction.who - array['from_me', 'group', 'phone', 'lid', 'is_dialled'])), v_reaction.at);
+        'content', v_reaction.emoji, 'quoted_message_id', p_target_id, 'metadata', v_sender), v_reaction.at);
     end if;
     update public.message_reactions set row_id = v_row
     where instance_id = p_instance.id and target_id = p_target_id and reactor = v_reaction.reactor;
@@ -252,6 +254,23 @@ end
 $$;
 comment on function public.show_reactions is 'What message_reactions knows of one message, as platforms'' screens read it: a row for each, and a list in the message.';
 
+create or replace function public.keep_reaction(
+  p_instance uuid, p_target_id text, p_reactor text, p_emoji text, p_at timestamptz, p_message_id text, p_who jsonb
+)
+returns boolean
+language plpgsql volatile security invoker set search_path = ''
+as $$
+begin
+  insert into public.message_reactions as r (instance_id, target_id, reactor, emoji, at, message_id, who)
+  values (p_instance, p_target_id, p_reactor, p_emoji, p_at, p_message_id, p_who)
+  on conflict (instance_id, target_id, reactor) do update
+  set emoji = excluded.emoji, at = excluded.at, message_id = excluded.message_id, who = excluded.who
+  where (r.at, coalesce(r.message_id, '') collate "C") < (excluded.at, coalesce(excluded.message_id, '') collate "C");
+  return found;
+end
+$$;
+comment on function public.keep_reaction is 'A person''s reaction, if it is newer than the one that is known; says whether it is.';
+
 create or replace function public.store_reaction(
   p_instance public.wapi_instances, p_change jsonb, p_moment timestamptz, p_ahead interval
 )
@@ -259,25 +278,49 @@ returns text
 language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
+  v_target_id constant text := p_change ->> 'message_id';
   v_who constant jsonb := p_change -> 'who';
   v_at constant timestamptz := public.moment_of_event((p_change ->> 'at')::timestamptz, p_moment, p_ahead);
-  v_reactor constant text := case
-    when (v_who ->> 'from_me')::boolean then 'me'
-    when v_who ->> 'group' is null then 'them'
-    else coalesce(v_who ->> 'sender_lid', (public.phone_forms(v_who ->> 'sender_phone'))[1], 'somebody') end;
+  v_names text[];
+  v_other public.message_reactions;
+  v_reactor text;
+  v_is_news boolean := false;
 begin
-  perform public.lock_name(p_instance.id, p_change ->> 'message_id');
-  insert into public.message_reactions as r (instance_id, target_id, reactor, emoji, at, message_id, who)
-  values (
-    p_instance.id, p_change ->> 'message_id', v_reactor, p_change ->> 'content', v_at, p_change ->> 'event_message_id',
-    v_who || jsonb_strip_nulls(jsonb_build_object('sender_name', p_change ->> 'sender_name')))
-  on conflict (instance_id, target_id, reactor) do update
-  set emoji = excluded.emoji, at = excluded.at, message_id = excluded.message_id, who = excluded.who
-  where (r.at, coalesce(r.message_id, '') collate "C") < (excluded.at, coalesce(excluded.message_id, '') collate "C");
-  if not found then
+  perform public.lock_name(p_instance.id, v_target_id);
+  if (v_who ->> 'from_me')::boolean then
+    v_reactor := 'me';
+  elsif v_who ->> 'group' is null then
+    v_reactor := 'them';
+  else
+    -- One person may react by phone today and by LID tomorrow: the LID is the name, once it is known.
+    perform public.learn_sender(p_instance, v_who, p_moment);
+    select coalesce(array_agg(l.lid order by l.lid), '{}') into v_names from public.wapi_contact_lids l
+    where l.instance_id = p_instance.id
+      and (l.lid = v_who ->> 'sender_lid' or l.phone = any (public.phone_forms(v_who ->> 'sender_phone')));
+    v_names := v_names || (v_who ->> 'sender_lid') || array(
+      select f from public.wapi_contact_lids l, unnest(public.phone_forms(l.phone)) f
+      where l.instance_id = p_instance.id and l.lid = v_who ->> 'sender_lid') || public.phone_forms(v_who ->> 'sender_phone');
+    v_names := array_remove(v_names, null);
+    v_reactor := coalesce(v_names[1], 'somebody');
+    for v_other in
+      select * from public.message_reactions
+      where instance_id = p_instance.id and target_id = v_target_id and reactor = any (v_names) and reactor <> v_reactor
+      order by reactor for update
+    loop
+      perform public.keep_reaction(
+        p_instance.id, v_target_id, v_reactor, v_other.emoji, v_other.at, v_other.message_id, v_other.who);
+      v_is_news := v_is_news or v_other.emoji <> '';
+      update public.message_reactions set emoji = ''
+      where instance_id = p_instance.id and target_id = v_target_id and reactor = v_other.reactor;
+    end loop;
+  end if;
+  v_is_news := public.keep_reaction(
+    p_instance.id, v_target_id, v_reactor, p_change ->> 'content', v_at, p_change ->> 'event_message_id',
+    v_who || jsonb_strip_nulls(jsonb_build_object('sender_name', p_change ->> 'sender_name'))) or v_is_news;
+  if not v_is_news then
     return 'not_newer';
   end if;
-  perform public.show_reactions(p_instance, p_change ->> 'message_id');
+  perform public.show_reactions(p_instance, v_target_id);
   return 'applied';
 end
 $$;
@@ -530,7 +573,7 @@ do $$
 begin
   perform public.keep_for_service(
     'find_message', 'metadata_object', 'message_rank', 'refresh_last_message', 'change_message', 'may_change',
-    'apply_waiting', 'show_reactions', 'store_reaction', 'insert_message', 'as_text', 'replace_stub', 'store_message',
+    'apply_waiting', 'show_reactions', 'keep_reaction', 'store_reaction', 'insert_message', 'as_text', 'replace_stub', 'store_message',
     'learn_sender', 'change_or_wait');
 end
 $$;

@@ -252,6 +252,23 @@ CHANGES = [
         [{"message_id": "RG1", "reactions": ["👍", "🎉"]}, {"message_id": "RG3", "content": "👍"}, {"message_id": "RG4", "content": "🎉", "metadata.sender_name": "Caio"}],
     ),
     Case(
+        "who reacts by phone, by LID and by both in a group is one person",
+        [
+            received({"conversation": "oi gente"}, phone="x", message_id="RP1") | {"isGroup": True, "chat": {"id": "12036300033@g.us"}, "sender": {"id": "5511970000010"}},
+            *(
+                received({"reactionMessage": {"key": {"id": "RP1"}, "text": emoji}}, phone="x", message_id=f"RP{at}", at=AT + at)
+                | {"isGroup": True, "chat": {"id": "12036300033@g.us"}, "sender": {**ids, "pushName": "Caio"}}
+                for at, emoji, ids in (
+                    (2, "❤", {"id": "551170000033"}),
+                    (3, "🎉", {"id": "5511970000033", "senderLid": "100000000000033@lid"}),
+                    (4, "👍", {"id": "100000000000033@lid", "senderLid": "100000000000033@lid"}),
+                )
+            ),
+        ],
+        {"remote_jid": "12036300033@g.us", "unread_count": 1, "last_message_content": "oi gente"},
+        [{"message_id": "RP1", "reactions": ["👍"]}, {"message_id": "RP4", "content": "👍"}],
+    ),
+    Case(
         "a pin is taken away again, and whoever set it",
         [
             received({"conversation": "a chave"}, phone="5511970000027", message_id="PN1"),
@@ -580,6 +597,22 @@ def test_each_event_twice_and_in_any_order_ends_in_the_same_tables(world: World)
             assert rows[f"K{number}-{place}"]["message_type"] == kind.type
     assert ends[1] == ends[0]
     assert ends[2] == ends[0]
+
+
+@pytest.mark.parametrize("name", [
+    "both forms in both directions, and a LID", "a new number under an equal LID is the same person",
+    "who reacts by phone, by LID and by both in a group is one person",
+])  # fmt: skip
+def test_what_tells_who_is_who_ends_alike_in_every_order(world: World, name: str) -> None:
+    [events] = [case.events for case in CASES if case.name == name]
+    company = world.company()
+    ends = []
+    for order in itertools.permutations(events):
+        line = world.line(company)
+        receive_all(world, line, list(order))
+        ends.append([row | {"instance_id": None} for row in tables(world, line)])
+        world.sql("delete from public.wapi_instances where id = %s", line.id)
+    assert ends == ends[:1] * len(ends)
 
 
 def test_a_stub_its_message_and_what_acts_on_it_end_alike_in_every_order(world: World, line: Line) -> None:
