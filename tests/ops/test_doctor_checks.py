@@ -222,7 +222,7 @@ def test_findings_come_before_what_could_not_be_checked_and_notes_are_fine() -> 
 
 def test_the_functions_that_it_looks_for_are_those_that_the_store_calls() -> None:
     called = re.findall(
-        r'(?:rpc\.call\(|rpc\.ask(?:_if_any)?\(\w+,) ?"(\w+)"',
+        r'(?:rpc\.call\(|_take_in\(|rpc\.ask(?:_if_any)?\(\w+,) ?"(\w+)"',
         (ROOT / "shared" / "database" / "store.py").read_text("utf-8"),
     )
     assert set(CALLED_FUNCTIONS) == set(called)
