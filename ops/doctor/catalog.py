@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from ops.common.postgres import CONNECT_SECONDS, why_unreachable
 from ops.doctor.checks.rivals import CronJob
 from ops.doctor.checks.schema import CALLED_FUNCTIONS, OUR_TABLES, PLATFORM_TABLES, Catalog
+from ops.doctor.moments import read_moments
 from shared.errors import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ async def _read(connection: psycopg.AsyncConnection[dict[str, Any]]) -> Catalog:
     readable = await may_read("cron", "job")
     if readable is not None:
         cron_jobs = await rows(_CRON_JOBS) if readable else None
+    odd, unread = await read_moments(connection)
     return Catalog(
         cli_versions=cli_versions,
         valid_indexes=frozenset(str(each["name"]) for each in indexes if each["valid"]),
@@ -145,6 +147,8 @@ async def _read(connection: psycopg.AsyncConnection[dict[str, Any]]) -> Catalog:
         exposed_functions=await names(_EXPOSED_FUNCTIONS, list(CALLED_FUNCTIONS)),
         realtime=bool((await rows(_REALTIME))[0]["published"]),
         cron_jobs=None if cron_jobs is None else tuple(_suspicious(cron_jobs)),
+        odd_moments=tuple(odd),
+        unread_moments=tuple(unread),
     )
 
 

@@ -48,6 +48,7 @@ _ONLY_IN_POSTGRES: Final = (
     "who may read instance_token, row level security, exposed functions",
     "that Realtime publishes notifications",
     "cron jobs of a second checker",
+    "moments that cannot be, in companies, members, conversations and messages",
 )
 
 
@@ -164,6 +165,10 @@ class _Examination:
             why = "the user of DATABASE_URL may not read cron.job"
             self.unchecked.append(Unchecked("cron jobs of a second checker", why))
         self.findings += rivals.check_cron_jobs(catalog.cron_jobs or ())
+        self.unchecked += [
+            Unchecked(f"moments in {each.table}.{each.column}", f"{each.why}; at a quiet hour: {each.shown_by}")
+            for each in catalog.unread_moments
+        ]
 
     async def _is_migrated(self, rest: Rest) -> bool:
         none: tuple[str, ...] = ()

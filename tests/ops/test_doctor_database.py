@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import httpx
 import psycopg
 import pytest
 from doctoring import VARIABLES
+from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from dev.migrations import migrations_in
@@ -21,6 +23,7 @@ from ops.doctor.catalog import read_catalog
 from ops.doctor.checks import rivals, schema
 from ops.doctor.cli import main
 from ops.doctor.facts import NoticeRow
+from ops.doctor.moments import OddMoments, read_moments
 from shared.errors import StoreError, StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -189,6 +192,62 @@ async def test_cron_jobs_that_look_like_a_checker_are_told_and_their_commands_ar
 async def test_an_empty_project_lacks_migrations_and_nothing_else() -> None:
     empty = schema.Catalog(None, frozenset(), False, (), (), (), (), (), True, ())
     assert schema.check_catalog(empty, FILES) == []
+
+
+ODD = """
+alter table public.companies add column trial_ends_at timestamptz, add column founded date;
+insert into public.companies (name, created_at, trial_ends_at, founded) values
+  ('fine', now() - interval '1 day', now() + interval '30 days', '1987-05-01'),
+  ('ahead', now() + interval '1 hour', null, null), ('a little ahead', now() + interval '1 minute', null, null),
+  ('endless', 'infinity', 'infinity', '0044-03-15 BC');
+insert into public.wapi_instances (id, user_id, company_id, instance_id)
+  select '00000000-0000-4000-8000-00000000000a', gen_random_uuid(), id, 'LITE-AB12CD-EF34GH' from public.companies where name = 'fine';
+insert into public.wapi_conversations (id, instance_id, remote_jid, contact_phone, last_message_at)
+  values ('00000000-0000-4000-8000-00000000000b', '00000000-0000-4000-8000-00000000000a', '1@lid', '', '12026-01-01');
+insert into public.wapi_messages (conversation_id, "timestamp")
+  select '00000000-0000-4000-8000-00000000000b', at::timestamptz from unnest(array['-infinity', '2999-01-01', '2026-01-01']) at;
+"""
+
+
+async def test_moments_that_cannot_be_are_found_in_the_platforms_tables(own_stack: Stack, own: Database) -> None:
+    async with await psycopg.AsyncConnection.connect(own_stack.database_url, row_factory=dict_row) as connection:
+        await connection.execute(ODD.encode())
+        odd, unread = await read_moments(connection)
+        assert ({f"{each.table}.{each.column}": each.rows for each in odd}, unread) == (
+            {
+                "companies.created_at": 2,
+                "companies.trial_ends_at": 1,
+                "companies.founded": 1,
+                "wapi_conversations.last_message_at": 1,
+                "wapi_messages.timestamp": 2,
+            },
+            [],
+        )
+        for each in odd:
+            counted = f"select count(*) as rows from ({each.shown_by.rstrip(chr(59))}) as shown"
+            assert await (await connection.execute(counted.encode())).fetchall() == [{"rows": each.rows}]
+
+        # Of big tables a column with an index of its own is looked into, any other is named with its query.
+        await connection.execute("create index on public.wapi_messages (timestamp)")
+        odd, unread = await read_moments(connection, big_bytes=-1)
+        assert {f"{each.table}.{each.column}": each.rows for each in odd} == {"wapi_messages.timestamp": 2}
+        left = {f"{each.table}.{each.column}": each.why for each in unread}
+        assert left["companies.created_at"] == "the table is big and the column has no index"
+        assert "wapi_messages.timestamp" not in left
+
+        # A table that somebody has locked costs the others nothing.
+        await connection.rollback()
+        with own.transaction():
+            own.execute("lock table public.companies")
+            odd, unread = await read_moments(connection, within=timedelta(milliseconds=20))
+        assert (odd, {each.table for each in unread}) == ([], {"companies"})
+        assert {each.why for each in unread} == {"it took more than 0.02 s"}
+    catalog = await read_catalog(read_address(own_stack.database_url))
+    assert (catalog.odd_moments, catalog.unread_moments) == ((), ())
+    found = schema.check_catalog(
+        replace(catalog, odd_moments=(OddMoments("companies", "created_at", 2, "select …"),)), FILES
+    )
+    assert [(each.check, each.concerns[0].detail) for each in found] == [("database.odd_moments", "2 rows: select …")]
 
 
 async def test_the_transaction_could_not_write_if_it_wanted_to(own_stack: Stack, own: Database) -> None:

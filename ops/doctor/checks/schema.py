@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ops.common.postgres import SESSION_POOLER
-from ops.common.shown import shown
+from ops.common.shown import counted, shown
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from ops.doctor.checks.rivals import CronJob
+    from ops.doctor.moments import OddMoments, UnreadMoments
 
 HISTORY: Final = "recovery_migrations"
 OUR_TABLES: Final = (
@@ -148,6 +149,8 @@ class Catalog:
         exposed_functions: Of ours, executable by them.
         realtime: Whether Realtime publishes ``notifications``.
         cron_jobs: That look like a checker; None = pg_cron is there, but its jobs cannot be read.
+        odd_moments: Columns of the platform's tables with moments that cannot be.
+        unread_moments: Those that were not looked into.
     """
 
     cli_versions: frozenset[str]
@@ -160,6 +163,8 @@ class Catalog:
     exposed_functions: tuple[str, ...]
     realtime: bool
     cron_jobs: tuple[CronJob, ...] | None
+    odd_moments: tuple[OddMoments, ...] = ()
+    unread_moments: tuple[UnreadMoments, ...] = ()
 
 
 def check_catalog(catalog: Catalog, migrations: Mapping[str, str]) -> list[Finding]:
@@ -171,7 +176,7 @@ def check_catalog(catalog: Catalog, migrations: Mapping[str, str]) -> list[Findi
     """
     if not catalog.instance_columns:
         return []  # an empty project: the missing migrations are said elsewhere
-    findings = [*_cli_history(catalog, migrations), *_indexes(catalog), *_rights(catalog)]
+    findings = [*_cli_history(catalog, migrations), *_indexes(catalog), *_rights(catalog), *_moments(catalog)]
     if not catalog.realtime:
         findings.append(
             Finding(
@@ -277,6 +282,19 @@ def _rights(catalog: Catalog) -> list[Finding]:
         do="revoke execute on function public.<name> from public, anon, authenticated;",
     )
     return findings
+
+
+def _moments(catalog: Catalog) -> list[Finding]:
+    return unless_empty(
+        (
+            Subject(f"{each.table}.{each.column}", detail=f"{counted(each.rows, 'row')}: {each.shown_by}")
+            for each in catalog.odd_moments
+        ),
+        check="database.odd_moments",
+        severity=Severity.WARNING,
+        what="the platform's tables hold moments that cannot be (infinity, before Christ, after 9999, the future)",
+        do="write null or the right moment there, and mend what writes them: often a screen with a browser's clock",
+    )
 
 
 def _identifier(name: str) -> str:
