@@ -106,7 +106,7 @@ class Rest:
         self,
         shape: type[_Shape],
         *filters: tuple[str, str],
-        by: str = "id",
+        by: str | None = None,
         newest: bool = False,
         most: int | None = None,
     ) -> list[_Shape]:
@@ -115,12 +115,12 @@ class Rest:
         Args:
             shape: Its fields are the columns that are asked for.
             filters: In PostgREST's words: ``("is_active", "is.true")``.
-            by: Read in the order of this field, and of ``id`` where it is the same; no row may hold null in it.
+            by: Read in the order of this field, and of the key where it is the same; no row may hold null in it.
             newest: The largest first.
             most: Stop there: with so many rows there may be more.
         """
         found: list[_Shape] = []
-        async for page in self._pages(shape, filters, by=by, newest=newest, most=most):
+        async for page in self._pages(shape, filters, by=by or shape.key, newest=newest, most=most):
             found += page
         return found
 
@@ -141,7 +141,8 @@ class Rest:
     ) -> AsyncIterator[list[_Shape]]:
         order = "desc" if newest else "asc"
         fixed = [("select", shape.columns()), *filters]
-        fixed.append(("order", f"{by}.{order}" if by == "id" else f"{by}.{order},id.{order}"))
+        key = shape.key
+        fixed.append(("order", f"{by}.{order}" if by == key else f"{by}.{order},{key}.{order}"))
         left = most
         last: list[tuple[str, str]] = []
         while left is None or left > 0:
@@ -152,7 +153,7 @@ class Rest:
                 return
             yield rows
             left = None if left is None else left - len(rows)
-            last = [_after(page[-1], by, newest=newest)]
+            last = [_after(page[-1], by, key, newest=newest)]
 
     async def _get(self, table: str, query: Sequence[tuple[str, str]]) -> Any:  # noqa: ANN401 - JSON
         try:
@@ -195,10 +196,10 @@ def _shaped(shape: type[_Shape], rows: Any) -> list[_Shape]:  # noqa: ANN401 - J
         raise StoreRefused(shape.table, f"unexpected value in {wrong or 'a row'}") from None
 
 
-def _after(row: Mapping[str, Any], by: str, *, newest: bool) -> tuple[str, str]:
+def _after(row: Mapping[str, Any], by: str, key: str, *, newest: bool) -> tuple[str, str]:
     """A filter for what comes after a row."""
     beyond = "lt" if newest else "gt"
-    if by == "id":
-        return ("id", f"{beyond}.{row['id']}")
-    at, key = f'"{row[by]}"', f'"{row["id"]}"'
-    return ("or", f"({by}.{beyond}.{at},and({by}.eq.{at},id.{beyond}.{key}))")
+    if by == key:
+        return (key, f"{beyond}.{row[key]}")
+    at, own = f'"{row[by]}"', f'"{row[key]}"'
+    return ("or", f"({by}.{beyond}.{at},and({by}.eq.{at},{key}.{beyond}.{own}))")

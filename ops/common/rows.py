@@ -14,10 +14,14 @@ from shared.providers.wapi.names import is_served
 
 
 class Row(BaseModel):
-    """A row of ``table``; ``beside`` names fields that come from a table which has one row for each of it, or none."""
+    """A row of ``table``, whose primary key is ``key``.
+
+    ``beside`` names fields that come from a table which has one row for each of it, or none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", validate_by_name=True, validate_by_alias=False)
     table: ClassVar[str]
+    key: ClassVar[str] = "id"
     beside: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @classmethod
@@ -56,6 +60,14 @@ _NO_DATE: Final = re.compile(r"-?infinity|\d{5,}-.*|.* BC")
 """How PostgreSQL writes what Python cannot hold."""
 Moment: TypeAlias = Annotated[AwareDatetime | None, BeforeValidator(_possible)]
 """A moment that somebody else may have written."""
+
+
+def _last_four(phone: Any) -> str | None:  # noqa: ANN401 - JSON
+    return re.sub(r"\D", "", str(phone), flags=re.ASCII)[-4:] or None if phone else None
+
+
+LastFour: TypeAlias = Annotated[str | None, BeforeValidator(_last_four)]
+"""Of a phone only its last four digits get past the row."""
 
 
 class Line(Row):

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, SecretStr
 
-from ops.common.rows import Line, Row
+from ops.common.rows import LastFour, Line, Row
 from ops.common.shown import shown, shown_external_id
 from ops.doctor.findings import Subject
 from shared.core.model import AuditKind, OutageOpener
@@ -107,6 +107,27 @@ class InboxRow(Row):
     outcome: str | None
     processed_at: AwareDatetime | None
     relay: str | None
+
+
+class PairRow(Row):
+    """A conversation that could not become one with another of the same person."""
+
+    table = "conversation_bookkeeping"
+    key = "conversation_id"
+
+    conversation_id: UUID
+    instance_id: UUID
+    same_person_as: UUID
+    refusal: str
+
+
+class ConversationRow(Row):
+    """A conversation, without its name and its words."""
+
+    table = "wapi_conversations"
+
+    id: UUID
+    contact_phone: LastFour
 
 
 class NoticeRow(Row):

@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from ops.common.rows import Company
 from ops.common.shown import shown
+from ops.doctor.checks.conversations import Pair
 from ops.doctor.checks.events import Inbox
-from ops.doctor.facts import AuditRow, InboxRow, LineRow, MembershipRow, NoticeRow, OutageRow, RunRow
+from ops.doctor.facts import (
+    AuditRow,
+    ConversationRow,
+    InboxRow,
+    LineRow,
+    MembershipRow,
+    NoticeRow,
+    OutageRow,
+    PairRow,
+    RunRow,
+)
 from ops.doctor.findings import Unchecked
 from shared.core.event import CONNECTION_KINDS, EventOutcome
 from shared.core.model import AuditKind
@@ -27,6 +38,8 @@ A_DAY: Final = timedelta(hours=24)
 AUDIT_KINDS: Final = (AuditKind.STATUS_CHANGED, AuditKind.RESTART_REQUESTED)
 _MOST_EVENTS: Final = 5000
 _MOST_CONNECTION_EVENTS: Final = 50_000
+_MOST_PAIRS: Final = 2000
+_IN_ONE_ADDRESS: Final = 100
 _UNFINISHED_AFTER: Final = timedelta(minutes=10)
 _WAITING_AFTER: Final = timedelta(minutes=15)
 
@@ -47,6 +60,7 @@ class Tables:
     connections: Sequence[InboxRow] | None
     notices: Sequence[NoticeRow] | None
     inbox: Inbox | None
+    pairs: Sequence[Pair] | None = None
     unchecked: tuple[Unchecked, ...] = ()
 
     @property
@@ -108,8 +122,26 @@ async def read_tables(rest: Rest) -> Tables:
         connections=await gathering.attempt("restarts by others", connections),
         notices=await gathering.attempt("bells of others", notices),
         inbox=await gathering.attempt("events", _inbox(rest, read_at)),
+        pairs=await gathering.attempt("conversations that stay two", _pairs(rest)),
         unchecked=tuple(gathering.unchecked),
     )
+
+
+async def _pairs(rest: Rest) -> list[Pair]:
+    """What our bookkeeping remembers, where both are still there: a platform may have deleted or merged one itself."""
+    remembered = await rest.rows(
+        PairRow, ("refusal", "not.is.null"), ("same_person_as", "not.is.null"), most=_MOST_PAIRS
+    )
+    wanted = list(dict.fromkeys(each for row in remembered for each in (row.conversation_id, row.same_person_as)))
+    there: dict[UUID, ConversationRow] = {}
+    for start in range(0, len(wanted), _IN_ONE_ADDRESS):
+        some = _any_of(str(each) for each in wanted[start : start + _IN_ONE_ADDRESS])
+        there |= {row.id: row for row in await rest.rows(ConversationRow, ("id", some))}
+    return [
+        Pair(row.instance_id, there[row.conversation_id], there[row.same_person_as], row.refusal)
+        for row in remembered
+        if row.conversation_id in there and row.same_person_as in there
+    ]
 
 
 def _any_of(words: Iterable[str]) -> str:

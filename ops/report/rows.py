@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta
-from typing import Annotated, Any, ClassVar, Final
+from typing import ClassVar, Final
 from uuid import UUID
 
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import AwareDatetime, Field
 
+from ops.common.rows import LastFour, Row
 from ops.common.rows import Line as AnyLine
-from ops.common.rows import Row
 from shared.core.model import AuditKind, Observation, OutageClosing, OutageOpener
 
 KEPT: Final = timedelta(days=30)
 """How far back the report looks: runs are kept no longer."""
-
-
-def _last_four(phone: Any) -> str | None:  # noqa: ANN401 - JSON
-    return re.sub(r"\D", "", str(phone), flags=re.ASCII)[-4:] or None if phone else None
 
 
 class Line(AnyLine):
@@ -26,7 +21,7 @@ class Line(AnyLine):
 
     beside: ClassVar = {"instance_health": ("last_alive_at", "last_event_at", "last_restart_at")}
 
-    phone_number: Annotated[str | None, BeforeValidator(_last_four)]
+    phone_number: LastFour
     last_alive_at: AwareDatetime | None
     last_restart_at: AwareDatetime | None = None
 

@@ -549,3 +549,47 @@ def test_one_company_or_one_line_can_be_chosen(doctor: Doctor, world: World) -> 
     assert doctor.examine("--line", str(second.id)).code == 0
     code, _, err = doctor.run("--line", "no such line")
     assert (code, err) == (2, "no line fits --company and --line\n")
+
+
+# Conversations
+
+
+def test_persons_with_two_conversations_are_named_by_ids_and_last_four_digits(doctor: Doctor, world: World) -> None:
+    line, other = healthy(world, 2)
+
+    def conversation(of: Any, phone: str) -> UUID:
+        made = uuid4()
+        world.sql(
+            "insert into public.wapi_conversations (id, instance_id, remote_jid, contact_phone, contact_name) values (%s, %s, %s, %s, 'Ana')",
+            made, of.id, f"{made}@lid", phone,
+        )  # fmt: skip
+        return made
+
+    def pair(of: Any, stays: UUID, receives: UUID, refusal: str) -> None:
+        world.sql(
+            "insert into public.conversation_bookkeeping (conversation_id, instance_id, same_person_as, refusal) values (%s, %s, %s, %s)",
+            stays, of.id, receives, refusal,
+        )  # fmt: skip
+
+    older, newer, lead = conversation(line, "5511944440001"), conversation(line, ""), conversation(line, "551144440001")
+    theirs = [conversation(other, "5511955550002") for _ in range(2)]
+    pair(line, newer, older, "both_of_the_platform")
+    pair(line, lead, older, "two_leads")
+    pair(line, uuid4(), older, "two_leads")  # the platform has merged it itself since
+    pair(other, theirs[0], theirs[1], "23503")
+
+    examined = doctor.examine()
+
+    assert examined.ids("conversation.two") == {str(line.id)}
+    assert {each["detail"] for each in examined.finding("conversation.two")["concerns"]} == {
+        f"{newer} beside {older} (…0001), which receives: the platform made both, and what it made is never merged away",
+        f"{lead} (…0001) beside {older} (…0001), which receives: each has a lead",
+    }
+    [refused] = examined.finding("conversation.refused")["concerns"]
+    assert (refused["id"], refused["detail"]) == (
+        str(other.id), f"{theirs[0]} (…0002) beside {theirs[1]} (…0002), which receives: SQLSTATE 23503",
+    )  # fmt: skip
+    assert "conversation.refused" in examined.wrong
+    assert "conversation.two" not in examined.wrong
+    assert not [word for word in ("44440001", "55550002", "Ana") if word in examined.text]
+    assert "conversation.refused" not in doctor.examine("--line", line.external_id).checks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ops.doctor.checks.conversations import check_pairs
 from ops.doctor.checks.events import check_inbox
 from ops.doctor.checks.lines import check_companies, check_outages, check_rows, check_tokens
 from ops.doctor.checks.rivals import check_bells, check_restarts, check_statuses
@@ -33,6 +34,8 @@ def judge(tables: Tables, fleet: Fleet, target: Target | None) -> list[Finding]:
         findings += check_companies(fleet, tables.companies, tables.with_users)
     if tables.inbox is not None:
         findings += check_inbox(tables.inbox)
+    if tables.pairs is not None:
+        findings += check_pairs(fleet, tables.pairs)
     if tables.audit is not None:
         findings += check_statuses(fleet, tables.audit, read_at=now)
         if tables.connections is not None:
