@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -177,23 +177,42 @@ def calls_of(module: str) -> Iterator[ast.Call]:
     return (node for node in ast.walk(tree_of(module)) if isinstance(node, ast.Call))
 
 
+def of_each(modules: Iterable[str]) -> Callable[[Callable[[str], None]], Callable[[], None]]:
+    """One test for a rule and all its modules: hundreds of small ones cost more than they say."""
+
+    def made(rule: Callable[[str], None]) -> Callable[[], None]:
+        def test() -> None:
+            broken: dict[str, str] = {}
+            for module in modules:
+                try:
+                    rule(module)
+                except AssertionError as error:
+                    broken[module] = str(error)
+            assert broken == {}
+
+        test.__name__, test.__doc__ = rule.__name__, rule.__doc__
+        return test
+
+    return made
+
+
 # The core.
 
 
-@pytest.mark.parametrize("module", PURE)
+@of_each(PURE)
 def test_a_pure_module_knows_no_clock_no_network_no_environment_and_no_log(module: str) -> None:
     assert [
         name for name in run_time_imports(module) for library in IMPURE_LIBRARIES if begins_with(name, library)
     ] == []
 
 
-@pytest.mark.parametrize("module", PURE)
+@of_each(PURE)
 def test_a_pure_module_imports_pure_modules_only(module: str) -> None:
     ours = {module_within(name) for name in run_time_imports(module) if begins_with(name, "shared")}
     assert ours <= set(MAY_BE_IMPORTED_BY_PURE)
 
 
-@pytest.mark.parametrize("module", MAY_BE_IMPORTED_BY_PURE)
+@of_each(MAY_BE_IMPORTED_BY_PURE)
 def test_a_pure_module_is_told_the_time_and_never_asks(module: str) -> None:
     """Types of ``datetime`` are values; asking one for the present is a clock."""
     asked = [
@@ -204,7 +223,7 @@ def test_a_pure_module_is_told_the_time_and_never_asks(module: str) -> None:
     assert asked == []
 
 
-@pytest.mark.parametrize("module", PURE)
+@of_each(PURE)
 def test_a_pure_module_opens_prints_and_awaits_nothing(module: str) -> None:
     named = {ast.unparse(call.func) for call in calls_of(module)}
     assert not named & {"open", "print", "input", "__import__", "exec", "eval"}
@@ -214,13 +233,13 @@ def test_a_pure_module_opens_prints_and_awaits_nothing(module: str) -> None:
 # The shell.
 
 
-@pytest.mark.parametrize("module", SHARED)
+@of_each(SHARED)
 def test_shared_imports_no_function_no_tool_and_no_test(module: str) -> None:
     for name in all_imports(module):
         assert not any(begins_with(name, package) for package in ("functions", "dev", "tests", "bench", "ops", "main"))
 
 
-@pytest.mark.parametrize("module", [name for name in DEPLOYED if begins_with(name, "functions")])
+@of_each([name for name in DEPLOYED if begins_with(name, "functions")])
 def test_a_function_imports_no_other_function_and_no_tool(module: str) -> None:
     own = ".".join(module.split(".")[:2])
     for name in all_imports(module):
@@ -239,7 +258,7 @@ def test_no_module_of_shared_imports_itself_by_a_detour() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
-@pytest.mark.parametrize("module", [name for name in SHARED if name.split(".")[1:2] and name.split(".")[1] in ROOMS])
+@of_each([name for name in SHARED if name.split(".")[1:2] and name.split(".")[1] in ROOMS])
 def test_a_room_imports_only_what_lies_before_it(module: str) -> None:
     room = module.split(".")[1]
     ours = {within.split(".")[1] for name in all_imports(module) if (within := module_within(name)) and "." in within}
@@ -251,7 +270,7 @@ def test_every_module_of_shared_is_in_a_room() -> None:
     assert {name.split(".")[1] for name in SHARED if "." in name} == {*ROOMS, *FOR_ALL}
 
 
-@pytest.mark.parametrize("module", SHARED)
+@of_each(SHARED)
 def test_no_vendor_word_stands_outside_its_folder(module: str) -> None:
     if module.startswith("shared.providers.wapi") or module in ("shared.settings", "shared.clients"):
         return
@@ -271,7 +290,7 @@ def test_decisions_are_told_apart_in_one_place() -> None:
     assert len(asking) <= 1
 
 
-@pytest.mark.parametrize("module", SHARED)
+@of_each(SHARED)
 def test_a_module_is_what_one_can_hold_in_the_head(module: str) -> None:
     lines = DEPLOYED[module].read_text().count("\n")
     assert lines <= (500 if module == "shared.database.store" else 310)
@@ -286,7 +305,7 @@ def environment_readers(module: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("module", [name for name in DEPLOYED if name not in ("shared.settings", "shared.logs")])
+@of_each([name for name in DEPLOYED if name not in ("shared.settings", "shared.logs")])
 def test_no_other_module_than_the_settings_reads_the_environment(module: str) -> None:
     assert environment_readers(module) == []
 
@@ -315,13 +334,13 @@ def catches_anything(node: ast.AST) -> bool:
     return any(each is None or ast.unparse(each) in ("Exception", "BaseException") for each in caught)
 
 
-@pytest.mark.parametrize("module", DEPLOYED)
+@of_each(DEPLOYED)
 def test_errors_are_caught_without_knowing_them_in_the_guards_only(module: str) -> None:
     guards = any(catches_anything(node) for node in ast.walk(tree_of(module)))
     assert guards is (module in GUARDS)
 
 
-@pytest.mark.parametrize("module", DEPLOYED)
+@of_each(DEPLOYED)
 def test_nothing_is_suppressed_without_knowing_it(module: str) -> None:
     suppressed = [
         ast.unparse(argument)
