@@ -12,6 +12,7 @@ import pytest
 from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
+from shared.core.alerts import AlertCause, words_of
 from shared.core.model import (
     AuditKind,
     Evidence,
@@ -23,8 +24,15 @@ from shared.core.model import (
     Source,
 )
 from shared.core.notices import TEXTS, NoticeKind, NoticeState, NoticeText, NoticeType
-from shared.core.policy import Policy
-from shared.database.composites import POLICY_FIELDS, event_row, evidence_row, policy_row, sighting_row
+from shared.core.policy import DeliveryPolicy, Policy
+from shared.database.composites import (
+    POLICY_FIELDS,
+    delivery_policy_row,
+    event_row,
+    evidence_row,
+    policy_row,
+    sighting_row,
+)
 from shared.providers.wapi.events import parse_event
 
 if TYPE_CHECKING:
@@ -64,6 +72,19 @@ def test_every_number_that_sql_needs_comes_from_the_policy(world: World) -> None
     [read] = world.sql("select (jsonb_populate_record(null::public.recovery_policy, %s)).*", Jsonb(row))
     wanted = {name: getattr(Policy(), name) for name in row}
     assert read == {name: list(value) if isinstance(value, tuple) else value for name, value in wanted.items()}
+
+
+def test_every_number_of_the_outbox_comes_from_its_policy(world: World) -> None:
+    assert fields_of(world, "delivery_policy") == list(delivery_policy_row(DeliveryPolicy()))
+
+
+def test_every_cause_has_words_that_its_details_fill() -> None:
+    for cause in AlertCause:
+        title, text = words_of(cause, {}, is_over=False)
+        assert title != cause
+        assert "{" not in text
+        assert words_of(cause, {}, is_over=True)[0] == f"Resolved: {title}"
+    assert words_of("of_a_later_version", {}, is_over=False) == ("of_a_later_version", "")
 
 
 def test_a_sighting_and_its_evidence_cross_with_all_their_fields(world: World) -> None:

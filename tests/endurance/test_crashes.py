@@ -17,7 +17,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,6 +28,7 @@ from composites import mark_down
 from history import History, Posted
 from invariants import check_invariants
 from loopback import http
+from outbox import contact
 from served import FunctionServer
 from world import SECRET, World, check_environment, empty, webhook_environment
 
@@ -52,6 +53,8 @@ AT_ONE_CALL = (
 )  # fmt: skip
 MINUTE = timedelta(minutes=1)
 TO_HANDLER = ""
+FIRST_LINE = "LITE-AB12CD-000001"
+"""A world's first line: where there are contacts, it sends what they hear."""
 DOWN, BACK = "instance_disconnected", "instance_reconnected"
 
 
@@ -179,6 +182,7 @@ def served(stack: Stack, simulator: Simulator) -> Iterator[dict[str, Any]]:
         }
         one_by_one = {"LOOK_CONCURRENCY": "1", "RESTART_CONCURRENCY": "1"}  # the k-th call is the same in every run
         checks = check_environment(stack, simulator) | {"GHOST_CONFIRM_SECONDS": "0", "RESTART_VERIFY_SECONDS": "0.05"}
+        checks |= {"ALERT_INSTANCE_ID": FIRST_LINE}
         hooks = webhook_environment(stack, simulator) | through_the_proxy
         with ThreadPoolExecutor(3) as starting:
             check = starting.submit(FunctionServer, "follow_up_check", checks | through_the_proxy | one_by_one)
@@ -369,6 +373,35 @@ def test_a_sweep_may_be_cut_at_every_call(
             raise
     assert tally.tried.total() >= 0.8 * len(planned)  # a few may not be reached: what goes wrong makes a sweep shorter
     tally.tell("A sweep", began)
+
+
+# Messages to contacts
+
+
+@pytest.mark.parametrize("mishap", KILLS)
+@pytest.mark.parametrize("path", ["rpc/claim_deliveries", "message/send-text", "rpc/finish_delivery"])
+def test_a_message_may_be_cut_at_every_call_and_is_sent_all_the_same(bench: Bench, path: str, mishap: Mishap) -> None:
+    world = bench.emptied()
+    sending = world.line(world.company("A plataforma"))
+    assert sending.external_id == FIRST_LINE
+    company = world.company(users=1)
+    contact(world, company, "5511988887777", channel="whatsapp")
+    line = world.line(company, status="disconnected", session="disconnected", last_restart_at=datetime.now(UTC))
+    mark_down(world, line)
+
+    bench.proxy.plan(lambda call: mishap if call.path == path else None)
+    assert bench.call(bench.check) is None
+    bench.proxy.plan(None)
+    for _ in range(2):
+        world.pass_time(3 * MINUTE)  # no lease of a dead process is left
+        assert bench.call(bench.next_check) == 200
+
+    [row] = world.sql("select state, tries from public.notice_deliveries")
+    heard_twice = (path, mishap) in {
+        ("message/send-text", Mishap.KILLED_AFTER), ("rpc/finish_delivery", Mishap.KILLED_BEFORE),
+    }  # fmt: skip
+    assert row["state"] == "sent"
+    assert world.simulator.calls(FIRST_LINE)["send-text"] == (2 if heard_twice else 1)
 
 
 # Events

@@ -7,12 +7,17 @@ import itertools
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 from composites import mark_down
 from outbox import NO, NOTHING_HEARD, OPERATOR, Receiver, bring_back, contact, deliver, deliveries_of, sender
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
 from shared.core.alerts import AlertCause
 from shared.core.delivery import SendAnswer, SendResult
+from shared.core.policy import DeliveryPolicy
+from shared.database.composites import delivery_policy_row
 from shared.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -409,6 +414,26 @@ async def test_two_housekeepings_at_once_send_each_message_once(world: World, ou
 
     assert sorted(address for address, _ in receiver.got) == sorted(f"c{n}@example.com" for n in range(12))
     assert all(post.text.count("perdeu conexão") == 3 for _, post in receiver.got)
+
+
+CLAIM = (
+    "select public.claim_deliveries(array['email'], '{}', null, interval '2 minutes', 10,"
+    " jsonb_populate_record(null::public.delivery_policy, %s)) -> 'messages' as messages"
+)
+
+
+def test_what_one_housekeeping_claims_for_a_contact_no_other_adds_to(world: World) -> None:
+    company = world.company(users=1)
+    contact(world, company, ANA)
+    policy = Jsonb(delivery_policy_row(DeliveryPolicy()))
+    down(world, company, "Centro")
+    with psycopg.connect(world.stack.database_url, row_factory=dict_row) as first:
+        [claimed] = first.execute(CLAIM, [policy]).fetchall()
+        down(world, company, "Norte")
+        [meanwhile] = world.sql(CLAIM, policy)
+    [later] = world.sql(CLAIM, policy)
+
+    assert (len(claimed["messages"]), len(meanwhile["messages"]), len(later["messages"])) == (1, 0, 1)
 
 
 async def test_who_dies_with_a_lease_leaves_the_message_to_the_next_with_the_same_id(

@@ -386,9 +386,11 @@ function = main.follow_up_check
 assert callable(function) and function.__name__ == "follow_up_check", function
 assert "functions.follow_up_check.main" in ours() and not [name for name in ours() if "wapi_webhook" in name], ours()
 assert main.follow_up_check is function
+assert not {"apprise", "requests", "markdown"} & set(sys.modules), "channels are imported when something is due"
 """
     without_the_webhooks = {name: value for name, value in ENVIRONMENT.items() if name != "WAPI_WEBHOOK_SECRETS"}
-    at_the_root(script, without_the_webhooks)
+    channels = {"ALERT_EMAIL_URL": "mailtos://u:p@h", "OPERATOR_ALERT_URLS": "tgram://123:x/1"}
+    at_the_root(script, without_the_webhooks | channels)
 
 
 def test_the_root_finds_the_webhook_too() -> None:

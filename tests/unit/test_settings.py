@@ -480,3 +480,42 @@ def test_the_relays_address_may_hold_a_key_in_its_query(environment: Environment
 def test_another_relay_address_is_refused_and_not_shown(environment: Environment, url: str) -> None:
     environment.set(EVENT_RELAY_URL=url)
     assert "EVENT_RELAY_URL" in refusal(load_sweep_settings)
+
+
+# Further channels
+
+
+def test_addresses_of_channels_are_read_and_never_shown(environment: Environment) -> None:
+    environment.set(
+        ALERT_EMAIL_URL=" mailtos://user:pass@smtp.example?from=a@b.example\n",
+        OPERATOR_ALERT_URLS="tgram://1:t/2,3, https://ops.example/alerts?key=k\nmailto://h?to=a@b.example,c@d.example",
+        OPERATOR_WEBHOOK_SECRET="0123456789abcdef",
+        ALERT_INSTANCE_ID="LITE-1",
+    )
+    found = load_sweep_settings()
+    assert [url.get_secret_value() for url in found.operator_alert_urls] == [
+        "tgram://1:t/2,3", "https://ops.example/alerts?key=k", "mailto://h?to=a@b.example,c@d.example",
+    ]  # fmt: skip
+    assert found.alert_email_url is not None
+    assert found.alert_email_url.get_secret_value() == "mailtos://user:pass@smtp.example?from=a@b.example"
+    assert "pass" not in repr(found)
+    assert "key=k" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param("ALERT_EMAIL_URL", "https://smtp.example", id="mail through something else"),
+        pytest.param("ALERT_EMAIL_URL", "user@smtp.example", id="a mail address"),
+        pytest.param("OPERATOR_ALERT_URLS", "ops@example.com", id="an operator's mail address"),
+        pytest.param("OPERATOR_ALERT_URLS", "https://ops.example/alerts", id="a webhook that nobody signs"),
+        pytest.param("OPERATOR_ALERT_URLS", "http://ops.example/alerts", id="a webhook without TLS"),
+    ],
+)
+def test_an_address_that_could_not_work_is_refused_without_quoting_it(
+    environment: Environment, name: str, value: str
+) -> None:
+    environment.set(**{name: value})
+    said = refusal(load_sweep_settings)
+    assert f"{name}:" in said
+    assert value not in said
