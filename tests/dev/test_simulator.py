@@ -540,3 +540,36 @@ def test_every_name_of_a_behaviour_is_accepted(sim: Simulator) -> None:
         sim.set_line(LINE, session=session)
     for restart in RestartBehaviour:
         sim.set_line(LINE, restart=restart, comes_back_after_seconds=1)
+
+
+def test_its_log_shows_what_was_delivered_newest_first_in_pages_and_in_lower_case(
+    sim: Simulator, ask: Any, receiver: Receiver
+) -> None:
+    sim.set_provider(webhook_url=receiver.url)
+    for number in range(3):
+        sim.emit(LINE, "received", fields={"messageId": f"M{number}"})
+    receiver.status = 401
+    sim.emit(LINE, "received", fields={"messageId": "M3"})
+
+    def page(number: int) -> Any:
+        return ask("/webhook/fetch-webhook-logs", params={"perPage": 2, "page": number}).json()
+
+    first = page(1)
+    assert [entry["messageid"] for entry in first["logs"]] == ["M2", "M1"]
+    assert (first["total"], first["logs"][0]["msgcontent"]) == (3, {"conversation": "Oi, tem data em maio?"})
+    assert [len(page(number)["logs"]) for number in (2, 3)] == [1, 0]
+    assert ask("/webhook/fetch-webhook-logs", line=OTHER).json()["logs"] == []
+    sim.set_provider(log_form="bare", log_holds_undelivered=True)
+    assert [entry["messageid"] for entry in page(1)] == ["M3", "M2"]
+
+
+def test_a_line_that_answers_sends_tells_echo_and_ack_under_the_id_of_the_answer(
+    sim: Simulator, ask: Any, receiver: Receiver
+) -> None:
+    sim.set_line(LINE, webhook_url=receiver.url, answers_sends=True)
+    sent = ask("/message/send-text", method="POST", json={"phone": "5511900000001", "message": "Oi"}).json()
+    until(lambda: len(receiver.got) == 2)
+    assert receiver.events() == ["webhookDelivery", "webhookStatus"]
+    assert {(event["messageId"], event["chat"]["id"]) for _, event in receiver.got} == {
+        (sent["messageId"], "5511900000001")
+    }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import stat
+import sys
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -128,7 +130,6 @@ def test_a_walk_asks_once_changes_nothing_and_shows_no_value(contract: Contract,
         "fetch-instance",
         "fetch-webhook-logs",
         "payment-status",
-        "status",
     }
     assert (calls["device"], calls["fetch-instance"], calls["fetch-webhook-logs"]) == (1, 1, 3)
     assert world.sql("select * from public.wapi_instances") == rows
@@ -220,6 +221,9 @@ def test_a_send_without_an_answer_is_not_repeated(contract: Contract) -> None:
         pytest.param(
             {"update-webhook-message-status": {"fault": "reset", "times": 1}}, id="a call in the middle has no answer"
         ),
+        pytest.param(
+            {"update-webhook-delivery": {"fault": "hang", "times": 1}}, id="a call hangs, and may have had its effect"
+        ),
         pytest.param({"send-text": {"fault": "reset", "times": 2}}, id="the message has no answer"),
     ],
 )
@@ -236,6 +240,35 @@ def test_the_address_is_put_back_whatever_call_fails(contract: Contract, faults:
     assert said["undelivered"]["in_log"] is None
     assert contract.webhooks == dict.fromkeys(KINDS, contract.url)
     assert "the right address was put back" in said["done"]
+
+
+def test_the_address_is_put_back_after_an_error_that_nobody_expected(contract: Contract) -> None:
+    def say(text: str) -> None:
+        if text.startswith("sent; our address"):
+            assert {kind for kind, url in contract.webhooks.items() if url != contract.url} == set(TURNED)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        contract.walk(send=True, say=say)
+    assert contract.webhooks == dict.fromkeys(KINDS, contract.url)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("typed", "messages"), [("path\n", 1), ("no\n", 0), ("", 0)])
+def test_it_asks_once_and_does_what_was_typed(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, messages: int
+) -> None:
+    monkeypatch.setattr(sys, "stdin", _Terminal(typed))
+    code, said = contract.walk(send=True, sure=False)
+    assert capsys.readouterr().err.count("--send will") == 1
+    calls = contract.world.simulator.calls(contract.line.external_id)
+    assert (calls.get("send-text", 0), calls.get("update-webhook-delivery", 0)) == (messages, 0)
+    assert (code, said["undelivered"]) == (0 if messages else 2, None)
+    assert said["not_sent"] == (None if messages else "you did not say yes")
 
 
 def test_an_address_that_cannot_be_put_back_is_said_loudly(contract: Contract) -> None:

@@ -76,6 +76,23 @@ def test_a_key_that_some_answer_holds_as_a_value_is_none() -> None:
     assert "marina" not in shown({"marina": 1, "salao": 2}, secrets.names)
 
 
+def test_what_is_shown_at_the_end_is_searched_for_every_long_value() -> None:
+    secrets = Secrets()
+    secrets.add(
+        PHONE,
+        TOKEN,
+        "LITE-AB12CD-EF34GH",
+        "Oi, tem data em maio?",
+        "2026-11-28",
+        "2026-11-28 12:00",
+        "connected",
+        "Ana",
+    )
+    for text in (f"x{PHONE}y", TOKEN.upper(), "lite-ab12cd-ef34gh", "oi, tem data em maio?"):
+        assert secrets.leaked_into(text)
+    assert not secrets.leaked_into("walked at 2026-11-28 12:00 UTC: connected is boolean; Ana")
+
+
 def test_a_map_whose_keys_are_people_is_told_as_one() -> None:
     people = {name: {"connected": True} for name in ("maria", "joana", "pedro")}
     assert shape_of({"data": people}, NAMES).kinds["data.<any key>.connected"] == {"boolean": 3}

@@ -15,11 +15,11 @@ from ops.doctor.contract import beliefs
 from ops.doctor.contract.beliefs import Belief, Form
 from ops.doctor.contract.compare import Difference, differences
 from ops.doctor.contract.deliveries import LogFound, Page, describe, read_page
-from ops.doctor.contract.shape import Names, Shape, shape_of, texts_in
+from ops.doctor.contract.shape import Names, Shape, kind_of, shape_of, texts_in
 from shared.core.registration import Registration
 from shared.core.subscription import Subscription
 from shared.providers.answer import HttpAnswer
-from shared.providers.wapi.answers import read_device, read_status
+from shared.providers.wapi.answers import read_device, read_sent, read_status
 from shared.providers.wapi.names import has_form
 from shared.providers.wapi.payments import read_payment
 from shared.providers.wapi.webhooks import read_registration
@@ -92,6 +92,8 @@ class Secrets:
 
 
 def _is_telling(secret: str) -> bool:
+    if kind_of(secret) in ("text: ISO moment", "text: Brazilian date"):
+        return False  # what is told to the minute may stand in an answer as well
     if " " in secret:
         return len(secret) >= _SHORTEST_SECRET
     if sum(letter.isdigit() for letter in secret) >= _DIGITS_OF_A_PHONE:
@@ -206,6 +208,9 @@ def _read_as(belief: Belief, answer: HttpAnswer, line: LineRow) -> str:
             if not isinstance(found, Registration):
                 return found.cause
             return f"{counted(len(found.urls), 'webhook')}; {_subscription(found.subscription)}"
+        case beliefs.SEND:
+            sent = read_sent(answer)
+            return f"{sent.result} ({sent.cause})" if sent.cause else str(sent.result)
         case beliefs.PAYMENT:
             paid = read_payment(answer)
             return _subscription(paid) if isinstance(paid, Subscription) else paid.cause
