@@ -10,6 +10,7 @@ import json
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +37,17 @@ from shared.settings import StoreSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+ALERT_LINE: Final = "LITE-AB12CD-PLATFM"
+PLATFORM: Final = """
+insert into public.companies (id, name) values ('c0000000-0000-4000-8000-000000000009', 'A plataforma');
+insert into public.wapi_instances
+  (user_id, company_id, unit, instance_id, instance_token, status, phone_number, connected_at)
+values ('a0000000-0000-4000-8000-000000000001', 'c0000000-0000-4000-8000-000000000009', 'Plataforma',
+  'LITE-AB12CD-PLATFM', 'token-platform', 'connected', '5511900000009', '2026-01-05T12:00:00Z');
+insert into public.alert_contacts (company_id, channel, address, quiet_from, quiet_until)
+select company_id, 'whatsapp', '5511988887777', null, null from public.wapi_instances where unit = 'Moema'
+"""
+"""The platform's own line, and a contact of the company that Moema belongs to."""
 SECRET = "demo-webhook-secret-0001"  # noqa: S105 - the demo's own, on loopback, for half a minute
 _COLOURS = {"connected": "green", "degraded": "yellow", "disconnected": "red"}
 _INDENT: Final = "   "
@@ -66,11 +78,13 @@ class Expected:
         statuses: By unit; every other line must be as it was.
         bells: New notices in all, by type.
         answer: Fields of the function's answer.
+        messages: New messages to contacts by WhatsApp.
     """
 
     statuses: dict[str, str] = field(default_factory=dict)
     bells: dict[str, int] = field(default_factory=dict)
     answer: dict[str, object] = field(default_factory=dict)
+    messages: int = 0
 
 
 class Story:
@@ -88,7 +102,8 @@ class Story:
         self._store = StoreSettings(
             supabase_url=stack.supabase_url, supabase_service_role_key=SecretStr(stack.service_role_key)
         )
-        settings = settings_for(stack, self.simulator)
+        self._database.execute(PLATFORM)
+        settings = settings_for(stack, self.simulator) | {"ALERT_INSTANCE_ID": ALERT_LINE}
         self._check = resources.enter_context(FunctionServer("follow_up_check", settings))
         self._hook = resources.enter_context(
             FunctionServer("wapi_webhook", settings | {"WAPI_WEBHOOK_SECRETS": SECRET})
@@ -97,6 +112,7 @@ class Story:
         self.lines = add_lines(self.simulator, stack.database_url)
         self._statuses = self._status_by_unit()
         self._told = self._notices()
+        self._messages = self._sent_by_whatsapp()
         self._restarts = self._restarts_by_unit()
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -114,6 +130,17 @@ class Story:
             " from public.notifications n join auth.users u on u.id = n.user_id order by n.created_at, u.email"
         ).fetchall()
 
+    def _sent_by_whatsapp(self) -> list[dict[str, Any]]:
+        return self._database.execute(
+            "select m.id, right(c.contact_phone, 4) as ends_in, m.content from public.wapi_messages m"
+            " join public.wapi_conversations c on c.id = m.conversation_id"
+            " where m.metadata ->> 'source' = 'system_alert' order by m.timestamp"
+        ).fetchall()
+
+    def leave_unread(self, wait: timedelta) -> None:
+        """Shorten the wait for what is due when nobody has read the bell."""
+        self._database.execute("update public.notice_deliveries set due_at = due_at - %s", [wait])
+
     def sweep(self) -> dict[str, object]:
         """Do what Cloud Scheduler does every five minutes."""
         answer: dict[str, object] = httpx.post(self._check.url, timeout=60, trust_env=False).raise_for_status().json()
@@ -130,14 +157,19 @@ class Story:
         told_before = {notice["id"] for notice in self._told}
         before, self._statuses, self._told = self._statuses, self._status_by_unit(), self._notices()
         bells = [notice for notice in self._told if notice["id"] not in told_before]
+        sent_before, self._messages = len(self._messages), self._sent_by_whatsapp()
+        messages = self._messages[sent_before:]
         self._console.print(f"\n[bold cyan]{self._steps}. {title}[/]")
         self._indented(f"[dim]{escape(happened)}[/]\n")
         self._indented(self._table(before))
         for line in bells_in_words(bells, self._console.width):
             self._console.print(Text(line), soft_wrap=True)
-        self._check_step(expected, before, bells, answer)
+        for message in messages:
+            self._indented(f"[bold]The phone that ends in {message['ends_in']} gets, by WhatsApp:[/]")
+            self._indented(Text(f"{message['content']}\n"))
+        self._check_step(expected, before, bells, len(messages), answer)
 
-    def _indented(self, what: str | Table) -> None:
+    def _indented(self, what: str | Text | Table) -> None:
         self._console.print(Padding(what, (0, 0, 0, len(_INDENT))))
 
     def _table(self, before: dict[str, str]) -> Table:
@@ -159,7 +191,12 @@ class Story:
         return table
 
     def _check_step(
-        self, expected: Expected, before: dict[str, str], bells: list[dict[str, Any]], answer: Mapping[str, object]
+        self,
+        expected: Expected,
+        before: dict[str, str],
+        bells: list[dict[str, Any]],
+        messages: int,
+        answer: Mapping[str, object],
     ) -> None:
         rung: dict[str, int] = {}
         for bell in bells:
@@ -167,6 +204,7 @@ class Story:
         facts = [
             ("statuses", self._statuses, before | expected.statuses),
             ("bells", rung, expected.bells),
+            ("messages", messages, expected.messages),
             *((name, answer.get(name), wanted) for name, wanted in expected.answer.items()),
         ]
         wrong = [
@@ -234,7 +272,7 @@ def tell(story: Story) -> int:
     simulator, lines = story.simulator, story.lines
     story.step(
         "All lines are healthy", "follow_up_check looks at each of them", story.sweep(),
-        Expected(answer={"checked": 6, "alive": 6, "restarted": 0, "braked": False}),
+        Expected(answer={"checked": 7, "alive": 7, "restarted": 0, "braked": False}),
     )  # fmt: skip
 
     simulator.set_line(lines["Jardins"], session="ghost")
@@ -242,7 +280,7 @@ def tell(story: Story) -> int:
         "Jardins dies silently",
         "the provider says connected, the phone is gone; a restart cures it, nobody is disturbed",
         story.sweep(),
-        Expected(answer={"checked": 6, "alive": 5, "restarted": 1, "recovered": 1}),
+        Expected(answer={"checked": 7, "alive": 6, "restarted": 1, "recovered": 1}),
     )  # fmt: skip
 
     simulator.set_line(lines["Moema"], session="disconnected", restart="refused")
@@ -250,6 +288,14 @@ def tell(story: Story) -> int:
         "Moema dies and its restart is refused", "marked, and every user of its company hears the bell", story.sweep(),
         Expected({"Moema": "disconnected"}, {"instance_disconnected": 3}, {"restarted": 1, "failed": 1, "notified": 3}),
     )  # fmt: skip
+
+    story.leave_unread(timedelta(minutes=15))
+    story.step(
+        "Nobody reads the bell for a quarter of an hour",
+        "the manager's phone gets a message, from the platform's own line",
+        story.sweep(),
+        Expected(messages=1, answer={"checked": 7, "alive": 6}),
+    )
 
     simulator.set_line(lines["Santana"], session="disconnected")
     event = {
@@ -278,9 +324,9 @@ def tell(story: Story) -> int:
     simulator.set_provider(down="504_html")
     story.step(
         "The provider goes down for everybody",
-        "that is not six dead phones: the brake holds, no bell rings",
+        "that is not seven dead phones: the brake holds, no bell rings",
         story.sweep(),
-        Expected(answer={"checked": 6, "unknown": 6, "braked": True, "restarted": 0, "notified": 0}),
+        Expected(answer={"checked": 7, "unknown": 7, "braked": True, "restarted": 0, "notified": 0}),
     )  # fmt: skip
     return story.end()
 
