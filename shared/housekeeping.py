@@ -1,4 +1,4 @@
-"""Chores that follow each sweep: further channels, refused notices, the relay's backlog, the purge.
+"""Chores that follow each sweep: further channels, notices refused or waiting, the relay's backlog, the purge.
 
 A chore that fails stops no other. Done by the asking sweep's function alone, after its last batch is decided or its
 budget is over.
@@ -27,6 +27,9 @@ _PURGE_ENDS: Final = timedelta(seconds=480)
 """After the sweep's start."""
 _PURGE_AT_LEAST: Final = timedelta(seconds=20)
 _NOTICES_A_SWEEP: Final = 500
+_TELLING: Final = timedelta(seconds=20)
+_LINES_A_STEP: Final = 100
+"""Of which is told what waited, in one transaction: their events wait for it."""
 _ROWS_A_STEP: Final = 5_000
 """Of each kind, in one transaction: some tens of milliseconds."""
 
@@ -53,6 +56,7 @@ async def keep_house(
         until = clock() + _DELIVERIES.total_seconds()
         await _guarded("deliveries.not_sent", deliveries.deliver(store.outbox, deadline=until))
     await _guarded("notices.not_retried", _retry_notices(store))
+    await _guarded("notices.not_told", _tell_what_is_due(store))
     await _guarded("provider.clock_not_read", _tell_late_clock(store))
     if relay is not None:
         await _guarded(
@@ -73,6 +77,24 @@ async def _retry_notices(store: Store) -> None:
     retried = await store.retry_notices(limit=_NOTICES_A_SWEEP)
     if retried.told and not retried.refused_left:
         logs.info("notices.accepted", told=retried.told)
+
+
+async def _tell_what_is_due(store: Store) -> None:
+    """Tell what waited, in small steps until nothing is due or time is up."""
+    clock = asyncio.get_running_loop().time
+    ends = clock() + _TELLING.total_seconds()
+    lines = users = 0
+    while clock() < ends:
+        told = await store.tell_what_is_due(limit=_LINES_A_STEP)
+        for line in told.lines:
+            if line.failed:
+                logs.error("notice.not_told", instance=line.instance_id, sqlstate=line.failed)
+        lines += sum(bool(line.told) for line in told.lines)
+        users += sum(line.told or 0 for line in told.lines)
+        if told.seen < _LINES_A_STEP:
+            break
+    if users:
+        logs.info("notices.told", lines=lines, users=users)
 
 
 async def _tell_late_clock(store: Store) -> None:

@@ -256,6 +256,7 @@ class PublicInstanceHealth(BaseModel):
     last_restart_at: Optional[datetime.datetime] = Field(alias="last_restart_at")
     odd_moments: Optional[str] = Field(alias="odd_moments")
     pairing_since: Optional[datetime.datetime] = Field(alias="pairing_since")
+    tell_at: Optional[datetime.datetime] = Field(alias="tell_at")
     unknown_looks: int = Field(alias="unknown_looks")
     unknown_since: Optional[datetime.datetime] = Field(alias="unknown_since")
     unverified_since: Optional[datetime.datetime] = Field(alias="unverified_since")
@@ -273,6 +274,7 @@ class PublicInstanceHealthInsert(TypedDict):
     last_restart_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_restart_at")]]
     odd_moments: NotRequired[Annotated[Optional[str], Field(alias="odd_moments")]]
     pairing_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="pairing_since")]]
+    tell_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="tell_at")]]
     unknown_looks: NotRequired[Annotated[int, Field(alias="unknown_looks")]]
     unknown_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unknown_since")]]
     unverified_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unverified_since")]]
@@ -290,6 +292,7 @@ class PublicInstanceHealthUpdate(TypedDict):
     last_restart_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_restart_at")]]
     odd_moments: NotRequired[Annotated[Optional[str], Field(alias="odd_moments")]]
     pairing_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="pairing_since")]]
+    tell_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="tell_at")]]
     unknown_looks: NotRequired[Annotated[int, Field(alias="unknown_looks")]]
     unknown_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unknown_since")]]
     unverified_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unverified_since")]]
@@ -297,6 +300,7 @@ class PublicInstanceHealthUpdate(TypedDict):
 
 
 class PublicInstanceOutages(BaseModel):
+    answered_at: Optional[datetime.datetime] = Field(alias="answered_at")
     closed_as: Optional[str] = Field(alias="closed_as")
     closed_at: Optional[datetime.datetime] = Field(alias="closed_at")
     company_id: Optional[uuid.UUID] = Field(alias="company_id")
@@ -309,11 +313,14 @@ class PublicInstanceOutages(BaseModel):
     reason: str = Field(alias="reason")
     restarts: int = Field(alias="restarts")
     started_at: datetime.datetime = Field(alias="started_at")
+    told_as: Optional[str] = Field(alias="told_as")
     told_at: Optional[datetime.datetime] = Field(alias="told_at")
+    told_text: Optional[str] = Field(alias="told_text")
     unit: Optional[str] = Field(alias="unit")
 
 
 class PublicInstanceOutagesInsert(TypedDict):
+    answered_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="answered_at")]]
     closed_as: NotRequired[Annotated[Optional[str], Field(alias="closed_as")]]
     closed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="closed_at")]]
     company_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="company_id")]]
@@ -326,11 +333,14 @@ class PublicInstanceOutagesInsert(TypedDict):
     reason: Annotated[str, Field(alias="reason")]
     restarts: NotRequired[Annotated[int, Field(alias="restarts")]]
     started_at: Annotated[datetime.datetime, Field(alias="started_at")]
+    told_as: NotRequired[Annotated[Optional[str], Field(alias="told_as")]]
     told_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="told_at")]]
+    told_text: NotRequired[Annotated[Optional[str], Field(alias="told_text")]]
     unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
 
 
 class PublicInstanceOutagesUpdate(TypedDict):
+    answered_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="answered_at")]]
     closed_as: NotRequired[Annotated[Optional[str], Field(alias="closed_as")]]
     closed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="closed_at")]]
     company_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="company_id")]]
@@ -343,7 +353,9 @@ class PublicInstanceOutagesUpdate(TypedDict):
     reason: NotRequired[Annotated[str, Field(alias="reason")]]
     restarts: NotRequired[Annotated[int, Field(alias="restarts")]]
     started_at: NotRequired[Annotated[datetime.datetime, Field(alias="started_at")]]
+    told_as: NotRequired[Annotated[Optional[str], Field(alias="told_as")]]
     told_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="told_at")]]
+    told_text: NotRequired[Annotated[Optional[str], Field(alias="told_text")]]
     unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
 
 
@@ -1013,6 +1025,16 @@ class PublicRecoveryPolicy(BaseModel):
     restart_quiet: Optional[str] = Field(alias="restart_quiet")
     life_kept_each: Optional[str] = Field(alias="life_kept_each")
     notice_waits: Optional[List[str]] = Field(alias="notice_waits")
+    counted_within: Optional[str] = Field(alias="counted_within")
+    falls_told: Optional[int] = Field(alias="falls_told")
+    back_after: Optional[str] = Field(alias="back_after")
+    stable_after: Optional[str] = Field(alias="stable_after")
+    lasting_after: Optional[str] = Field(alias="lasting_after")
+    notices_most: Optional[int] = Field(alias="notices_most")
+    reminder_waits: Optional[List[str]] = Field(alias="reminder_waits")
+    reminder_each: Optional[str] = Field(alias="reminder_each")
+    joined_seen_each: Optional[str] = Field(alias="joined_seen_each")
+    tell_again_after: Optional[str] = Field(alias="tell_again_after")
     pairing: Optional[str] = Field(alias="pairing")
     silent_after: Optional[str] = Field(alias="silent_after")
     silent_together: Optional[str] = Field(alias="silent_together")

@@ -273,6 +273,7 @@ export type Database = {
           last_restart_at: string | null;
           odd_moments: string | null;
           pairing_since: string | null;
+          tell_at: string | null;
           unknown_looks: number;
           unknown_since: string | null;
           unverified_since: string | null;
@@ -290,6 +291,7 @@ export type Database = {
           last_restart_at?: string | null;
           odd_moments?: string | null;
           pairing_since?: string | null;
+          tell_at?: string | null;
           unknown_looks?: number;
           unknown_since?: string | null;
           unverified_since?: string | null;
@@ -306,6 +308,7 @@ export type Database = {
           last_restart_at?: string | null;
           odd_moments?: string | null;
           pairing_since?: string | null;
+          tell_at?: string | null;
           unknown_looks?: number;
           unknown_since?: string | null;
           unverified_since?: string | null;
@@ -323,6 +326,7 @@ export type Database = {
       };
       instance_outages: {
         Row: {
+          answered_at: string | null;
           closed_as: string | null;
           closed_at: string | null;
           company_id: string | null;
@@ -335,13 +339,16 @@ export type Database = {
           reason: string;
           restarts: number;
           started_at: string;
+          told_as: string | null;
           told_at: string | null;
+          told_text: string | null;
           unit: string | null;
           outage_occasion:
             Database["public"]["CompositeTypes"]["occasion"] | null;
         };
         ComputedFields: "outage_occasion";
         Insert: {
+          answered_at?: string | null;
           closed_as?: string | null;
           closed_at?: string | null;
           company_id?: string | null;
@@ -354,10 +361,13 @@ export type Database = {
           reason: string;
           restarts?: number;
           started_at: string;
+          told_as?: string | null;
           told_at?: string | null;
+          told_text?: string | null;
           unit?: string | null;
         };
         Update: {
+          answered_at?: string | null;
           closed_as?: string | null;
           closed_at?: string | null;
           company_id?: string | null;
@@ -370,7 +380,9 @@ export type Database = {
           reason?: string;
           restarts?: number;
           started_at?: string;
+          told_as?: string | null;
           told_at?: string | null;
+          told_text?: string | null;
           unit?: string | null;
         };
         Relationships: [];
@@ -1155,6 +1167,16 @@ export type Database = {
         Returns: undefined;
       };
       as_text: { Args: { p_message: Json }; Returns: Json };
+      back_waits: {
+        Args: {
+          p_outage: Omit<
+            Database["public"]["Tables"]["instance_outages"]["Row"],
+            Database["public"]["Tables"]["instance_outages"]["ComputedFields"]
+          >;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+        };
+        Returns: string;
+      };
       be_patient_until: { Args: { p_ends: string }; Returns: undefined };
       begin_sweep: { Args: { p_now?: string }; Returns: Json };
       believed: {
@@ -1392,6 +1414,16 @@ export type Database = {
         };
         Returns: Json;
       };
+      free_places: {
+        Args: {
+          p_instance: string;
+          p_kind: string;
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+          p_users: string[];
+        };
+        Returns: Record<string, unknown>;
+      };
       has_open_outage: { Args: { p_instance: string }; Returns: boolean };
       inactive_companies: {
         Args: Record<PropertyKey, never>;
@@ -1574,6 +1606,17 @@ export type Database = {
         };
         Returns: boolean;
       };
+      kind_of_fall: {
+        Args: {
+          p_now: string;
+          p_outage: Omit<
+            Database["public"]["Tables"]["instance_outages"]["Row"],
+            Database["public"]["Tables"]["instance_outages"]["ComputedFields"]
+          >;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+        };
+        Returns: string;
+      };
       knows_life_since: {
         Args: {
           p_health: Omit<
@@ -1633,6 +1676,7 @@ export type Database = {
           last_restart_at: string | null;
           odd_moments: string | null;
           pairing_since: string | null;
+          tell_at: string | null;
           unknown_looks: number;
           unknown_since: string | null;
           unverified_since: string | null;
@@ -1754,6 +1798,7 @@ export type Database = {
       notify_users: {
         Args: {
           p_event: number;
+          p_kind?: string;
           p_now?: string;
           p_occasion: Database["public"]["CompositeTypes"]["occasion"];
           p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
@@ -1821,6 +1866,7 @@ export type Database = {
           p_why: Database["public"]["CompositeTypes"]["evidence"];
         };
         Returns: {
+          answered_at: string | null;
           closed_as: string | null;
           closed_at: string | null;
           company_id: string | null;
@@ -1833,7 +1879,9 @@ export type Database = {
           reason: string;
           restarts: number;
           started_at: string;
+          told_as: string | null;
           told_at: string | null;
+          told_text: string | null;
           unit: string | null;
         };
         SetofOptions: {
@@ -1971,6 +2019,22 @@ export type Database = {
       refresh_last_message: {
         Args: { p_conversation: string };
         Returns: undefined;
+      };
+      reminder_at: {
+        Args: {
+          p_began: string;
+          p_number: number;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+        };
+        Returns: string;
+      };
+      reminders_passed: {
+        Args: {
+          p_began: string;
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+        };
+        Returns: number;
       };
       render_downtime: {
         Args: { p_down: string; p_words: Json };
@@ -2157,6 +2221,40 @@ export type Database = {
         };
         Returns: Json;
       };
+      tell_later: {
+        Args: {
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_is_news?: boolean;
+          p_kind: string;
+          p_notified: Json;
+          p_now: string;
+          p_occasion: Database["public"]["CompositeTypes"]["occasion"];
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+          p_text: string;
+          p_texts: Json;
+          p_users: string[];
+        };
+        Returns: Json;
+      };
+      tell_line: {
+        Args: {
+          p_health: Omit<
+            Database["public"]["Tables"]["instance_health"]["Row"],
+            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
+          >;
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+          p_texts: Json;
+        };
+        Returns: Json;
+      };
       tell_unverified: {
         Args: {
           p_now?: string;
@@ -2166,6 +2264,22 @@ export type Database = {
           p_texts: Json;
         };
         Returns: Json;
+      };
+      tell_what_is_due: {
+        Args: {
+          p_limit: number;
+          p_now?: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+          p_texts: Json;
+        };
+        Returns: Json;
+      };
+      told_until: {
+        Args: {
+          p_now: string;
+          p_occasion: Database["public"]["CompositeTypes"]["occasion"];
+        };
+        Returns: string;
       };
       unverified_occasion: {
         Args: {
@@ -2182,6 +2296,16 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      user_words: {
+        Args: { p_company: string; p_instance: string };
+        Returns: {
+          heard_at: string;
+          rung_at: string;
+          since: string;
+          user_id: string;
+          word: string;
+        }[];
       };
       waits_for_others: {
         Args: {
@@ -2209,6 +2333,7 @@ export type Database = {
       };
       write_deliveries: {
         Args: {
+          p_kind: string;
           p_now: string;
           p_occasion: Database["public"]["CompositeTypes"]["occasion"];
           p_text: string;
@@ -2219,6 +2344,7 @@ export type Database = {
       write_notices: {
         Args: {
           p_event: number;
+          p_kind: string;
           p_now: string;
           p_occasion: Database["public"]["CompositeTypes"]["occasion"];
           p_reason: string;
@@ -2272,6 +2398,16 @@ export type Database = {
         restart_quiet: string | null;
         life_kept_each: string | null;
         notice_waits: string[] | null;
+        counted_within: string | null;
+        falls_told: number | null;
+        back_after: string | null;
+        stable_after: string | null;
+        lasting_after: string | null;
+        notices_most: number | null;
+        reminder_waits: string[] | null;
+        reminder_each: string | null;
+        joined_seen_each: string | null;
+        tell_again_after: string | null;
         pairing: string | null;
         silent_after: string | null;
         silent_together: string | null;

@@ -1,7 +1,8 @@
 """Every text that venue staff read, in Brazilian Portuguese. Nothing else in the project speaks Portuguese to people.
 
-The texts travel with each call that may ring a bell; SQL fills ``{unit}``, ``{downtime}`` and ``{since}`` in, in the
-transaction that changes the status, because only there they are certain. ``data.action`` is what the bell offers to do.
+The texts travel with each call that may ring a bell; SQL fills ``{unit}``, ``{downtime}``, ``{falls}`` and ``{since}``
+in, in the transaction that tells, because only there they are certain. ``data.action`` is what the bell offers to do,
+``still`` the text of the reminder.
 """
 
 from __future__ import annotations
@@ -9,7 +10,18 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, Literal, TypeAlias
 
-NoticeText: TypeAlias = Literal["disconnected", "token_refused", "not_found", "reconnected", "unverified", "verified"]
+NoticeText: TypeAlias = Literal[
+    "disconnected",
+    "token_refused",
+    "not_found",
+    "unstable",
+    "still_disconnected",
+    "still_refused",
+    "still_not_found",
+    "reconnected",
+    "unverified",
+    "verified",
+]
 """The keys of ``TEXTS``."""
 
 
@@ -38,6 +50,7 @@ class NoticeType(StrEnum):
     """What the platform's bell calls it: the column ``notifications.type``."""
 
     DISCONNECTED = "instance_disconnected"
+    STILL_DISCONNECTED = "instance_still_disconnected"
     RECONNECTED = "instance_reconnected"
     UNVERIFIED = "instance_unverified"
 
@@ -49,6 +62,7 @@ TEXTS: Final = {
         "title": "WhatsApp desconectado",
         "message": "WhatsApp da unidade {unit} perdeu conexão. Reconecte via QR Code em Configurações.",
         "action": "scan_qr",
+        "still": "still_disconnected",
     },
     "token_refused": {
         "kind": NoticeKind.DOWN,
@@ -56,12 +70,52 @@ TEXTS: Final = {
         "title": "WhatsApp desconectado",
         "message": ("WhatsApp da unidade {unit} parou: o provedor recusou o token da instância. Fale com o suporte."),
         "action": "check_token",
+        "still": "still_refused",
     },
     "not_found": {
         "kind": NoticeKind.DOWN,
         "type": NoticeType.DISCONNECTED,
         "title": "WhatsApp desconectado",
         "message": ("WhatsApp da unidade {unit} parou: a instância não existe mais no provedor. Fale com o suporte."),
+        "action": "call_support",
+        "still": "still_not_found",
+    },
+    "unstable": {
+        "kind": NoticeKind.UNSTABLE,
+        "type": NoticeType.DISCONNECTED,
+        "title": "WhatsApp instável",
+        "message": (
+            "WhatsApp da unidade {unit} está instável: caiu {falls} vezes em 24 h. Avisaremos quando ficar estável."
+        ),
+        "action": None,
+    },
+    "still_disconnected": {
+        "kind": NoticeKind.STILL_DOWN,
+        "type": NoticeType.STILL_DISCONNECTED,
+        "title": "WhatsApp continua desconectado",
+        "message": (
+            "WhatsApp da unidade {unit} continua desconectado há {downtime}. Reconecte via QR Code em Configurações."
+        ),
+        "action": "scan_qr",
+    },
+    "still_refused": {
+        "kind": NoticeKind.STILL_DOWN,
+        "type": NoticeType.STILL_DISCONNECTED,
+        "title": "WhatsApp continua desconectado",
+        "message": (
+            "WhatsApp da unidade {unit} continua desconectado há {downtime}: o provedor recusou o token da instância. "
+            "Fale com o suporte."
+        ),
+        "action": "check_token",
+    },
+    "still_not_found": {
+        "kind": NoticeKind.STILL_DOWN,
+        "type": NoticeType.STILL_DISCONNECTED,
+        "title": "WhatsApp continua desconectado",
+        "message": (
+            "WhatsApp da unidade {unit} continua desconectado há {downtime}: a instância não existe mais no provedor. "
+            "Fale com o suporte."
+        ),
         "action": "call_support",
     },
     "reconnected": {

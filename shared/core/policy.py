@@ -121,6 +121,25 @@ class Policy:
     """How often a busy line's sign of life is written."""
     notice_waits: tuple[timedelta, ...] = (timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=6))
     """Before a notice that the platform's table refused is tried again; the last one for ever."""
+    counted_within: timedelta = timedelta(hours=24)
+    """Falls of a line, and notices of it to one user, are counted over this time."""
+    falls_told: int = 2
+    """So many falls are each told; one more, and the line is unstable."""
+    back_after: timedelta = timedelta(minutes=5)
+    """A line that fell a second time is told to be back when it has held so long …"""
+    stable_after: timedelta = timedelta(minutes=60)
+    """… and an unstable one when it has held so long; until then its falls are silent …"""
+    lasting_after: timedelta = timedelta(minutes=15)
+    """… but for one that lasts so long."""
+    notices_most: int = 7
+    """Notices of a line to one user within ``counted_within``, the last of them for bad news only."""
+    reminder_waits: tuple[timedelta, ...] = (timedelta(hours=24), timedelta(hours=72))
+    reminder_each: timedelta = timedelta(days=7)
+    """Users of a line that is still down are reminded so long after the first notice, then again and again."""
+    joined_seen_each: timedelta = timedelta(hours=12)
+    """How often a line of which they were reminded is looked at for users who joined since: they wait a day at most."""
+    tell_again_after: timedelta = timedelta(minutes=1)
+    """What cannot be told yet, because the line looks bad or somebody pairs it, is asked about again after this."""
     mass_within: timedelta = timedelta(minutes=2)
     mass_lines: int = 5
     mass_share: float = 0.01

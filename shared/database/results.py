@@ -87,11 +87,14 @@ class RestartClaim(_Answer):
 class Notified(_Answer):
     """Who was told: ``told`` users, None when no notice was due; ``refused`` ones by the platform's table.
 
-    ``refusal_begins``: nothing was refused with this ``sqlstate`` before.
+    ``refusal_begins``: nothing was refused with this ``sqlstate`` before. ``held_back``: users who have heard too much
+    of the line today; ``damped``: nobody is told, because the line is known to be unstable.
     """
 
     told: int | None = None
     refused: int = 0
+    held_back: int = 0
+    damped: bool = False
     sqlstate: str | None = None
     refusal_begins: bool = False
 
@@ -107,6 +110,20 @@ class Silence(_Answer):
 
     told: list[Unverified]
     newly_together: int
+
+
+class ToldLater(Notified):
+    """A line of which something was told that had waited; ``failed``: the SQLSTATE with which that failed."""
+
+    instance_id: UUID
+    failed: str | None = None
+
+
+class Told(_Answer):
+    """Of the lines that were due to be ``seen``, those of which somebody was told."""
+
+    seen: int
+    lines: list[ToldLater]
 
 
 class Retried(_Answer):

@@ -34,6 +34,7 @@ from shared.database.results import (
     Silence,
     SweepBegun,
     SweepEnd,
+    Told,
     Transition,
 )
 from shared.database.rpc import Rpc, not_an_answer, read_answer, read_count, read_list, stop_at_the_gateway
@@ -327,6 +328,14 @@ class Store:
         """Try again what the platform's table refused."""
         arguments = {"p_texts": TEXTS, "p_limit": limit, "p_policy": self._policy}
         return await self._rpc.ask(Retried, "retry_notices", arguments)
+
+    async def tell_what_is_due(self, *, limit: int) -> Told:
+        """Tell what waited, of so many lines: "voltou", falls that last, reminders, what the bound held back."""
+        arguments = {"p_texts": TEXTS, "p_limit": limit, "p_policy": self._policy}
+        told = await self._rpc.ask(Told, "tell_what_is_due", arguments)
+        for line in told.lines:
+            _log_refusal(line, line.instance_id)
+        return told
 
     # Events
 

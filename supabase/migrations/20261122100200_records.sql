@@ -24,6 +24,7 @@ create table if not exists public.instance_health (
   odd_moments text,
   health_lease_until timestamptz,
   last_restart_at timestamptz,
+  tell_at timestamptz,
   -- Entries of one row stay in the order of its versions: claim_instances begins at the newest.
   primary key (instance_id) with (deduplicate_items = off)
 ) with (fillfactor = 20);
@@ -44,6 +45,11 @@ comment on column public.instance_health.odd_moments is 'Columns of the platform
 comment on column public.instance_health.health_lease_until is 'A sweep is at this line until then; the value is also its token.';
 comment on column public.instance_health.last_restart_at is 'A copy of restart_claims, for reading.';
 
+comment on column public.instance_health.tell_at is
+  'When it has to be seen whether something about the line is to be told (a "voltou" that waits, a reminder, what the bound held back); null = nothing can be.';
+
+-- Reader: tell_what_is_due. A line of which nobody waits to hear is not in it.
+create index if not exists lines_by_tell_at on public.instance_health (tell_at) where tell_at is not null;
 -- Reader: tell_unverified. A healthy line is not in it.
 create index if not exists silent_lines_by_unknown_since on public.instance_health (unknown_since) where unknown_since is not null;
 
@@ -89,11 +95,16 @@ create table if not exists public.instance_outages (
   reason text not null,
   restarts integer not null default 0,
   told_at timestamptz,
+  told_as text,
+  told_text text,
+  answered_at timestamptz,
   closed_at timestamptz,
   closed_as text,
   constraint closed_outage_says_how check ((closed_at is null) = (closed_as is null)),
   constraint known_opener check (opened_by in ('sweep', 'webhook', 'screen', 'adoption')),
-  constraint known_closing check (closed_as in ('recovered', 'alive', 'event', 'paused', 'deleted'))
+  constraint known_closing check (closed_as in ('recovered', 'alive', 'event', 'paused', 'deleted')),
+  constraint known_telling check (told_as in ('down', 'unstable', 'damped', 'down_lasting')),
+  constraint told_outage_says_as_what check ((told_at is null) = (told_as is null))
 );
 comment on table public.instance_outages is 'From the first sign of death of a line until life is proven. At most one open per line. Kept for ever.';
 comment on column public.instance_outages.instance_id is 'wapi_instances.id; no foreign key, the outage outlives the line.';
@@ -104,11 +115,20 @@ comment on column public.instance_outages.opened_at is 'When this row was writte
 comment on column public.instance_outages.life_counts_from is 'Webhook moments before this do not prove life.';
 comment on column public.instance_outages.reason is 'The observation or event that opened it, in lower case.';
 comment on column public.instance_outages.restarts is 'Restarts requested in this outage.';
-comment on column public.instance_outages.told_at is 'When the company''s users were told; null = a silent outage.';
+comment on column public.instance_outages.told_at is
+  'When the company''s users were told, or damping kept it from them; null = a silent outage. One with it is a fall of its line.';
+comment on column public.instance_outages.told_as is
+  'down | unstable | damped (nobody was told: the line is known to be unstable) | down_lasting (one of the two before, told because it lasted).';
+comment on column public.instance_outages.told_text is 'Which of the texts tells it.';
+comment on column public.instance_outages.answered_at is
+  'When "voltou" was due and told: the episode of this fall is over. The falls without it, and the notices of them, are the episode.';
 comment on column public.instance_outages.closed_as is 'recovered (restart) | alive (look) | event | paused | deleted.';
 create unique index if not exists one_open_outage_per_instance on public.instance_outages (instance_id) where closed_at is null;
 -- Readers: open_outage (the last closed one), reports.
 create index if not exists outages_by_instance on public.instance_outages (instance_id, closed_at desc);
+-- Reader: whoever asks whether a line is in an episode. Few lines are.
+create index if not exists unanswered_falls on public.instance_outages (instance_id)
+  where told_at is not null and answered_at is null;
 create index if not exists outages_by_company on public.instance_outages (company_id, started_at desc);
 
 create table if not exists public.instance_events (
@@ -165,7 +185,7 @@ create table if not exists public.notices (
 );
 comment on table public.notices is
   'One telling to one user: who was told and what may not be told twice. The platform''s notifications are deleted by people and jobs; these are not.';
-comment on column public.notices.occasion is 'What it is about: outage:<id>, unverified:<instance>:<since>.';
+comment on column public.notices.occasion is 'What it is about: outage:<id>, reminder:<outage>:<n>, unverified:<instance>:<since>.';
 comment on column public.notices.since is 'Since when what it tells has been so: the outage''s start, the first look that could not find out.';
 comment on column public.notices.text is 'Which of the texts.';
 comment on column public.notices.told_at is 'When the user was told, or when the platform''s table last refused it.';
@@ -174,7 +194,8 @@ comment on column public.notices.notification_id is 'The platform''s row, as lon
 comment on column public.notices.event_id is 'instance_events.id: the finding that rang it.';
 -- Reader: whoever asks why a bell rang.
 create index if not exists notices_by_notification on public.notices (notification_id);
-create index if not exists notices_by_instance on public.notices (instance_id, told_at desc);
+-- Readers: user_words, free_places.
+create index if not exists notices_by_instance_and_user on public.notices (instance_id, user_id, told_at desc);
 -- Reader: retry_notices.
 create index if not exists refused_notices_by_next_try on public.notices (next_try_at) where state = 'refused';
 
@@ -357,6 +378,16 @@ begin
       restart_quiet interval,         -- a disconnection so soon after a restart is the restart's own
       life_kept_each interval,        -- how often a busy line's sign of life is written
       notice_waits interval[],        -- before a notice that was refused is tried again; the last one for ever
+      counted_within interval,        -- falls of a line, and notices of it to one user, are counted over this time
+      falls_told integer,             -- so many falls are each told; one more, and the line is unstable
+      back_after interval,            -- a line that fell a second time is told to be back when it has held so long …
+      stable_after interval,          -- … and an unstable one when it has held so long; until then its falls are silent …
+      lasting_after interval,         -- … but for one that lasts so long
+      notices_most integer,           -- notices of a line to one user, the last of them for bad news only
+      reminder_waits interval[],      -- after the first notice of a line that is still down …
+      reminder_each interval,         -- … and from the last of these on
+      joined_seen_each interval,      -- how often such a line is looked at for users who joined since
+      tell_again_after interval,      -- what cannot be told yet is asked about again after this
       pairing interval,               -- a word of pairing in the row is believed for so long
       silent_after interval,          -- a line about which nobody finds out anything for so long is told as unverified
       silent_together interval,       -- lines that fell silent within this time of each other have one cause …

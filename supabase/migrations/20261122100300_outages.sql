@@ -230,6 +230,42 @@ as $$
 $$;
 comment on function public.name_of_line is 'How people know a line: its unit, else its company and the last four digits of its number, else the external id.';
 
+create or replace function public.free_places(
+  p_instance uuid,
+  p_users uuid[],
+  p_kind text,
+  p_policy public.recovery_policy,
+  p_now timestamptz,
+  out free uuid[],           -- who may be told now
+  out held_back integer,     -- how many others may not …
+  out place_at timestamptz   -- … and when the first of them may
+)
+language sql stable security invoker set search_path = ''
+as $$
+  -- The notice that is as many back as there are places says when the next one is free.
+  select coalesce(array_agg(u.id) filter (where l.told_at is null), '{}'), count(l.told_at)::integer,
+    min(l.told_at) + p_policy.counted_within
+  from unnest(p_users) as u (id)
+  left join lateral (
+    select n.told_at from public.notices n
+    where n.instance_id = p_instance and n.user_id = u.id and n.state = 'sent'
+      and n.told_at > p_now - p_policy.counted_within
+      and n.kind <> 'subscription' and p_kind <> 'subscription'
+    order by n.told_at desc
+    offset p_policy.notices_most - 1 - (p_kind = 'back')::integer limit 1
+  ) l on true;
+$$;
+comment on function public.free_places is
+  'Nobody hears too often of one line: who of these users may be told now. The last place of a day is for bad news only.';
+
+create or replace function public.told_until(p_occasion public.occasion, p_now timestamptz)
+returns timestamptz
+language sql stable security invoker set search_path = ''
+as $$
+  select coalesce((select o.closed_at from public.instance_outages o where o.id = p_occasion.outage_id), p_now);
+$$;
+comment on function public.told_until is 'The end of what a notice is about: of the outage, or now.';
+
 -- The texts live in one Python module and arrive in p_texts; here they are only filled in.
 create or replace function public.render_notice(
   p_occasion public.occasion, p_text text, p_texts jsonb, p_now timestamptz
@@ -241,7 +277,8 @@ as $$
   select replace(
     replace(
       replace(p_texts -> p_text ->> 'message', '{downtime}',
-        public.render_downtime(p_now - p_occasion.since, p_texts -> 'downtime')),
+        -- "Voltou" may come late: it tells how long the line was down, not for how long nobody said so.
+        public.render_downtime(public.told_until(p_occasion, p_now) - p_occasion.since, p_texts -> 'downtime')),
       '{since}', public.render_moment(p_occasion.since, p_now, p_texts -> 'moment')),
     '{unit}', public.name_of_line(p_occasion));
 $$;
@@ -251,6 +288,7 @@ create or replace function public.write_notices(
   p_occasion public.occasion,
   p_users uuid[],
   p_text text,
+  p_kind text,
   p_texts jsonb,
   p_reason text,
   p_event bigint,
@@ -261,10 +299,10 @@ language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
   v_text constant jsonb := p_texts -> p_text;
-  v_kind constant text := v_text ->> 'kind';
   v_name constant text := public.name_of_line(p_occasion);
-  v_duration constant interval := p_now - p_occasion.since;
   v_is_outage constant boolean := p_occasion.outage_id is not null;
+  v_message constant text := public.render_notice(p_occasion, p_text, p_texts, p_now);
+  v_duration constant interval := public.told_until(p_occasion, p_now) - p_occasion.since;
   v_written integer;
 begin
   -- What may not be told twice is decided here, by the unique key, before the platform's table hears of it.
@@ -273,7 +311,7 @@ begin
       (occasion, kind, user_id, company_id, instance_id, external_id, unit, text, outage_id, since, state, told_at,
        notification_id, event_id)
     select
-      p_occasion.key, v_kind, u.id, p_occasion.company_id, p_occasion.instance_id, p_occasion.external_id,
+      p_occasion.key, p_kind, u.id, p_occasion.company_id, p_occasion.instance_id, p_occasion.external_id,
       p_occasion.unit, p_text, p_occasion.outage_id, p_occasion.since, 'sent', p_now, gen_random_uuid(), p_event
     from unnest(p_users) as u (id)
     on conflict (occasion, user_id, kind) do update
@@ -283,13 +321,13 @@ begin
   )
   insert into public.notifications (id, user_id, company_id, type, title, message, data, created_at)
   select told.notification_id, told.user_id, p_occasion.company_id, v_text ->> 'type', v_text ->> 'title',
-    public.render_notice(p_occasion, p_text, p_texts, p_now),
+    v_message,
     jsonb_build_object(
       'instance_id', p_occasion.instance_id, 'instance_name', v_name, 'reason', p_reason, 'action', v_text -> 'action'
     ) || case when v_is_outage
       then jsonb_build_object('outage_id', p_occasion.outage_id, 'down_since', p_occasion.since)
       else jsonb_build_object('unverified_since', p_occasion.since) end
-      || case when v_is_outage and v_kind = 'back'
+      || case when v_is_outage and p_kind = 'back'
       then jsonb_build_object('down_seconds', greatest(0, floor(extract(epoch from v_duration)))::bigint)
       else '{}'::jsonb end,
     p_now
@@ -319,14 +357,17 @@ create or replace function public.notify_users(
   p_event bigint,
   p_policy public.recovery_policy,
   p_users uuid[] default null,  -- null: everybody who is to be told now
-  p_now timestamptz default now()
+  p_now timestamptz default now(),
+  p_kind text default null      -- null: the text's own
 )
 returns jsonb
 language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
-  v_kind constant text := p_texts -> p_text ->> 'kind';
-  v_users constant uuid[] := coalesce(p_users, public.recipients(p_occasion, v_kind, p_now));
+  v_kind constant text := coalesce(p_kind, p_texts -> p_text ->> 'kind');
+  v_users uuid[] := coalesce(p_users, public.recipients(p_occasion, v_kind, p_now));
+  v_held_back integer;
+  v_place_at timestamptz;
   v_user uuid;
   v_told integer := 0;
   v_refused integer := 0;
@@ -336,12 +377,25 @@ begin
   if v_kind is null or p_texts -> p_text ->> 'message' is null then
     raise exception 'notify_users: no text for %', p_text using errcode = 'invalid_parameter_value';
   end if;
-  perform public.write_deliveries(p_occasion, p_text, p_texts, p_now);
+  if p_texts -> p_text ->> 'message' like '%{falls}%' then
+    select jsonb_set(p_texts, array[p_text, 'message'], to_jsonb(replace(
+      p_texts -> p_text ->> 'message', '{falls}',
+      greatest(2, count(*) filter (where o.id = p_occasion.outage_id or o.told_at > p_now - p_policy.counted_within))::text)))
+    into p_texts
+    from public.instance_outages o
+    where o.instance_id = p_occasion.instance_id and o.company_id = p_occasion.company_id
+      and (o.closed_at is null or o.closed_at > p_now - p_policy.counted_within);
+  end if;
+  perform public.write_deliveries(p_occasion, p_text, p_texts, p_now, v_kind);
+  select * into v_users, v_held_back, v_place_at
+  from public.free_places(p_occasion.instance_id, v_users, v_kind, p_policy, p_now);
   if cardinality(v_users) = 0 then
-    return jsonb_build_object('told', 0, 'refused', 0);
+    return jsonb_strip_nulls(jsonb_build_object(
+      'told', 0, 'refused', 0, 'held_back', nullif(v_held_back, 0), 'place_at', v_place_at));
   end if;
   begin
-    v_told := public.write_notices(p_occasion, v_users, p_text, p_texts, p_reason, p_event, p_now);
+    v_told := public.write_notices(
+      p_occasion, v_users, p_text, v_kind, p_texts, p_reason, p_event, p_now);
   exception when others then
     if not public.is_refusal(sqlstate) then
       raise;
@@ -349,7 +403,8 @@ begin
     -- Somebody's row is refused: a check on the type, a column of theirs, a trigger, a user who is gone. One by one, then.
     foreach v_user in array v_users loop
       begin
-        v_told := v_told + public.write_notices(p_occasion, array[v_user], p_text, p_texts, p_reason, p_event, p_now);
+        v_told := v_told + public.write_notices(
+          p_occasion, array[v_user], p_text, v_kind, p_texts, p_reason, p_event, p_now);
       exception when others then
         if not public.is_refusal(sqlstate) then
           raise;
@@ -372,11 +427,12 @@ begin
       end;
     end loop;
   end;
-  return jsonb_build_object('told', v_told, 'refused', v_refused, 'sqlstate', v_sqlstate, 'refusal_begins', v_begins);
+  return jsonb_build_object('told', v_told, 'refused', v_refused, 'sqlstate', v_sqlstate, 'refusal_begins', v_begins)
+    || jsonb_strip_nulls(jsonb_build_object('held_back', nullif(v_held_back, 0), 'place_at', v_place_at));
 end
 $$;
 comment on function public.notify_users is
-  'Tells users once, and writes what contacts are to hear by other channels. What the platform''s table refuses costs nobody else anything: it is kept as refused and tried again. Returns how many were told and refused.';
+  'The one way to tell users something, once; it writes what contacts are to hear by other channels, too. Who has heard too much of the line today is held back; what the platform''s table refuses costs nobody else anything: it is kept as refused and tried again. Returns how many were told, refused and held back. Callers hold the line.';
 
 create or replace function public.retry_notices(
   p_texts jsonb,
@@ -402,13 +458,15 @@ begin
     order by next_try_at limit p_limit
     for update skip locked
   loop
+    -- Who tells holds the line. Somebody else has it now: next time.
+    perform from public.wapi_instances i where i.id = v_notice.instance_id for no key update skip locked;
+    continue when not found and exists (select from public.wapi_instances i where i.id = v_notice.instance_id);
     -- What is told today is the outage as it stands: it may have been told to another company since.
     v_occasion := row(v_notice.occasion, v_notice.instance_id, v_notice.external_id, v_notice.unit, v_notice.company_id,
       v_notice.outage_id, v_notice.since);
     if v_notice.outage_id is not null then
-      select (public.outage_occasion(o)).*, o.closed_at is not null
-      into v_occasion.key, v_occasion.instance_id, v_occasion.external_id, v_occasion.unit, v_occasion.company_id,
-        v_occasion.outage_id, v_occasion.since, v_is_over
+      select o.external_id, o.unit, o.company_id, o.closed_at is not null
+      into v_occasion.external_id, v_occasion.unit, v_occasion.company_id, v_is_over
       from public.instance_outages o where o.id = v_notice.outage_id;
     else
       v_is_over := not exists (
@@ -419,6 +477,13 @@ begin
       or not exists (
         select from public.user_companies m
         where m.company_id = v_occasion.company_id and m.user_id = v_notice.user_id)
+      or exists (
+        select from public.notices n
+        where n.instance_id = v_notice.instance_id and n.user_id = v_notice.user_id and n.id > v_notice.id
+          and n.kind not in ('mute', 'subscription'))
+      or v_notice.kind = 'back' and exists (
+        select from public.instance_outages o
+        where o.instance_id = v_notice.instance_id and o.closed_at is null and o.told_at is not null)
     then
       -- It is no news any more, or no business of theirs.
       update public.notices set next_try_at = null where id = v_notice.id;
@@ -426,11 +491,18 @@ begin
     end if;
     select reason into v_reason from public.instance_events where id = v_notice.event_id;
     v_result := public.notify_users(
-      v_occasion, v_notice.text, p_texts, v_reason, v_notice.event_id, p_policy, array[v_notice.user_id], p_now);
+      v_occasion, v_notice.text, p_texts, v_reason, v_notice.event_id, p_policy, array[v_notice.user_id], p_now,
+      v_notice.kind);
     v_tried := v_tried + 1;
     v_told := v_told + (v_result ->> 'told')::integer;
-    if (v_result ->> 'told')::integer > 0 and v_notice.kind = 'down' then
-      update public.instance_outages set told_at = coalesce(told_at, p_now) where id = v_occasion.outage_id;
+    if v_result ? 'place_at' then
+      update public.notices set next_try_at = (v_result ->> 'place_at')::timestamptz where id = v_notice.id;
+    end if;
+    if (v_result ->> 'told')::integer > 0 and v_notice.kind in ('down', 'unstable') then
+      update public.instance_outages
+      set told_at = coalesce(told_at, p_now), told_as = coalesce(told_as, v_notice.kind)
+      where id = v_occasion.outage_id;
+      update public.instance_health set tell_at = p_now where instance_id = v_notice.instance_id;
     end if;
   end loop;
   return jsonb_build_object(
@@ -458,6 +530,7 @@ language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
   v_outage public.instance_outages;
+  v_fall text;
   v_users uuid[];
   v_event bigint;
   v_notified jsonb := '{}';
@@ -468,11 +541,16 @@ begin
     -- The line may have moved since: who is told are its people of today.
     update public.instance_outages
     set company_id = p_instance.company_id, unit = p_instance.unit, external_id = btrim(p_instance.instance_id),
-        told_at = null
+        told_at = null, told_as = null, told_text = p_text
     where id = v_outage.id
     returning * into v_outage;
-    v_users := public.recipients(public.outage_occasion(v_outage), p_texts -> p_text ->> 'kind', p_now);
-    v_notified := jsonb_build_object('told', 0);
+    v_fall := public.kind_of_fall(v_outage, p_policy, p_now);
+    if v_fall = 'damped' then
+      v_notified := jsonb_build_object('damped', true);
+    else
+      v_users := public.recipients(public.outage_occasion(v_outage), v_fall, p_now);
+      v_notified := jsonb_build_object('told', 0);
+    end if;
   end if;
   if p_instance.status is distinct from p_to or cardinality(v_users) > 0 then
     v_event := public.record_event(
@@ -482,22 +560,32 @@ begin
   end if;
   if v_users is not null then  -- also where nobody is there to be told: further channels hear of it
     v_notified := public.notify_users(
-      public.outage_occasion(v_outage), p_text, p_texts, p_why.reason, v_event, p_policy, v_users, p_now);
-    -- Told is who got a row: a company where nobody got one hears as soon as somebody is there.
-    update public.instance_outages set told_at = p_now where id = v_outage.id and (v_notified ->> 'told')::integer > 0;
+      public.outage_occasion(v_outage), case v_fall when 'unstable' then 'unstable' else p_text end, p_texts, p_why.reason,
+      v_event, p_policy, v_users, p_now, v_fall);
   end if;
+  -- Told is who got a row, now or when the line was another company's, or gets it as soon as the bound allows. A company
+  -- where nobody did hears as soon as somebody is there.
+  update public.instance_outages o
+  set told_at = p_now, told_as = v_fall
+  where o.id = v_outage.id and o.told_at is null and (
+    v_fall = 'damped' or v_notified ? 'held_back' or exists (
+      select from public.notices n
+      join public.user_companies m on m.user_id = n.user_id and m.company_id = o.company_id
+      where n.occasion = 'outage:' || o.id and n.kind = v_fall and n.state = 'sent'));
+  v_notified := v_notified - 'place_at';
   update public.instance_events set details = details || v_notified where id = v_event and v_notified <> '{}';
   update public.wapi_instances set status = p_to, status_reason = p_why.reason
   where id = p_instance.id and (status is distinct from p_to or status_reason is distinct from p_why.reason);
   update public.instance_health
   set degraded_since = case when p_to = 'degraded' then coalesce(degraded_since, p_now) end,
-      bad_since = coalesce(bad_since, p_started_at)
+      bad_since = coalesce(bad_since, p_started_at),
+      tell_at = case when v_fall is not null then p_now else tell_at end
   where instance_id = p_instance.id;
   return jsonb_build_object('outage_id', v_outage.id, 'told', null, 'from', p_instance.status, 'to', p_to) || v_notified;
 end
 $$;
 comment on function public.take_instance_down is
-  'Degraded or disconnected: status, outage, audit and (p_text not null, not told yet) notices. told is null when none was due.';
+  'Degraded or disconnected: status, outage, audit and (p_text not null, not told yet) notices. told is null when none was due, or damping keeps it back.';
 
 create or replace function public.bring_instance_back(
   p_instance public.wapi_instances,
@@ -513,6 +601,7 @@ language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
   v_outage public.instance_outages;
+  v_occasion public.occasion;
   v_unverified_since timestamptz;
   v_event bigint;
   v_notified jsonb := '{}';
@@ -530,14 +619,26 @@ begin
     );
   end if;
   if v_outage.told_at is not null then
-    -- It answers both, where nobody had been able to find out before.
-    v_notified := public.notify_users(
-      public.outage_occasion(v_outage), 'reconnected', p_texts, p_closed_as, v_event, p_policy, null, p_now);
-  elsif v_unverified_since is not null then
+    if public.back_waits(v_outage, p_policy) = interval '0' then
+      -- It answers both, where nobody had been able to find out before. The line's people of today are told.
+      v_occasion := public.outage_occasion(v_outage);
+      v_occasion.company_id := p_instance.company_id;
+      v_notified := public.notify_users(
+        v_occasion, 'reconnected', p_texts, p_closed_as, v_event, p_policy,
+        array(select w.user_id from public.user_words(p_instance.id, p_instance.company_id) w where w.word <> 'up'), p_now);
+      update public.instance_outages set answered_at = p_now
+      where instance_id = p_instance.id and told_at is not null and answered_at is null;
+    end if;
+  elsif v_unverified_since is not null and not exists (
+    -- A "voltou" that waits answers both.
+    select from public.instance_outages o
+    where o.instance_id = p_instance.id and o.told_at is not null and o.answered_at is null)
+  then
     v_notified := public.notify_users(
       public.unverified_occasion(p_instance, v_unverified_since), 'verified', p_texts, p_closed_as, v_event, p_policy, null,
       p_now);
   end if;
+  v_notified := v_notified - 'place_at';
   update public.instance_events set details = details || v_notified where id = v_event and v_notified <> '{}';
   update public.wapi_instances
   set status = 'connected',
@@ -548,7 +649,11 @@ begin
         else connected_at end
   where id = p_instance.id and (status is distinct from 'connected' or status_reason is not null);
   update public.instance_health
-  set degraded_since = null, bad_since = null, unknown_since = null, unknown_looks = 0, unverified_since = null
+  set degraded_since = null, bad_since = null, unknown_since = null, unknown_looks = 0, unverified_since = null,
+      tell_at = case when v_outage.told_at is not null or v_unverified_since is not null or exists (
+          select from public.instance_outages o
+          where o.instance_id = p_instance.id and o.told_at is not null and o.answered_at is null)
+        then p_now else tell_at end
   where instance_id = p_instance.id;
   return jsonb_build_object(
     'outage_id', v_outage.id, 'told', null, 'from', p_instance.status, 'to', 'connected',
@@ -557,7 +662,7 @@ begin
 end
 $$;
 comment on function public.bring_instance_back is
-  'Connected again: closes the open outage and tells those who had been told. told is null when nobody had been.';
+  'Connected again: closes the open outage and tells those who had been told, unless the line has to hold first. told is null when nobody had been, or it waits.';
 
 -- security definer, because the platform's own screens pause lines as their users, who may not write our tables.
 -- It can touch nothing but what we keep of the very row that the platform let them change.
@@ -568,11 +673,14 @@ as $$
 begin
   update public.instance_health
   set health_lease_until = null, degraded_since = null, bad_since = null, unknown_since = null, unknown_looks = 0,
-      unverified_since = null
+      unverified_since = null, tell_at = null
   where instance_id = new.id;
   update public.instance_outages
   set closed_at = greatest(now(), started_at), closed_as = 'paused'
   where instance_id = new.id and closed_at is null;
+  -- Who pauses a line knows: nothing waits to be told.
+  update public.instance_outages set answered_at = now()
+  where instance_id = new.id and told_at is not null and answered_at is null;
   return null;
 end
 $$;
@@ -589,7 +697,7 @@ begin
   perform public.keep_for_service(
     'lock_health', 'record_event', 'believed', 'last_life', 'knows_life_since', 'open_outage', 'render_downtime', 'render_moment', 'outage_occasion',
     'unverified_occasion', 'name_of_line', 'recipients',
-    'render_notice', 'write_notices', 'is_refusal', 'notify_users', 'retry_notices',
+    'free_places', 'told_until', 'render_notice', 'write_notices', 'is_refusal', 'notify_users', 'retry_notices',
     'take_instance_down', 'bring_instance_back', 'close_outage_of_paused_instance');
 end
 $$;

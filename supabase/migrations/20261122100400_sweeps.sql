@@ -592,7 +592,7 @@ begin
     where id = v_instance.id;
     update public.instance_health h
     set health_lease_until = null, degraded_since = coalesce(h.degraded_since, p_now), unverified_since = h.unknown_since,
-        unknown_looks = v_sighting.unknown_looks
+        unknown_looks = v_sighting.unknown_looks, tell_at = p_now
     where h.instance_id = v_instance.id;
     v_told := v_told || (v_notified || jsonb_build_object('instance_id', v_instance.id));
   end loop;

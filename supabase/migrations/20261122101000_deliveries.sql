@@ -168,13 +168,13 @@ as $$ select p_delivery.state = 'sent' or p_delivery.unheard > 0 $$;
 comment on function public.was_reached is 'Whether a contact has heard it, or may have: an answer that nobody heard may have been a yes.';
 
 create or replace function public.write_deliveries(
-  p_occasion public.occasion, p_text text, p_texts jsonb, p_now timestamptz
+  p_occasion public.occasion, p_text text, p_texts jsonb, p_now timestamptz, p_kind text
 )
 returns void
 language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
-  v_kind constant text := p_texts -> p_text ->> 'kind';
+  v_kind constant text := p_kind;  -- the text's own, or that the fall lasts
 begin
   if v_kind <> 'back' and not public.is_bad_news(v_kind) then
     return;

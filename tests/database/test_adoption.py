@@ -721,7 +721,7 @@ def test_the_dry_run_tells(platform: Platform, words: str, section: Section, con
 @pytest.mark.parametrize(
     ("change", "words", "concerns"),
     [
-        pytest.param("add constraint few check (type not like '%disconnected')", "the check few on notifications refuses these bells", {"instance_disconnected"}, id="a check that refuses one type"),
+        pytest.param("add constraint few check (type not like '%disconnected')", "the check few on notifications refuses these bells", {"instance_disconnected", "instance_still_disconnected"}, id="a check that refuses one type"),
         pytest.param("add constraint late check (created_at > '2030-01-01') not valid", "the check late on notifications refuses these bells", set(NoticeType), id="a check that refuses all"),
         pytest.param("add column priority int not null", "columns must be filled and have no default", {"priority"}, id="a column that must be filled"),
         pytest.param("add constraint once unique (user_id, type) deferrable", "unique indexes on notifications may refuse a second bell", {"once"}, id="a unique index"),

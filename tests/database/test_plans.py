@@ -234,6 +234,33 @@ def grown(world: World) -> Iterator[Plans]:
         yield Plans(connection)
 
 
+def falls(world: World) -> None:
+    """A line that has held, one whose fall lasts, one down for a day: something is due about each."""
+    for line, told_as, started, closed in ((800, "unstable", 3, 2), (801, "damped", 1, None), (802, "down", 25, None)):
+        world.sql(
+            """
+            with moments as (
+              select now() - %s * interval '1 hour' as started_at, now() - %s * interval '1 hour' as closed_at
+            ), fall as (
+              insert into public.instance_outages
+                (instance_id, company_id, started_at, life_counts_from, opened_by, reason, told_at, told_as, told_text,
+                 closed_at, closed_as)
+              select i.id, i.company_id, m.started_at, now(), 'sweep', 'x', m.started_at, %s, 'disconnected',
+                m.closed_at, case when m.closed_at is not null then 'alive' end
+              from public.wapi_instances i, moments m where i.instance_id = %s
+              returning *
+            ), heard as (
+              insert into public.notices (occasion, kind, user_id, company_id, instance_id, text, outage_id, since, state, told_at)
+              select 'outage:' || f.id, 'down', m.user_id, f.company_id, f.instance_id, 'disconnected', f.id, f.started_at,
+                'sent', f.told_at
+              from fall f join public.user_companies m on m.company_id = f.company_id
+            )
+            update public.instance_health h set tell_at = now() from fall f where h.instance_id = f.instance_id
+            """,
+            started, closed, told_as, f"LITE-{line}",
+        )  # fmt: skip
+
+
 def an_event(line: int, **fields: Any) -> bytes:
     common = {
         "instanceId": f"LITE-{line}",
@@ -300,12 +327,15 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: Worl
     await store.purge_history(Retention(), limit=1000)
     await store.enter_brake()
     await store.retry_notices(limit=500)
+    falls(world)
+    told = await store.tell_what_is_due(limit=500)
+    assert sum(bool(line.told) for line in told.lines) >= 3
     await store.find_late_clock()
     grown.call("draw_witnesses", {"p_limit": 20, "p_degraded_since": None})
 
     wanted = {
         "begin_sweep", "claim_instances", "record_looks", "claim_restart", "apply_verdict", "finish_sweep", "purge_history",
-        "receive_events", "settle_events", "enter_brake", "draw_witnesses", "retry_notices", "find_late_clock", "claim_relay", "finish_relay", "list_relay_backlog",
+        "receive_events", "settle_events", "enter_brake", "draw_witnesses", "retry_notices", "tell_what_is_due", "find_late_clock", "claim_relay", "finish_relay", "list_relay_backlog",
     }  # fmt: skip
     assert grown.called == wanted
     scans = {scan for scan in grown.scans if scan[0] in GROWS}

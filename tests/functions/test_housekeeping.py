@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from shared.core.policy import Retention
-from shared.database.results import Purged, Retried
+from shared.database.results import Purged, Retried, Told, ToldLater
 from shared.errors import StoreUnavailable
 from shared.housekeeping import keep_house
 
@@ -29,6 +30,7 @@ class House:
         self.after: list[Purged | None] = []
         self.notices: Retried | None = Retried(tried=0, told=0, refused_left=0)
         self.late_by: timedelta | None = None
+        self.due: list[list[dict[str, Any]]] = []
 
     async def purge_history(self, retention: Retention, *, limit: int, after: Purged | None) -> Purged | None:
         assert (retention, limit) == (Retention(), 5_000)
@@ -45,6 +47,14 @@ class House:
         if self.notices is None:
             raise StoreUnavailable("retry_notices", "503")
         return self.notices
+
+    async def tell_what_is_due(self, *, limit: int) -> Told:
+        self.asked.append("telling")
+        if self.notices is None:
+            raise StoreUnavailable("tell_what_is_due", "503")
+        if not self.due:
+            return Told(seen=0, lines=[])
+        return Told(seen=limit, lines=[ToldLater(instance_id=uuid4(), **each) for each in self.due.pop(0)])
 
     async def find_late_clock(self) -> timedelta | None:
         self.asked.append("clock")
@@ -69,12 +79,23 @@ async def test_a_chore_that_fails_is_logged_and_the_next_one_is_done(caplog: pyt
     house.notices = None
     with caplog.at_level("INFO", logger="line_recovery"):
         await keep(house, relay=house)
-    assert house.asked == ["notices", "clock", "relay", "purge"]
+    assert house.asked == ["notices", "telling", "clock", "relay", "purge"]
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
         "notices.not_retried",
+        "notices.not_told",
         "provider.clock_not_read",
         "relay.backlog_not_read",
     ]
+
+
+async def test_what_waits_is_told_in_steps_until_one_sees_less_than_it_may(caplog: pytest.LogCaptureFixture) -> None:
+    house = House({"bodies": 0})
+    house.due = [[{"told": 2}, {"told": 0, "refused": 1}], [{"told": 3}, {"failed": "22023"}]]
+    with caplog.at_level("INFO", logger="line_recovery"):
+        await keep(house)
+    assert house.asked.count("telling") == 3
+    assert [record.getMessage() for record in caplog.records] == ["notice.not_told", "notices.told"]
+    assert vars(caplog.records[-1])["fields"] == {"lines": 2, "users": 5}
 
 
 async def test_a_late_clock_of_the_provider_is_told_once_a_sweep(caplog: pytest.LogCaptureFixture) -> None:

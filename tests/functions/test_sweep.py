@@ -217,7 +217,7 @@ def test_an_outage_has_restarts_now_after_30_60_and_120_minutes_then_one_a_day_a
 
     assert restarts == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
     assert world.status(line) == "disconnected"
-    assert len(world.bells(line)) == 1
+    assert [bell["type"] for bell in world.bells(line)] == ["instance_disconnected", "instance_still_disconnected"]
     assert len(world.outages(line)) == 1
 
 

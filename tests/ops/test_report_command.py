@@ -346,9 +346,9 @@ async def test_who_was_told_is_what_the_notices_say(world: World) -> None:
     ids = {name: uuid4() for name in ("told", "silent", *(f"more {number}" for number in range(60)))}
     for name, outage in ids.items():
         world.sql(
-            "insert into public.instance_outages (id, instance_id, company_id, started_at, life_counts_from, opened_by, reason, told_at)"
-            " values (%s, gen_random_uuid(), %s, now(), now(), 'sweep', 'ghost', case when %s then now() end)",
-            outage, company, name != "silent",
+            "insert into public.instance_outages (id, instance_id, company_id, started_at, life_counts_from, opened_by, reason, told_at, told_as)"
+            " values (%s, gen_random_uuid(), %s, now(), now(), 'sweep', 'ghost', case when %s then now() end, %s)",
+            outage, company, name != "silent", "down" if name != "silent" else None,
         )  # fmt: skip
         for kind, state in (("down", "sent"), ("down", "sent"), ("down", "refused"), ("back", "sent")):
             world.sql(

@@ -156,6 +156,8 @@ class History:
         self.new_logs = ""
         self.posted: list[Posted] = []
         self.step = Step()
+        self.member_since: dict[tuple[str, str], datetime] = {}
+        self.ever_paused: set[str] = set()
         self.before = self.after = self._take()
 
     def pass_time(self, interval: timedelta) -> None:
@@ -222,6 +224,9 @@ class History:
         told = {line["external_id"]: line for line in simulator.lines()}
         # A line that only we know, or that is gone there, has been asked about all the same.
         provider = {each: told.get(each) or {"calls": simulator.calls(each)} for each in sorted(external_ids)}
+        self.ever_paused |= {line["id"] for line in tables["wapi_instances"] if line["is_active"] is False}
+        members = {(member["company_id"], member["user_id"]) for member in tables["user_companies"]}
+        self.member_since = {each: self.member_since.get(each, row["now"] + self.passed) for each in members}
         self.secrets |= {line["instance_token"] for line in tables["wapi_instances"] if line["instance_token"]}
         return Snapshot(row["now"], self.passed, tables, provider)
 

@@ -6,6 +6,7 @@ hold and cites its invariant; none asks what our code reports about itself.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from history import OPEN, UP, as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from collections.abc import Set as AbstractSet
+    from datetime import datetime
 
     from history import History, Row
     from world import World
@@ -31,6 +32,13 @@ LIFE_IS_FRESH = timedelta(seconds=4)
 """An event's moment is a whole second of another clock; looks begun within five seconds may not overrule it."""
 BODIES_ARE_KEPT = timedelta(hours=47)
 DOWN, BACK, UNVERIFIED = "instance_disconnected", "instance_reconnected", "instance_unverified"
+STILL_DOWN = "instance_still_disconnected"
+FALLS = ("down", "unstable", "down_lasting")
+DAY = timedelta(hours=24)
+STABLE = timedelta(minutes=60)
+MOST = 7
+A_SWEEP = timedelta(minutes=2)
+"""What is due at the step's end may have become so after its sweep."""
 
 
 def check_invariants(world: World, history: History) -> None:
@@ -123,97 +131,161 @@ def no_line_is_marked_without_its_bell(history: History) -> None:
         outage = history.after.outages.get(row["outage_id"])
         _must(outage, "2", row["instance_id"], f"became {row['to_status']} without an outage")
         if row["to_status"] == "disconnected":
-            told = outage["told_at"] is not None and outage["told_at"] <= row["at"]
+            settled = outage["told_at"] is not None and outage["told_at"] <= row["at"]
+            # A damped one is told by a later sweep, when it has lasted.
+            told = settled or outage["told_as"] == "down_lasting"
             adopted = outage["opened_by"] == "adoption"
             nobody = not any(company == outage["company_id"] for company, _ in history.before.members)
             _must(told or adopted or nobody, "2", row["instance_id"], "marked without a bell")
 
 
-def a_told_outage_rang_once_for_each_member_of_that_moment(history: History) -> None:
-    """Invariants 2, 3 and 5: status, audit and bells in one transaction, for the company's users and nobody else."""
+def a_fall_is_told_to_each_member_of_that_moment(history: History) -> None:
+    """Invariants 2, 3 and 5: what a fall is told as is told to everybody who belongs and has a place."""
     for outage in history.after.outages.values():
-        line, rung = outage["instance_id"], history.after.bells(outage["id"], DOWN)
+        line, kind, company = outage["instance_id"], outage["told_as"], outage["company_id"]
         before = history.before.outages.get(outage["id"])
-        if outage["told_at"] is None:
-            _must(not rung, "2", line, "bells of an outage that says nobody was told")
-        elif before is not None and before["told_at"] is not None and before["company_id"] == outage["company_id"]:
-            known = {row["id"] for row in history.before.bells(outage["id"], DOWN)}
-            _must({row["id"] for row in rung} == known, "3", line, "its bell rang again")
-        else:
-            # A line that moved while it was down is told to its new company, but for who has heard of it already.
-            known = {row["id"]: row["user_id"] for row in history.before.bells(outage["id"], DOWN)}
-            rung = [row for row in rung if row["id"] not in known]
-            _must_reach_members(history, outage, rung, heard_before=set(known.values()))
-            _must_be_one_transaction(history, outage, rung, outage["told_at"], "disconnected")
-
-
-def who_was_told_hears_that_it_is_back(history: History) -> None:
-    """Invariants 2 and 5: closing, audit and "voltou" in one transaction, for who was told and still belongs."""
-    for outage in history.after.outages.values():
-        line, rung = outage["instance_id"], history.after.bells(outage["id"], BACK)
-        before = history.before.outages.get(outage["id"])
-        if outage["closed_at"] is OPEN or outage["told_at"] is None or outage["closed_as"] in ("paused", "deleted"):
-            _must(not rung, "2", line, "told that it is back, but it is not, or nobody knew")
+        known = before is not None and (before["told_as"], before["company_id"]) == (kind, company)
+        notices = [each for each in _notices(history) if each["occasion"] == f"outage:{outage['id']}"]
+        if kind is None:
+            _must(not notices, "2", line, "notices of an outage that says nobody was told")
             continue
-        # A silent one may have been reopened, told and closed again within the step: that is told like any other.
-        if before is not None and before["closed_at"] is not OPEN and before["told_at"] is not None:
-            _must(len(rung) == len(history.before.bells(outage["id"], BACK)), "3", line, "told twice that it is back")
+        if kind == "damped":
+            said = [each["kind"] for each in notices if each["company_id"] == company and each["kind"] in FALLS]
+            moved = before is not None and before["company_id"] != company
+            _must(not said or moved, "3.4", line, f"{said} of a fall that is said to be silent")
+        if known or kind == "damped":
             continue
-        knew = {row["user_id"] for row in history.after.bells(outage["id"], DOWN)}
-        _must_reach_members(history, outage, rung, among=knew)
-        _must_be_one_transaction(history, outage, rung, outage["closed_at"], "connected")
+        heard = {each["user_id"] for each in notices if each["kind"] == kind}
+        for user in _members(history, company) - heard:
+            full = _lately(history, line, user, history.after.at(outage["told_at"])) >= MOST
+            full = full or _lately(history, line, user, history.after.at(history.after.now)) >= MOST
+            _must(full, "2", line, f"a member who did not hear {kind}")
 
 
-def _must_reach_members(
-    history: History,
-    outage: Row,
-    rung: list[Row],
-    among: set[str] | None = None,
-    heard_before: AbstractSet[str] = frozenset(),
-) -> None:
-    heard = [row["user_id"] for row in rung]
-    line = outage["instance_id"]
-    _must(len(heard) == len(set(heard)), "3", line, "two bells for one user")
-
-    def users(members: set[tuple[str, str]]) -> set[str]:
-        return {user for company, user in members if company == outage["company_id"]}
-
-    at_start, at_end = users(history.before.members), users(history.after.members)
-    if among is not None:
-        at_start, at_end = at_start & among, at_end & among
-    # Who joined or left while it happened may or may not have heard.
-    _must(set(heard) <= at_start | at_end, "5", line, "a bell for somebody outside the company")
-    _must(at_start & at_end <= set(heard) | heard_before, "2", line, "a member who heard nothing")
-    for row in rung:
-        _must(row["company_id"] == outage["company_id"], "5", line, "a bell under another company")
-        _must(row["data"]["instance_id"] == line, "2", line, "a bell about another line")
+def every_new_notice_reaches_a_member_in_one_transaction_with_its_audit(history: History) -> None:
+    """Invariants 2 and 5: for the line's company of that moment and nobody else; the audit counts it."""
+    known = {row["id"] for row in history.before.tables["notices"]}
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for notice in _notices(history):
+        if notice["id"] not in known:
+            groups.setdefault((notice["instance_id"], notice["event_id"]), []).append(notice)
+    members = history.before.members | history.after.members
+    audit = {row["id"]: row for row in history.after.audit}
+    for (line, event), notices in groups.items():
+        companies = {each["company_id"] for each in notices}
+        _must(len(companies) == 1, "5", line, "one telling for two companies")
+        owners = {
+            snapshot.lines[line]["company_id"] for snapshot in (history.before, history.after) if line in snapshot.lines
+        }
+        _must(companies <= owners or line in history.step.disturbed, "5", line, "told to a company that it is not of")
+        for notice in notices:
+            _must((notice["company_id"], notice["user_id"]) in members, "5", line, "a bell for somebody outside")
+        told = audit.get(event, {}).get("details", {}).get("told")
+        _must(told == len(notices), "2", line, f"{len(notices)} notices, the audit says {told}")
+        _must({each["told_at"] for each in notices} == {audit[event]["at"]}, "2", line, "not in one transaction")
 
 
-def _must_be_one_transaction(history: History, outage: Row, rung: list[Row], at: object, to: str) -> None:
-    line = outage["instance_id"]
-    _must(all(row["created_at"] == at for row in rung), "2", line, "bells of another transaction than the outage's")
-    # The outage may have been told and closed within one step.
-    audited = [row for row in history.new_audit(line) if row["outage_id"] == outage["id"] and row["at"] == at]
-    said = [row["details"].get("told") for row in audited if row["to_status"] == to and "told" in row["details"]]
-    _must(said == [len(rung)], "2", line, f"{len(rung)} bells to {to}, the audit says {said}")
+def nobody_hears_more_than_seven_notices_of_a_line_in_a_day(history: History) -> None:
+    """Section 3.4 and invariant 13; the seventh is bad news."""
+    heard: dict[tuple[str, str], list[Row]] = {}
+    for notice in _notices(history):
+        if notice["kind"] != "subscription":
+            heard.setdefault((notice["instance_id"], notice["user_id"]), []).append(notice)
+    for (line, _), notices in heard.items():
+        notices.sort(key=lambda each: (each["told_at"], each["id"]))
+        for number, notice in enumerate(notices):
+            lately = sum(each["told_at"] > notice["told_at"] - DAY for each in notices[: number + 1])
+            _must(
+                lately <= MOST - (notice["kind"] == "back"), "13", line, f"{notice['kind']} is number {lately} of a day"
+            )
+
+
+def nobodys_last_word_is_wrong_for_longer_than_the_bound_forces(history: History) -> None:
+    """Section 3.4: after a whole sweep who belongs knows what is so, but for what damping and the bound keep back."""
+    if history.step.sweeps != 1 or history.step.cut:
+        return
+    now = history.after.at(history.after.now)
+    for line, row in history.after.lines.items():
+        if row["is_active"] is False or line in history.step.disturbed | history.step.spoken:
+            continue
+        outage = history.after.open_outages.get(line)
+        ended = [
+            each["closed_at"]
+            for each in history.after.outages.values()
+            if each["instance_id"] == line and each["closed_at"]
+        ]
+        for user in _members(history, row["company_id"]):
+            since = history.member_since.get((row["company_id"], user), now)
+            last = _last_word(history, line, user)
+            lately = _lately(history, line, user, now)
+            if (
+                outage is not None
+                and outage["company_id"] == row["company_id"]
+                and outage["told_as"] in ("down", "down_lasting")
+            ):
+                told = history.after.at(outage["told_at"])
+                owed = since < told or now - max(since, told) > DAY + A_SWEEP
+                bad = last is not None and last["kind"] != "back"
+                _must(bad or not owed or lately >= MOST, "13", line, "is down, and somebody who belongs does not know")
+            elif outage is None and row["status"] == "connected" and last is not None and last["kind"] != "back":
+                held = all(history.after.now - each > STABLE + A_SWEEP for each in ended)
+                well = row["bad_since"] is None and row["unknown_since"] is None and held
+                _must(
+                    not well or since > history.after.at(last["told_at"]) or lately >= MOST - 1,
+                    "3.4", line, f"has held for an hour, and somebody still believes {last['kind']}",
+                )  # fmt: skip
+
+
+def _notices(history: History) -> list[Row]:
+    return [row for row in history.after.tables["notices"] if row["state"] == "sent"]
+
+
+def _members(history: History, company: str) -> set[str]:
+    """Who belonged all the time."""
+    return {user for each, user in history.before.members & history.after.members if each == company}
+
+
+def _lately(history: History, line: str, user: str, at: datetime | None) -> int:
+    assert at is not None
+    told = [
+        history.after.at(row["told_at"]) for row in _notices(history)
+        if (row["instance_id"], row["user_id"]) == (line, user) and row["kind"] != "subscription"
+    ]  # fmt: skip
+    return sum(each is not None and at - DAY < each <= at for each in told)
+
+
+def _last_word(history: History, line: str, user: str) -> Row | None:
+    """The last notice about whether the line lives; a pause answers what was told before it."""
+    told = [
+        row for row in _notices(history)
+        if (row["instance_id"], row["user_id"]) == (line, user) and row["kind"] not in ("mute", "subscription")
+    ]  # fmt: skip
+    if not told:
+        return None
+    last = max(told, key=lambda row: (row["told_at"], row["id"]))
+    outage = history.after.outages.get(last["outage_id"])
+    is_answered = outage is not None and outage["closed_as"] in ("paused", "deleted")
+    is_answered |= last["kind"] == "unverified" and line in history.ever_paused
+    return None if is_answered else last
 
 
 def every_bell_of_ours_has_its_outage(history: History) -> None:
     """Invariant 2: no bell without its status."""
     for row in history.after.tables["notifications"]:
-        if row["type"] in (DOWN, BACK) and "unverified_since" not in row["data"]:
+        if row["type"] in (DOWN, BACK, STILL_DOWN) and "unverified_since" not in row["data"]:
             outage = row["data"].get("outage_id")
             _must(outage in history.after.outages, "2", row["data"].get("instance_id"), "a bell of no outage")
 
 
 def every_bell_has_its_notice_and_every_notice_its_bell(history: History) -> None:
     """Invariants 2 and 3: what may not be told twice is kept by us, in the transaction that tells."""
-    ours = (DOWN, BACK, UNVERIFIED)
+    ours = (DOWN, STILL_DOWN, BACK, UNVERIFIED)
     rung = {row["id"]: row for row in history.after.tables["notifications"] if row["type"] in ours}
     told = {row["notification_id"]: row for row in history.after.tables["notices"] if row["state"] == "sent"}
     _must(rung.keys() == told.keys(), "2", "-", "bells and notices do not match")
     for bell, notice in told.items():
-        kept = (notice["occasion"], notice["user_id"], notice["company_id"], notice["instance_id"], notice["told_at"])
+        occasion = re.sub(r"^reminder:(.*):\d+$", r"outage:\1", notice["occasion"])
+        kept = (occasion, notice["user_id"], notice["company_id"], notice["instance_id"], notice["told_at"])
         row = rung[bell]
         outage = row["data"].get("outage_id")
         said = (
@@ -272,13 +344,9 @@ def a_line_has_at_most_one_open_outage(history: History) -> None:
 
 def a_user_hears_once_of_each_kind_in_an_outage(history: History) -> None:
     """Invariant 3."""
-    heard = Counter(
-        (row["data"]["outage_id"], row["user_id"], row["type"])
-        for row in history.after.tables["notifications"]
-        if "outage_id" in row["data"]
-    )
-    for (outage, _, kind), count in heard.items():
-        _must(count == 1, "3", history.after.outages[outage]["instance_id"], f"{count} bells {kind} for one user")
+    heard = Counter((row["occasion"], row["user_id"], row["kind"]) for row in history.after.tables["notices"])
+    for (occasion, _, kind), count in heard.items():
+        _must(count == 1, "3", occasion, f"{count} notices {kind} for one user")
 
 
 # 4
@@ -305,9 +373,14 @@ def who_is_silent_for_long_is_told_so_and_nothing_else(history: History) -> None
     step = history.step
     for line in (step.blind & step.maybe_silent) - step.spoken - step.disturbed:
         for row in history.new_audit(line):
-            _must(row["reason"] == "unverified", "4", line, f"nobody could find out, and yet {row['kind']}")
+            is_later = _is_told_later(row)
+            _must(row["reason"] == "unverified" or is_later, "4", line, f"nobody could find out, and yet {row['kind']}")
         for row in history.new_bells():
-            if row["data"]["instance_id"] == line:
+            if (
+                row["data"]["instance_id"] == line
+                and row["type"] != STILL_DOWN
+                and row["id"] not in _bells_told_later(history)
+            ):
                 _must(row["type"] == UNVERIFIED, "4", line, f"nobody could find out, and yet {row['type']}")
 
 
@@ -324,11 +397,25 @@ def _must_be_untouched(history: History, line: str, invariant: str, why: str) ->
     before, after = history.before.lines.get(line), history.after.lines.get(line)
     if before is None or after is None:
         return
-    said = [row["kind"] for row in history.new_audit(line) if row["kind"] != "disconnection_ignored"]
+    said = [
+        row["kind"] for row in history.new_audit(line)
+        if row["kind"] != "disconnection_ignored" and not _is_told_later(row)
+    ]  # fmt: skip
     _must(not said, invariant, line, f"{why}, and yet {said}")
     _must(after["status"] == before["status"], invariant, line, f"{why}, and yet it is {after['status']}")
-    rung = [row for row in history.new_bells() if row["data"]["instance_id"] == line]
+    later = _bells_told_later(history)
+    rung = [row for row in history.new_bells() if row["data"]["instance_id"] == line and row["id"] not in later]
     _must(not rung, invariant, line, f"{why}, and yet {len(rung)} bells rang")
+
+
+def _is_told_later(row: Row) -> bool:
+    """Whether what an older look or event had found is told: no look of this step has a part in it."""
+    return row["kind"] == "users_told" and "later" in row["details"]
+
+
+def _bells_told_later(history: History) -> set[str]:
+    events = {row["id"] for row in history.new_audit() if _is_told_later(row)}
+    return {row["notification_id"] for row in _notices(history) if row["event_id"] in events}
 
 
 # 6
@@ -533,7 +620,7 @@ def no_sweep_overrules_a_status_that_changed_under_it(history: History) -> None:
 
 
 def _by_sweeps(history: History, line: str) -> list[Row]:
-    return [row for row in history.new_audit(line) if row["source"] == "sweep"]
+    return [row for row in history.new_audit(line) if row["source"] == "sweep" and not _is_told_later(row)]
 
 
 # The brake
@@ -550,7 +637,7 @@ def the_brake_holds_what_looks_like_the_providers_fault(history: History) -> Non
     most = [line for line in due if history.before.lines[line]["status"] in UP]
     if len(bad) < 5 or len(bad) < len(most) / 2:
         return
-    audit = history.new_audit()
+    audit = [row for row in history.new_audit() if not _is_told_later(row)]
     _must(
         max(history.after.tables["health_check_runs"], key=lambda run: run["started_at"])["braked"], "brake", "-", "off"
     )
@@ -576,8 +663,10 @@ CHECKS: tuple[Callable[[History], None], ...] = (
     restarts_in_an_outage_are_spaced_whatever_word_the_row_holds,
     every_change_of_status_has_one_audit_row,
     no_line_is_marked_without_its_bell,
-    a_told_outage_rang_once_for_each_member_of_that_moment,
-    who_was_told_hears_that_it_is_back,
+    a_fall_is_told_to_each_member_of_that_moment,
+    every_new_notice_reaches_a_member_in_one_transaction_with_its_audit,
+    nobody_hears_more_than_seven_notices_of_a_line_in_a_day,
+    nobodys_last_word_is_wrong_for_longer_than_the_bound_forces,
     every_bell_of_ours_has_its_outage,
     every_bell_has_its_notice_and_every_notice_its_bell,
     from_every_new_notice_one_query_finds_why,

@@ -29,7 +29,7 @@ OLD_SECRET = "an-older-secret-in-rotation"
 HEALTH = {
     "last_alive_at": None, "last_event_at": None, "degraded_since": None, "bad_since": None, "unknown_since": None,
     "unknown_looks": 0, "unverified_since": None, "pairing_since": None, "unwatched_since": None,
-    "health_lease_until": None, "last_restart_at": None,
+    "health_lease_until": None, "last_restart_at": None, "tell_at": None,
 }  # fmt: skip
 """Our bookkeeping of a line that has no row in ``instance_health``."""
 _SHIFTED = {
@@ -38,7 +38,7 @@ _SHIFTED = {
     "restart_claims": ("last_restart_at",),
     "provider_state": ("braked_since", "canary_sent_at", "canary_ended_at", "device_silent_since"),
     "notices": ("since", "told_at", "next_try_at"),
-    "instance_outages": ("started_at", "opened_at", "life_counts_from", "told_at", "closed_at"),
+    "instance_outages": ("started_at", "opened_at", "life_counts_from", "told_at", "answered_at", "closed_at"),
     "instance_events": ("at",),
     "wapi_webhook_events": ("received_at", "moment", "processed_at"),
     "health_check_runs": ("started_at", "finished_at"),
