@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
 EXIT: Final = 130
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -33,8 +34,7 @@ def run(name: str, command: Callable[[], int], *, cleans_up: bool = False) -> in
     """
 
     def interrupt(_number: int, _frame: object) -> None:
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+        _ignore_all()
         raise KeyboardInterrupt
 
     # asyncio takes the place of this very handler, to cancel what runs.
@@ -56,15 +56,45 @@ def run(name: str, command: Callable[[], int], *, cleans_up: bool = False) -> in
 @contextmanager
 def held() -> Iterator[None]:
     """Let nothing interrupt what must be done to its end; only for what has bounds of its own."""
-    if threading.current_thread() is not threading.main_thread():  # signals reach that one alone
+    with _as_before():
+        if _is_in_reach():
+            _ignore_all()
         yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+
+
+@contextmanager
+def once() -> Iterator[None]:
+    """The first signal interrupts as ever; what comes after it finds nobody, since the way out is a clean-up."""
+    with _as_before():
+        if _is_in_reach() and callable(heard := signal.getsignal(signal.SIGINT)):
+
+            def first(number: int, frame: FrameType | None) -> None:
+                _ignore_all()
+                heard(number, frame)
+
+            signal.signal(signal.SIGINT, first)
+        yield
+
+
+@contextmanager
+def _as_before() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if _is_in_reach():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _ignore_all() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _is_in_reach() -> bool:
+    """Signals reach the main thread alone, and no other may say what they do."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def _say(line: str) -> int:

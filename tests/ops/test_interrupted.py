@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from waiting import GENEROUS_SECONDS
 
+from ops.common import interrupted
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -42,3 +44,21 @@ def test_an_interrupted_command_says_so_in_a_line(command: list[str], number: si
     name = command[0].removeprefix("ops.")
     assert (process.returncode, out, err) == (130, "", f"{name}: interrupted: nothing was changed\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_after_the_first_signal_the_way_out_is_not_interrupted_again() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: heard.append(number))
+    try:
+        with interrupted.once():
+            for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.raise_signal(number)
+            with interrupted.held():
+                signal.raise_signal(signal.SIGINT)
+        assert heard == [signal.SIGINT]
+        with interrupted.held():
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard == [signal.SIGINT] * 2

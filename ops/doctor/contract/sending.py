@@ -289,11 +289,12 @@ class Sender:
     @asynccontextmanager
     async def _refusing(self, answers: list[Answered]) -> AsyncIterator[str | None]:
         """Our address refuses while this lasts; yields why it could not be made so."""
-        try:
-            yield await self._turn(answers)
-        finally:
-            with interrupted.held():
-                await self._put_back()
+        with interrupted.once():
+            try:
+                yield await self._turn(answers)
+            finally:
+                with interrupted.held():
+                    await self._put_back()
 
     async def _turn(self, answers: list[Answered]) -> str | None:
         wrong = f"{self.target.url}/?key={_WRONG_KEY}"
