@@ -354,5 +354,6 @@ def test_an_answer_full_of_phones_and_tokens_shows_none(contract: Contract) -> N
     _, said = contract.walk()
     everything = "".join(path.read_text("utf-8") for path in contract.folder.iterdir())
     assert said["log"]["per_page"] == [3, 0]
+    assert "the oldest: not told" in everything
     assert "logs[].<a word that may be a value>" in everything
     assert [value for value in contract.values() if value.lower() in everything.lower()] == []
