@@ -180,8 +180,8 @@ def _of_log(log: LogFound) -> Iterator[str]:
     pages = ", ".join(str(number) for number in log.per_page)
     yield f"  list: {log.at or 'none'}; entries of each page: {pages} ({log.asked_per_page} asked for)"
     yield f"  page 2 {log.second_page}; order: {log.order}; totals: {_counts(log.totals)}"
-    told = "not told"
-    yield f"  of these {log.entries} entries the oldest: {_minute(log.oldest) or told}, the newest: {_minute(log.newest) or told}"
+    oldest, newest = (_minute(moment) or "not told" for moment in (log.oldest, log.newest))
+    yield f"  of these {log.entries} entries the oldest: {oldest}, the newest: {newest}"
     yield f"  all keys in lower case: {log.lower_case}; without objects in them: {log.simple}; body: {log.body_at}"
     yield f"  events: {_counts(log.events)}; statuses: {_counts(log.statuses)}"
 
