@@ -16,6 +16,7 @@ from rich.progress import Progress
 from ops.common.env_file import env_file
 from ops.common.interrupted import Interrupted
 from ops.common.shown import counted, shortened
+from ops.doctor import send_test
 from ops.doctor.contract import command as contract
 from ops.doctor.contract.command import Order
 from ops.doctor.examine import Wishes, examine
@@ -35,8 +36,8 @@ _LONGEST: Final = 1000
 
 DESCRIPTION = """\
 Checks a real project and says in plain words what is wrong and what to do about it. It only reads, unless told
---fix-webhooks or --send. (To learn which keys wapi_webhook knows, it sends it an empty body with each, which is
-refused.)
+--fix-webhooks, --send or --send-test. (To learn which keys wapi_webhook knows, it sends it an empty body with each,
+which is refused.)
 
 Environment: SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY (both required); WEBHOOK_URL (wapi_webhook's address, without key)
 and WAPI_WEBHOOK_SECRETS, else webhooks are not checked; DATABASE_URL (Postgres itself: rights, indexes, cron jobs);
@@ -57,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
         if told.contract is not None:
             order = Order(told.contract, send=told.send, sure=told.yes, folder=told.out, as_json=told.json)
             return _walk_contract(order)
+        if told.send_test is not None:
+            return send_test.run(told.send_test, say=print)
         report = _run(wishes)
     except StoreUnavailable as error:
         return _could_not_check(f"Supabase does not answer at SUPABASE_URL as it should ({error})", as_json=told.json)
@@ -143,6 +146,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="with --fix-webhooks: only say what would be set")
     parser.add_argument("--company", action="append", default=[], help="only lines of this company (id or name)")
     parser.add_argument("--line", action="append", default=[], help="only this line (our id, external id or unit)")
+    parser.add_argument(
+        "--send-test",
+        metavar="CONTACT",
+        help="instead of all checks: one message now to a contact (its id, or how its address ends) or to operator",
+    )
     walk = parser.add_argument_group("the provider's contract", "instead of all checks: one line, call by call")
     walk.add_argument(
         "--contract",

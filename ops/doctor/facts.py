@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, SecretStr
+from pydantic import AwareDatetime, BeforeValidator, SecretStr
 
 from ops.common.rows import LastFour, Line, Row
 from ops.common.shown import shown, shown_external_id
@@ -128,6 +128,62 @@ class ConversationRow(Row):
 
     id: UUID
     contact_phone: LastFour
+
+
+def _last_four_characters(address: object) -> str:
+    return str(address)[-4:]
+
+
+class ContactRow(Row):
+    """Who is told by a further channel; of the address only its end."""
+
+    table = "alert_contacts"
+
+    id: UUID
+    company_id: UUID | None
+    channel: str
+    address: Annotated[str, BeforeValidator(_last_four_characters)]
+
+
+class DeliveryRow(Row):
+    """A message to a contact."""
+
+    table = "notice_deliveries"
+
+    id: int
+    contact_id: UUID
+    instance_id: UUID | None
+    kind: str
+    cause: str | None
+    channel: str
+    state: str
+    note: str | None
+    created_at: AwareDatetime
+    due_at: AwareDatetime
+    sent_at: AwareDatetime | None
+    acked_at: AwareDatetime | None
+
+
+class ChannelRow(Row):
+    """How a channel fares."""
+
+    table = "alert_channels"
+    key = "channel"
+
+    channel: str
+    failing_since: AwareDatetime | None
+    cause: str | None
+
+
+class AlertRow(Row):
+    """What the operator was told."""
+
+    table = "operator_alerts"
+
+    id: int
+    cause: str
+    details: dict[str, Any]
+    raised_at: AwareDatetime
 
 
 class NoticeRow(Row):

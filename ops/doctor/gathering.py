@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from ops.common.rows import Company
 from ops.common.shown import shown
+from ops.doctor.checks.channels import Channels
 from ops.doctor.checks.conversations import Pair
 from ops.doctor.checks.events import Inbox
 from ops.doctor.facts import (
+    AlertRow,
     AuditRow,
+    ChannelRow,
+    ContactRow,
     ConversationRow,
+    DeliveryRow,
     InboxRow,
     LineRow,
     MembershipRow,
@@ -61,6 +66,7 @@ class Tables:
     notices: Sequence[NoticeRow] | None
     inbox: Inbox | None
     pairs: Sequence[Pair] | None = None
+    channels: Channels | None = None
     unchecked: tuple[Unchecked, ...] = ()
 
     @property
@@ -123,6 +129,7 @@ async def read_tables(rest: Rest) -> Tables:
         notices=await gathering.attempt("bells of others", notices),
         inbox=await gathering.attempt("events", _inbox(rest, read_at)),
         pairs=await gathering.attempt("conversations that stay two", _pairs(rest)),
+        channels=await gathering.attempt("further channels", _channels(rest, day)),
         unchecked=tuple(gathering.unchecked),
     )
 
@@ -142,6 +149,16 @@ async def _pairs(rest: Rest) -> list[Pair]:
         for row in remembered
         if row.conversation_id in there and row.same_person_as in there
     ]
+
+
+async def _channels(rest: Rest, day: str) -> Channels:
+    lately = ("or", f"(state.eq.waiting,created_at.{day},sent_at.{day},give_up_at.{day})")
+    return Channels(
+        contacts=await rest.rows(ContactRow),
+        deliveries=await rest.rows(DeliveryRow, lately, newest=True, most=_MOST_EVENTS),
+        channels=await rest.rows(ChannelRow),
+        alerts=await rest.rows(AlertRow, ("resolved_at", "is.null")),
+    )
 
 
 def _any_of(words: Iterable[str]) -> str:

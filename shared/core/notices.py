@@ -162,3 +162,8 @@ TEXTS: Final = {
 def title_of_several(titles: list[str], count: int) -> str:
     """The title of one message about several lines."""
     return f"{' / '.join(titles)} ({count})"
+
+
+TEST_TITLE: Final = "Teste de aviso"
+TEST_TEXT: Final = "Este contato será avisado por aqui quando um WhatsApp da empresa cair."
+"""What ``--send-test`` sends."""

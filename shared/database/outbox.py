@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.core.delivery import ClaimedMessages
+from shared.core.delivery import ClaimedMessages, SendingLine
 from shared.core.policy import DeliveryPolicy, Policy
 from shared.database.composites import delivery_policy_row, interval
 
@@ -81,6 +81,18 @@ class Outbox:
             "p_policy": self._policy,
         }
         return await self._rpc.ask(ClaimedMessages, "claim_deliveries", arguments)
+
+    async def sending_line(self, line: str) -> SendingLine | None:
+        """The platform's line that sends WhatsApp, None if it may not now.
+
+        Args:
+            line: By its id or the provider's.
+        """
+        row = await self._rpc.call("alert_line", {"p_line": line, "p_policy": self._policy})
+        if not isinstance(row, dict) or row.get("id") is None:
+            return None
+        told = {"id": row["id"], "external_id": str(row["instance_id"]).strip(), "token": row["instance_token"]}
+        return SendingLine.model_validate(told)
 
     async def finish(
         self, message: OutgoingMessage, answer: SendAnswer, *, sent_by: UUID | None = None, text: str | None = None

@@ -425,7 +425,9 @@ as $$
 $$;
 comment on function public.quiet_until is 'Until when a contact is to be left in peace; null: not now.';
 
-create or replace function public.alert_line(p_line text, p_policy public.delivery_policy, p_now timestamptz)
+create or replace function public.alert_line(
+  p_line text, p_policy public.delivery_policy, p_now timestamptz default now()
+)
 returns public.wapi_instances
 language plpgsql stable security invoker set search_path = ''
 as $$

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ops.doctor.checks.channels import check_channels
 from ops.doctor.checks.conversations import check_pairs
 from ops.doctor.checks.events import check_inbox
 from ops.doctor.checks.lines import check_companies, check_outages, check_rows, check_tokens
@@ -42,4 +43,5 @@ def judge(tables: Tables, fleet: Fleet, target: Target | None) -> list[Finding]:
             findings += check_restarts(fleet, tables.connections, tables.audit)
     if tables.notices is not None:
         findings += check_bells(tables.notices)
+    findings += check_channels(fleet, tables.channels, now=now)
     return [finding.of(tables.names) for finding in findings]
