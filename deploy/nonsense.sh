@@ -116,7 +116,7 @@ check_setting() { # name of one that is there
     REGION) check_region ;;
     SUPABASE_URL) check_supabase ;;
     SUPABASE_SERVICE_ROLE_KEY) check_service_key ;;
-    WAPI_BASE_URL | WAPI_SEND_URL | EVENT_RELAY_URL) check_address "$1" ;;
+    WAPI_BASE_URL | WAPI_SEND_URL | EVENT_RELAY_URL | WEBHOOK_URL) check_address "$1" ;;
     DATABASE_URL) check_database ;;
     WAPI_WEBHOOK_SECRETS) check_webhook_secrets ;;
     EVENT_LOG_KEY)

@@ -128,12 +128,16 @@ secret_named() { printf '%s' "$1" | tr 'A-Z_' 'a-z-'; }
 secrets_of() {
   case $1 in
     follow-up-check)
-      echo SUPABASE_SERVICE_ROLE_KEY EVENT_RELAY_URL ALERT_EMAIL_URL OPERATOR_ALERT_URLS OPERATOR_WEBHOOK_SECRET
+      echo SUPABASE_SERVICE_ROLE_KEY WAPI_WEBHOOK_SECRETS EVENT_RELAY_URL ALERT_EMAIL_URL OPERATOR_ALERT_URLS OPERATOR_WEBHOOK_SECRET
       ;;
     wapi-webhook) echo SUPABASE_SERVICE_ROLE_KEY WAPI_WEBHOOK_SECRETS EVENT_LOG_KEY EVENT_RELAY_URL ;;
     deployer) echo DATABASE_URL ;;
   esac
 }
+
+# Both services in the order in which they are deployed and promoted: the webhook serves a new secret before the sweep
+# learns it and registers it at the provider.
+services_in_order="wapi-webhook follow-up-check"
 
 # The settings that a service takes from whoever deploys. What is not set here stays as it was deployed before;
 # what is set and empty goes back to its default.
@@ -143,6 +147,7 @@ settings_of() {
     follow-up-check)
       echo CHECK_INTERVAL_SECONDS RECOVERY_COOLDOWN_SECONDS LOOK_CONCURRENCY RESTART_CONCURRENCY
       echo SWEEP_BUDGET_SECONDS DEGRADED_GRACE_SECONDS GHOST_CONFIRM_SECONDS SWEEP_FANOUT ALERT_INSTANCE_ID
+      echo WEBHOOK_URL WEBHOOK_TAKE_OVER TELL_VENUES_SUBSCRIPTION
       ;;
     wapi-webhook) echo CONFIRM_DISCONNECT_EVENTS WAPI_WEBHOOK_LINE_KEYS_ONLY ;;
   esac

@@ -13,6 +13,12 @@ read_environment() {
     [ "$name $2" != "SWEEP_FANOUT first" ] || continue
     [ -z "${!name+set}" ] || environment="$environment@@$name=${!name}"
   done
+  # Where the sweep has the provider post events. Later what was deployed stays, unless WEBHOOK_URL is set.
+  if [ "$1 $2" = "follow-up-check first" ] && [ -z "${WEBHOOK_URL+set}" ]; then
+    local webhook
+    webhook=$(service_url wapi-webhook)
+    environment="$environment@@WEBHOOK_URL=$webhook"
+  fi
   if [ "$1 $2" = "follow-up-check later" ] && [ "$fanout" -gt 0 ]; then
     local url
     url=$(service_url follow-up-check)

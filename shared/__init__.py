@@ -6,6 +6,7 @@ channels    how people are told beside the bell: mail, WhatsApp, whatever an ope
 database    the tables, through the Supabase client
 sweep       the use case of follow_up_check
 webhook     the use case of wapi_webhook
+receiving   part of the housekeeping: that the events of lines reach us
 relay, deliveries, housekeeping    what is also due
 settings, errors, logs, clients, web    what any of them may use
 

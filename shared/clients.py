@@ -11,12 +11,14 @@ from shared.channels.configured import channels_of
 from shared.database.store import Store, connect
 from shared.deliveries import Deliveries
 from shared.providers.exchange import pooled_http
+from shared.providers.own_address import OwnAddress
 from shared.providers.wapi.client import WapiClient
 from shared.providers.wapi.send import RestartsThroughSend, WapiSendClient
 from shared.relay import Relay
 
 if TYPE_CHECKING:
     from shared.providers.port import Provider
+    from shared.receiving.registrations import Registrations
     from shared.settings import Settings, SweepSettings
 
 _STORE_TIMEOUT: Final = httpx.Timeout(15, connect=5)
@@ -64,8 +66,8 @@ class Clients:
     def provider(self) -> Provider:
         """W-API directly or, with ``WAPI_SEND_URL``, through the platform's function: all of it, or restarts alone."""
         settings = self._settings
-        http = self._open(pooled_http(_PROVIDER_TIMEOUT))
-        direct = WapiClient(http, settings.wapi_base_url)
+        direct = self._direct
+        http = self._provider_http
         if not settings.wapi_send_url:
             return direct
         send = WapiSendClient(http, settings.wapi_send_url, settings.supabase_service_role_key)
@@ -79,6 +81,35 @@ class Clients:
         )
         texter = WapiClient(self._open(pooled_http(_PROVIDER_TIMEOUT)), settings.wapi_base_url)
         return Deliveries(channels, texter, line=settings.alert_instance_id)
+
+    def registrations(self, settings: SweepSettings) -> Registrations | None:
+        """What W-API keeps of lines, asked directly.
+
+        Args:
+            settings: Where looks go through the platform's function the rows need not hold tokens: without an address
+                to set nobody is asked.
+        """
+        target = settings.target
+        if target is None and settings.wapi_send_url and settings.wapi_send_looks:
+            return None
+        from shared.receiving.registrations import Registrations  # noqa: PLC0415 - a webhook needs none of it
+
+        return Registrations(
+            self._direct,
+            None if target is None else OwnAddress(self._provider_http, target),
+            policy=settings.policy,
+            within=settings.look_timeout,
+            take_over=settings.webhook_take_over,
+            tell_venues=settings.tell_venues_subscription,
+        )
+
+    @cached_property
+    def _provider_http(self) -> httpx.AsyncClient:
+        return self._open(pooled_http(_PROVIDER_TIMEOUT))
+
+    @cached_property
+    def _direct(self) -> WapiClient:
+        return WapiClient(self._provider_http, self._settings.wapi_base_url)
 
     def _open(self, http: httpx.AsyncClient) -> httpx.AsyncClient:
         self._opened.append(http)

@@ -1,4 +1,4 @@
-"""Chores that follow each sweep: further channels, notices refused or waiting, the relay's backlog, the purge.
+"""Chores that follow each sweep: channels, notices refused or waiting, registrations, the relay's backlog, the purge.
 
 A chore that fails stops no other. Done by the asking sweep's function alone, after its last batch is decided or its
 budget is over.
@@ -15,13 +15,16 @@ from shared.core.policy import Retention
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+    from uuid import UUID
 
     from shared.database.results import Purged
     from shared.database.store import Store
     from shared.deliveries import Deliveries
+    from shared.receiving.registrations import Registrations
     from shared.relay import Relay
 
 _DELIVERIES: Final = timedelta(seconds=30)
+_REGISTRATIONS: Final = timedelta(seconds=40)
 _RELAY: Final = timedelta(seconds=20)
 _PURGE_ENDS: Final = timedelta(seconds=480)
 """After the sweep's start."""
@@ -39,7 +42,9 @@ async def keep_house(
     relay: Relay | None,
     *,
     sweep_began: float,
+    run: UUID,
     deliveries: Deliveries | None = None,
+    registrations: Registrations | None = None,
     retention: Retention | None = None,
 ) -> None:
     """Do every chore that is due, each within its own time.
@@ -48,7 +53,9 @@ async def keep_house(
         store: The database.
         relay: The platform's own handler, if events go there as well.
         sweep_began: On the loop's clock.
+        run: The sweep's row.
         deliveries: Sends what waits for contacts.
+        registrations: What the provider keeps of lines, if it can be asked.
         retention: How long what is kept is kept; the design's if none is given.
     """
     clock = asyncio.get_running_loop().time
@@ -58,6 +65,11 @@ async def keep_house(
     await _guarded("notices.not_retried", _retry_notices(store))
     await _guarded("notices.not_told", _tell_what_is_due(store))
     await _guarded("provider.clock_not_read", _tell_late_clock(store))
+    if registrations is not None:
+        await _guarded(
+            "registrations.not_kept",
+            registrations.keep(store, run=run, deadline=clock() + _REGISTRATIONS.total_seconds()),
+        )
     if relay is not None:
         await _guarded(
             "relay.backlog_not_read", relay.forward_backlog(store, deadline=clock() + _RELAY.total_seconds())

@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.core.alert_urls import is_webhook, mail_url, operator_urls, split_urls
 from shared.core.policy import Limits, Policy
+from shared.core.registration import Target
 from shared.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -173,6 +174,10 @@ class SweepSettings(Settings):
     ghost_confirm_seconds: Seconds = _LIMITS.ghost_confirm.total_seconds()
     sweep_fanout: Annotated[int, Field(ge=0, le=50)] = 0
     sweep_fanout_url: Annotated[Url | None, Field(validate_default=True)] = None
+    webhook_url: Url | None = None
+    wapi_webhook_secrets: Annotated[tuple[SecretStr, ...] | None, NoDecode, BeforeValidator(_split)] = None
+    webhook_take_over: bool = False
+    tell_venues_subscription: bool = False
 
     @field_validator("operator_alert_urls")
     @classmethod
@@ -192,6 +197,20 @@ class SweepSettings(Settings):
         if url is None and info.data.get("sweep_fanout"):
             raise ValueError("is the function's own address, which SWEEP_FANOUT needs")
         return url
+
+    @model_validator(mode="after")
+    def _knows_the_keys_of_the_address(self) -> Self:
+        if self.webhook_url is not None:
+            try:
+                _webhook_secrets(self.wapi_webhook_secrets or ())
+            except ValueError as error:
+                raise ValueError(f"WAPI_WEBHOOK_SECRETS, which WEBHOOK_URL needs: {error}") from None
+        return self
+
+    @property
+    def target(self) -> Target | None:
+        """Where the provider is to post events; None sets nothing. Secrets without an address are ignored."""
+        return None if self.webhook_url is None else Target(self.webhook_url, self.wapi_webhook_secrets or ())
 
     @property
     def policy(self) -> Policy:

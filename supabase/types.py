@@ -359,6 +359,72 @@ class PublicInstanceOutagesUpdate(TypedDict):
     unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
 
 
+class PublicInstanceRegistrations(BaseModel):
+    cause: Optional[str] = Field(alias="cause")
+    claimed_at: Optional[datetime.datetime] = Field(alias="claimed_at")
+    ending_at: Optional[datetime.datetime] = Field(alias="ending_at")
+    ending_days: Optional[int] = Field(alias="ending_days")
+    ends_at: Optional[datetime.datetime] = Field(alias="ends_at")
+    external_id: str = Field(alias="external_id")
+    failing_since: Optional[datetime.datetime] = Field(alias="failing_since")
+    found: Optional[str] = Field(alias="found")
+    instance_id: uuid.UUID = Field(alias="instance_id")
+    lease_until: Optional[datetime.datetime] = Field(alias="lease_until")
+    next_try_at: datetime.datetime = Field(alias="next_try_at")
+    payment: Optional[str] = Field(alias="payment")
+    payment_word: Optional[str] = Field(alias="payment_word")
+    read_at: Optional[datetime.datetime] = Field(alias="read_at")
+    requested_at: Optional[datetime.datetime] = Field(alias="requested_at")
+    set_at: Optional[datetime.datetime] = Field(alias="set_at")
+    subscription_read_at: Optional[datetime.datetime] = Field(alias="subscription_read_at")
+    tried_at: Optional[datetime.datetime] = Field(alias="tried_at")
+    tries: int = Field(alias="tries")
+
+
+class PublicInstanceRegistrationsInsert(TypedDict):
+    cause: NotRequired[Annotated[Optional[str], Field(alias="cause")]]
+    claimed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="claimed_at")]]
+    ending_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="ending_at")]]
+    ending_days: NotRequired[Annotated[Optional[int], Field(alias="ending_days")]]
+    ends_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="ends_at")]]
+    external_id: Annotated[str, Field(alias="external_id")]
+    failing_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="failing_since")]]
+    found: NotRequired[Annotated[Optional[str], Field(alias="found")]]
+    instance_id: Annotated[uuid.UUID, Field(alias="instance_id")]
+    lease_until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="lease_until")]]
+    next_try_at: Annotated[datetime.datetime, Field(alias="next_try_at")]
+    payment: NotRequired[Annotated[Optional[str], Field(alias="payment")]]
+    payment_word: NotRequired[Annotated[Optional[str], Field(alias="payment_word")]]
+    read_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="read_at")]]
+    requested_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="requested_at")]]
+    set_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="set_at")]]
+    subscription_read_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="subscription_read_at")]]
+    tried_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="tried_at")]]
+    tries: NotRequired[Annotated[int, Field(alias="tries")]]
+
+
+class PublicInstanceRegistrationsUpdate(TypedDict):
+    cause: NotRequired[Annotated[Optional[str], Field(alias="cause")]]
+    claimed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="claimed_at")]]
+    ending_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="ending_at")]]
+    ending_days: NotRequired[Annotated[Optional[int], Field(alias="ending_days")]]
+    ends_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="ends_at")]]
+    external_id: NotRequired[Annotated[str, Field(alias="external_id")]]
+    failing_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="failing_since")]]
+    found: NotRequired[Annotated[Optional[str], Field(alias="found")]]
+    instance_id: NotRequired[Annotated[uuid.UUID, Field(alias="instance_id")]]
+    lease_until: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="lease_until")]]
+    next_try_at: NotRequired[Annotated[datetime.datetime, Field(alias="next_try_at")]]
+    payment: NotRequired[Annotated[Optional[str], Field(alias="payment")]]
+    payment_word: NotRequired[Annotated[Optional[str], Field(alias="payment_word")]]
+    read_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="read_at")]]
+    requested_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="requested_at")]]
+    set_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="set_at")]]
+    subscription_read_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="subscription_read_at")]]
+    tried_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="tried_at")]]
+    tries: NotRequired[Annotated[int, Field(alias="tries")]]
+
+
 class PublicMessageReactions(BaseModel):
     at: datetime.datetime = Field(alias="at")
     emoji: str = Field(alias="emoji")
@@ -616,7 +682,9 @@ class PublicProviderState(BaseModel):
     canary_recovered: Optional[bool] = Field(alias="canary_recovered")
     canary_sent_at: Optional[datetime.datetime] = Field(alias="canary_sent_at")
     device_silent_since: Optional[datetime.datetime] = Field(alias="device_silent_since")
+    own_address_failing_since: Optional[datetime.datetime] = Field(alias="own_address_failing_since")
     provider: str = Field(alias="provider")
+    registrations_failing_since: Optional[datetime.datetime] = Field(alias="registrations_failing_since")
     server: str = Field(alias="server")
 
 
@@ -628,7 +696,13 @@ class PublicProviderStateInsert(TypedDict):
     canary_recovered: NotRequired[Annotated[Optional[bool], Field(alias="canary_recovered")]]
     canary_sent_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="canary_sent_at")]]
     device_silent_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="device_silent_since")]]
+    own_address_failing_since: NotRequired[
+        Annotated[Optional[datetime.datetime], Field(alias="own_address_failing_since")]
+    ]
     provider: Annotated[str, Field(alias="provider")]
+    registrations_failing_since: NotRequired[
+        Annotated[Optional[datetime.datetime], Field(alias="registrations_failing_since")]
+    ]
     server: NotRequired[Annotated[str, Field(alias="server")]]
 
 
@@ -640,7 +714,13 @@ class PublicProviderStateUpdate(TypedDict):
     canary_recovered: NotRequired[Annotated[Optional[bool], Field(alias="canary_recovered")]]
     canary_sent_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="canary_sent_at")]]
     device_silent_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="device_silent_since")]]
+    own_address_failing_since: NotRequired[
+        Annotated[Optional[datetime.datetime], Field(alias="own_address_failing_since")]
+    ]
     provider: NotRequired[Annotated[str, Field(alias="provider")]]
+    registrations_failing_since: NotRequired[
+        Annotated[Optional[datetime.datetime], Field(alias="registrations_failing_since")]
+    ]
     server: NotRequired[Annotated[str, Field(alias="server")]]
 
 
@@ -1046,6 +1126,22 @@ class PublicRecoveryPolicy(BaseModel):
     clock_late_within: Optional[str] = Field(alias="clock_late_within")
     clock_late_lines: Optional[int] = Field(alias="clock_late_lines")
     clock_late_slack: Optional[str] = Field(alias="clock_late_slack")
+
+
+class PublicRegistrationVisit(BaseModel):
+    instance_id: Optional[uuid.UUID] = Field(alias="instance_id")
+    lease: Optional[datetime.datetime] = Field(alias="lease")
+    requested_at: Optional[datetime.datetime] = Field(alias="requested_at")
+    outcome: Optional[str] = Field(alias="outcome")
+    found: Optional[str] = Field(alias="found")
+    cause: Optional[str] = Field(alias="cause")
+    payment: Optional[str] = Field(alias="payment")
+    payment_word: Optional[str] = Field(alias="payment_word")
+    ends_at: Optional[datetime.datetime] = Field(alias="ends_at")
+    asked_payment: Optional[bool] = Field(alias="asked_payment")
+    ending_at: Optional[datetime.datetime] = Field(alias="ending_at")
+    ending_days: Optional[int] = Field(alias="ending_days")
+    ending_text: Optional[str] = Field(alias="ending_text")
 
 
 class PublicSettlement(BaseModel):

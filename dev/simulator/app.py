@@ -94,6 +94,17 @@ class SimulatorApp:
         if refusal is not None:
             await send_answer(send, refusal)
             return
+        if scope["method"] == "PUT":
+            with simulation.ledger.put(simulation.provider) as refusal:
+                if refusal is not None:
+                    await send_answer(send, refusal)
+                    return
+                await self._answer_asked(call, external_id, scope, receive, send)
+        else:
+            await self._answer_asked(call, external_id, scope, receive, send)
+
+    async def _answer_asked(self, call: Call, external_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        simulation = self.simulation
         body = scope["query_string"] if scope["method"] == "GET" else await read_body(receive)
         if await self._stopped_by_fault(call, external_id, scope, receive, send):
             return

@@ -36,6 +36,7 @@ class Ledger:
         self._restarts: deque[RestartCall] = deque(maxlen=KEPT_RESTARTS)
         self._second: deque[float] = deque()
         self._restarts_in_flight = 0
+        self._puts_in_flight = 0
         self._max_restarts_in_flight = 0
         self.in_flight = 0
         self._max_in_flight = 0
@@ -73,6 +74,20 @@ class Ledger:
     def leave(self) -> None:
         """A call of the provider ended."""
         self.in_flight -= 1
+
+    @contextmanager
+    def put(self, provider: Provider) -> Iterator[Answer | None]:
+        """Count one ``PUT`` while it runs; yields the refusal of one that comes beside too many others."""
+        most = provider.max_concurrent_puts
+        if most is not None and self._puts_in_flight >= most:
+            self._rate_limited += 1
+            yield too_many_answer(provider.retry_after_seconds if provider.tells_retry_after else None)
+            return
+        self._puts_in_flight += 1
+        try:
+            yield None
+        finally:
+            self._puts_in_flight -= 1
 
     @contextmanager
     def restart(self, external_id: str, via: str, clock: Callable[[], float]) -> Iterator[None]:

@@ -50,6 +50,14 @@ class WebhookKind(StrEnum):
     CHAT_PRESENCE = "chat-presence"
 
 
+class PaymentForm(StrEnum):
+    """How ``payment/status`` answers: it exists, and nobody has written down its body."""
+
+    FLAT = "flat"
+    WRAPPED = "wrapped"
+    UNKNOWN = "unknown"  # an object from which nobody can tell anything
+
+
 class Call(StrEnum):
     """The calls that are played and counted, by the last part of their path."""
 
@@ -60,6 +68,7 @@ class Call(StrEnum):
     QR_CODE = "qr-code"
     SEND_TEXT = "send-text"
     FETCH_WEBHOOK_LOGS = "fetch-webhook-logs"
+    PAYMENT_STATUS = "payment-status"
     UPDATE_WEBHOOK_CONNECTED = "update-webhook-connected"
     UPDATE_WEBHOOK_DISCONNECTED = "update-webhook-disconnected"
     UPDATE_WEBHOOK_DELIVERY = "update-webhook-delivery"
@@ -111,6 +120,10 @@ class Line(BaseModel):
         webhooks_mute: No event is posted until a webhook URL is ``PUT`` again, while everything else
             looks healthy.
         answers_sends: Post webhookDelivery (the echo) and webhookStatus (an ack) for each message that is sent.
+        restart_loses_webhooks: A restart that takes place forgets the registered URLs, which then are empty.
+        webhooks_without_effect: A ``PUT`` of a webhook URL answers 200 and does nothing.
+        fetch_leaves_out_empty: ``fetch-instance`` does not name a URL that is empty.
+        payment_form: How ``payment/status`` answers.
         payment_status: As told by ``fetch-instance``; its values are unconfirmed.
         expires: As told by ``fetch-instance``; its unit is unconfirmed.
     """
@@ -132,6 +145,10 @@ class Line(BaseModel):
     webhooks: dict[WebhookKind, str] = Field(default_factory=dict)
     webhooks_mute: bool = False
     answers_sends: bool = False
+    restart_loses_webhooks: bool = False
+    webhooks_without_effect: bool = False
+    fetch_leaves_out_empty: bool = False
+    payment_form: PaymentForm = PaymentForm.FLAT
     payment_status: str = "active"
     expires: int | str = 1893456000
 
@@ -172,6 +189,8 @@ def with_session(line: Line, session: Session) -> Line:
 
 def with_webhook(line: Line, kind: WebhookKind, url: str) -> Line:
     """The line after a registration of a webhook URL, which also ends a mute spell (the provider's contract)."""
+    if line.webhooks_without_effect:
+        return line
     return line.model_copy(update={"webhooks": {**line.webhooks, kind: url}, "webhooks_mute": False})
 
 
@@ -190,6 +209,14 @@ def take_fault(line: Line, call: Call) -> tuple[Line, Fault | None]:
 
 def restarted(line: Line) -> RestartOutcome:
     """What one restart does to a line, by its behaviour alone."""
+    outcome = _restarted(line)
+    if not (outcome.took_place and line.restart_loses_webhooks):
+        return outcome
+    lost = dict.fromkeys(WebhookKind, "")
+    return outcome._replace(line=outcome.line.model_copy(update={"webhooks": lost}))
+
+
+def _restarted(line: Line) -> RestartOutcome:
     alive = with_session(line, Session.ALIVE)
     unclear = line.restart_takes_effect
     match line.restart:

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from dev.simulator.faults import TEXT_TYPE, Answer, Fault, error_answer, json_answer
-from dev.simulator.lines import Call, Line, RestartBehaviour, Session, WebhookKind
+from dev.simulator.lines import Call, Line, PaymentForm, RestartBehaviour, Session, WebhookKind
 from dev.simulator.log import LogForm
 from dev.simulator.wapi_send import ErrorType
 
@@ -22,6 +22,7 @@ PROVIDER_ROUTES = {
     ("GET", "/v1/instance/restart"): Call.RESTART,
     ("GET", "/v1/instance/fetch-instance"): Call.FETCH_INSTANCE,
     ("GET", "/v1/instance/qr-code"): Call.QR_CODE,
+    ("GET", "/v1/payment/status"): Call.PAYMENT_STATUS,
     ("POST", "/v1/message/send-text"): Call.SEND_TEXT,
     ("GET", "/v1/webhook/fetch-webhook-logs"): Call.FETCH_WEBHOOK_LOGS,
     **{("PUT", f"/v1/webhook/{call}"): call for call in WEBHOOK_CALLS},
@@ -53,6 +54,7 @@ class Provider(BaseModel):
             have been seen (the provider's contract).
         max_requests_per_second: More in any one second get 429; None is no limit.
         max_concurrent_requests: More at once get 429; None is no limit.
+        max_concurrent_puts: More ``PUT`` at once, of whichever lines, get 429; None is no limit.
         tells_retry_after: Whether the 429 of these two limits has a ``Retry-After``.
         retry_after_seconds: Its whole seconds, also of the fault ``429_retry_after``.
         webhook_url: Where events go for a line without URLs of its own.
@@ -71,6 +73,7 @@ class Provider(BaseModel):
     timeout_seconds: float = Field(default=31, gt=0)
     max_requests_per_second: int | None = Field(default=None, ge=1)
     max_concurrent_requests: int | None = Field(default=None, ge=1)
+    max_concurrent_puts: int | None = Field(default=None, ge=1)
     tells_retry_after: bool = False
     retry_after_seconds: int = Field(default=1, ge=0)
     webhook_url: str | None = None
@@ -151,6 +154,8 @@ def fetch_answer(line: Line, session: Session, provider: Provider) -> Answer:
     """``fetch-instance``: the line's registration. It echoes the token, as the provider does."""
     connected = session in _SAYS_CONNECTED
     urls = {field: webhook_url_of(line, kind, provider) for kind, field in _URL_FIELDS.items()}
+    if line.fetch_leaves_out_empty:
+        urls = {field: url for field, url in urls.items() if url}
     return json_answer(
         200,
         {
@@ -164,6 +169,24 @@ def fetch_answer(line: Line, session: Session, provider: Provider) -> Answer:
             **urls,
         },
     )
+
+
+def payment_answer(line: Line) -> Answer:
+    """``payment/status``: a plan, a due date and a state, in one of the forms that it may have."""
+    match line.payment_form:
+        case PaymentForm.FLAT:
+            content: dict[str, object] = {
+                "instanceId": line.external_id,
+                "plan": "LITE",
+                "paymentStatus": line.payment_status,
+                "expires": line.expires,
+            }
+        case PaymentForm.WRAPPED:
+            told = {"plan": "LITE", "status": line.payment_status, "dueDate": line.expires}
+            content = {"error": False, "data": told}
+        case PaymentForm.UNKNOWN:
+            content = {"error": False, "message": "Plan LITE"}
+    return json_answer(200, content)
 
 
 def qr_answer(line: Line, session: Session) -> Answer:

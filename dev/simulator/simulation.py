@@ -32,6 +32,7 @@ from dev.simulator.provider import (
     Provider,
     device_answer,
     fetch_answer,
+    payment_answer,
     qr_answer,
     refusal_of,
     restart_answer,
@@ -186,6 +187,8 @@ class Simulation:
     def _answer_rarer(self, call: Call, line: Line, session: Session, body: bytes) -> Answer:
         if call is Call.FETCH_INSTANCE:
             return fetch_answer(line, session, self.provider)
+        if call is Call.PAYMENT_STATUS:
+            return payment_answer(line)
         if call is Call.QR_CODE:
             # A connect verb: polling it dropped live sessions (the provider's contract).
             if session is Session.ALIVE:

@@ -60,5 +60,12 @@ async def _sweep(request: Request) -> Response:
             helping=helping,
         )
     if helping is None:
-        await keep_house(_clients.store, _clients.relay, sweep_began=began, deliveries=_deliveries)
+        await keep_house(
+            _clients.store,
+            _clients.relay,
+            sweep_began=began,
+            deliveries=_deliveries,
+            run=report.run_id,
+            registrations=_clients.registrations(_settings),
+        )
     return answer(200, **report.as_answer())

@@ -8,11 +8,12 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BeforeValidator, SecretStr
 
-from ops.common.rows import LastFour, Line, Row
+from ops.common.rows import LastFour, Line, Moment, Row
 from ops.common.shown import shown, shown_external_id
 from ops.doctor.findings import Subject
 from shared.core.model import AuditKind, OutageOpener
 from shared.core.registration import Registration
+from shared.core.subscription import Payment, Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,6 +80,29 @@ class RunRow(Row):
     finished_at: AwareDatetime | None
     braked: bool
     left_due: int
+
+
+class RegistrationRow(Row):
+    """What a sweep has last recorded of a line's registration and subscription."""
+
+    table = "instance_registrations"
+    key = "instance_id"
+
+    instance_id: UUID
+    read_at: AwareDatetime | None
+    found: str | None
+    cause: str | None
+    tries: int
+    set_at: AwareDatetime | None
+    failing_since: AwareDatetime | None
+    payment: Payment | None
+    payment_word: str | None
+    ends_at: Moment
+
+    @property
+    def subscription(self) -> Subscription:
+        """As it was told then."""
+        return Subscription(self.payment, self.payment_word, self.ends_at, None)
 
 
 class AuditRow(Row):

@@ -24,6 +24,7 @@ from ops.doctor.facts import (
     NoticeRow,
     OutageRow,
     PairRow,
+    RegistrationRow,
     RunRow,
 )
 from ops.doctor.findings import Unchecked
@@ -64,6 +65,7 @@ class Tables:
     audit: Sequence[AuditRow] | None
     connections: Sequence[InboxRow] | None
     notices: Sequence[NoticeRow] | None
+    registrations: Mapping[UUID, RegistrationRow] | None
     inbox: Inbox | None
     pairs: Sequence[Pair] | None = None
     channels: Channels | None = None
@@ -105,6 +107,7 @@ async def read_tables(rest: Rest) -> Tables:
     companies = await gathering.attempt("the companies' names", rest.rows(Company))
     members = await gathering.attempt("who has users", rest.rows(MembershipRow))
     outages = await gathering.attempt("open outages", rest.rows(OutageRow, ("closed_at", "is.null")))
+    registrations = await gathering.attempt("registrations", rest.rows(RegistrationRow))
     audit = rest.rows(AuditRow, ("at", day), ("kind", _any_of(AUDIT_KINDS)), newest=True, most=_MOST_CONNECTION_EVENTS)
     connections = rest.rows(
         InboxRow, ("received_at", day), ("kind", _any_of(CONNECTION_KINDS)), newest=True, most=_MOST_CONNECTION_EVENTS
@@ -127,6 +130,7 @@ async def read_tables(rest: Rest) -> Tables:
         audit=await gathering.attempt("changes by others", audit),
         connections=await gathering.attempt("restarts by others", connections),
         notices=await gathering.attempt("bells of others", notices),
+        registrations=None if registrations is None else {each.instance_id: each for each in registrations},
         inbox=await gathering.attempt("events", _inbox(rest, read_at)),
         pairs=await gathering.attempt("conversations that stay two", _pairs(rest)),
         channels=await gathering.attempt("further channels", _channels(rest, day)),

@@ -21,6 +21,10 @@ NoticeText: TypeAlias = Literal[
     "reconnected",
     "unverified",
     "verified",
+    "subscription_7",
+    "subscription_3",
+    "subscription_1",
+    "subscription_lapsed",
 ]
 """The keys of ``TEXTS``."""
 
@@ -53,6 +57,7 @@ class NoticeType(StrEnum):
     STILL_DISCONNECTED = "instance_still_disconnected"
     RECONNECTED = "instance_reconnected"
     UNVERIFIED = "instance_unverified"
+    SUBSCRIPTION = "instance_subscription"
 
 
 TEXTS: Final = {
@@ -142,6 +147,37 @@ TEXTS: Final = {
         "message": "WhatsApp da unidade {unit} foi verificado: está funcionando.",
         "action": None,
     },
+    "subscription_7": {
+        "kind": NoticeKind.SUBSCRIPTION,
+        "type": NoticeType.SUBSCRIPTION,
+        "title": "Assinatura do WhatsApp",
+        "message": "A assinatura do WhatsApp da unidade {unit} vence em até 7 dias. Fale com o suporte para renovar.",
+        "action": "call_support",
+    },
+    "subscription_3": {
+        "kind": NoticeKind.SUBSCRIPTION,
+        "type": NoticeType.SUBSCRIPTION,
+        "title": "Assinatura do WhatsApp",
+        "message": "A assinatura do WhatsApp da unidade {unit} vence em até 3 dias. Fale com o suporte para renovar.",
+        "action": "call_support",
+    },
+    "subscription_1": {
+        "kind": NoticeKind.SUBSCRIPTION,
+        "type": NoticeType.SUBSCRIPTION,
+        "title": "Assinatura do WhatsApp",
+        "message": "A assinatura do WhatsApp da unidade {unit} vence em até 24 horas. Fale com o suporte para renovar.",
+        "action": "call_support",
+    },
+    "subscription_lapsed": {
+        "kind": NoticeKind.SUBSCRIPTION,
+        "type": NoticeType.SUBSCRIPTION,
+        "title": "Assinatura do WhatsApp",
+        "message": (
+            "A assinatura do WhatsApp da unidade {unit} venceu: as mensagens podem deixar de ser enviadas. "
+            "Fale com o suporte para renovar."
+        ),
+        "action": "call_support",
+    },
     "moment": {
         "zone": "America/Sao_Paulo",
         "today": "HH24:MI",
@@ -157,6 +193,14 @@ TEXTS: Final = {
     },
 }
 """Keyed by ``NoticeText``; ``downtime`` holds the words of a duration, ``moment`` the patterns and zone of an hour."""
+
+SUBSCRIPTION_TEXTS: Final[dict[int, NoticeText]] = {
+    7: "subscription_7",
+    3: "subscription_3",
+    1: "subscription_1",
+    0: "subscription_lapsed",
+}
+"""By the days that are left."""
 
 
 def title_of_several(titles: list[str], count: int) -> str:

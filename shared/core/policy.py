@@ -153,6 +153,22 @@ class Policy:
     """Disconnections of so many lines within ``clock_late_within``, stale by the same amount, give or take the slack,
     show that the provider's clock is late."""
 
+    registration_every: timedelta = timedelta(hours=6)
+    """Where the provider posts a line's events is read so often …"""
+    registration_share: float = 0.1
+    registration_lines: int = 20
+    """… of a share of the lines that a sweep has looked at, but of so many at least."""
+    registration_sets: int = 20
+    """Lines whose registration is set in one sweep, at most."""
+    registration_waits: tuple[timedelta, ...] = (timedelta(minutes=15), timedelta(hours=1), timedelta(hours=6))
+    """Before a registration that could not be read or set is tried again; the last one for ever."""
+    registration_failing_after: timedelta = timedelta(days=1)
+    """When for so long none could be set a human must look."""
+    payment_every: timedelta = timedelta(hours=18)
+    """Once a day: the next reading after this asks until when a line is paid for."""
+    subscription_stages: tuple[int, ...] = (7, 3, 1, 0)
+    """Days before the end of a subscription on which it is told; 0 is on lapse."""
+
 
 _DESIGN = Policy()
 

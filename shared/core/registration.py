@@ -138,6 +138,16 @@ def judge_url(url: str | None, target: Target, external_id: str) -> WebhookState
     return WebhookState.PLAIN_KEY if knows_secret(key, target.secrets) else WebhookState.WRONG_KEY
 
 
+_WORST_FIRST: Final = (
+    WebhookState.MISSING,
+    WebhookState.FOREIGN,
+    WebhookState.ELSEWHERE,
+    WebhookState.WRONG_KEY,
+    WebhookState.PLAIN_KEY,
+    WebhookState.OLD_KEY,
+    WebhookState.UNTOLD,
+    WebhookState.GOOD,
+)
 _HERE_AND_WRONG: Final = (WebhookState.WRONG_KEY, WebhookState.OLD_KEY, WebhookState.PLAIN_KEY)
 _NOT_HERE: Final = (WebhookState.MISSING, WebhookState.ELSEWHERE, WebhookState.FOREIGN)
 
@@ -150,6 +160,90 @@ def wrong_kinds(registration: Registration, target: Target, external_id: str) ->
         for kind, state in states.items()
         if state in _HERE_AND_WRONG or (state in _NOT_HERE and kind.is_needed)
     }
+
+
+def worst_of(registration: Registration, target: Target, external_id: str) -> WebhookState:
+    """The worst state of a line's webhooks, of those that count."""
+    states = {judge_url(registration.urls.get(kind), target, external_id) for kind in WebhookKind if kind.is_needed}
+    states |= set(wrong_kinds(registration, target, external_id).values())
+    return next(state for state in _WORST_FIRST if state in states)
+
+
+def kinds_to_set(
+    registration: Registration,
+    target: Target,
+    external_id: str,
+    *,
+    is_suspected: bool = False,
+    was_untold: bool = False,
+    take_over: bool = False,
+) -> tuple[WebhookKind, ...]:
+    """The webhooks that are set without asking anybody.
+
+    Args:
+        registration: As the provider has it now.
+        target: Where they belong.
+        external_id: The line's.
+        is_suspected: The line is: what is good is set as well.
+        was_untold: Before, too, the provider did not tell all of them: setting those has not helped.
+        take_over: What points to a foreign host is set as well.
+    """
+    wrong = wrong_kinds(registration, target, external_id)
+    chosen = []
+    for kind in WebhookKind:
+        match wrong.get(kind, judge_url(registration.urls.get(kind), target, external_id)):
+            case WebhookState.GOOD:
+                is_chosen = is_suspected and kind.is_needed
+            case WebhookState.UNTOLD:
+                is_chosen = kind.is_needed and (is_suspected or not was_untold)
+            case WebhookState.FOREIGN:
+                is_chosen = kind in wrong and take_over
+            case _:
+                is_chosen = kind in wrong
+        if is_chosen:
+            chosen.append(kind)
+    return tuple(chosen)
+
+
+class Visit(StrEnum):
+    """What came of a line whose registration was due: ``registration_visit.outcome``."""
+
+    KEPT = "kept"
+    """Nothing had to be set, or nothing of it may be."""
+    SET = "set"
+    """Set, and read back equal."""
+    NOT_SET = "not_set"
+    UNREAD = "unread"
+    LEFT = "left"
+    """There was no time or no leave for it: it comes first next time."""
+
+
+def judge_setting(
+    kinds: Sequence[WebhookKind], done: SettingWebhooks, target: Target, external_id: str, *, is_suspected: bool
+) -> tuple[Visit, str | None]:
+    """Say whether a registration was set: done is what is read back equal, whatever the provider answered.
+
+    Args:
+        kinds: That were to be set.
+        done: What came of it.
+        target: Where they belong.
+        external_id: The line's.
+        is_suspected: All was good before, for the eye: then only the provider's yes says that it was set again.
+
+    Returns:
+        Also why not. What the provider does not tell afterwards either is neither set nor to be tried for ever.
+    """
+    found = done.found
+    if not isinstance(found, Registration):
+        return Visit.NOT_SET, (done.failed or found or Unanswered("not_read_back")).cause
+    states = {judge_url(found.urls.get(kind), target, external_id) for kind in kinds}
+    if states == {WebhookState.GOOD} and not (is_suspected and done.failed):
+        return Visit.SET, None
+    if done.failed is not None:
+        return Visit.NOT_SET, done.failed.cause
+    if states <= {WebhookState.GOOD, WebhookState.UNTOLD}:
+        return Visit.KEPT, "not_told"
+    return Visit.NOT_SET, "without_effect"
 
 
 def _place(url: str) -> tuple[str, str, int | None, str]:

@@ -21,6 +21,7 @@ from shared.database.composites import (
     sighting_row,
 )
 from shared.database.outbox import Outbox
+from shared.database.registrations import RegistrationStore
 from shared.database.results import (
     Batch,
     CanaryClaim,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from shared.core.notices import NoticeText
     from shared.core.policy import Policy, Retention
 
-NEWEST_MIGRATION: Final = "20261122101000"
+NEWEST_MIGRATION: Final = "20261122101100"
 """The last file of supabase/migrations, which an upload does not hold."""
 _NO_SUCH_TABLE: Final = ("PGRST205", "42P01")
 """PostgREST's word and, before its version 13, the database's."""
@@ -83,6 +84,7 @@ class Store:
     def __init__(self, client: AsyncClient, policy: Policy) -> None:
         self._rpc = Rpc(client)
         self._policy = policy_row(policy)
+        self.registrations = RegistrationStore(self._rpc, policy)
         self._batches = Batches(self._receive_events)
         self._settlements = Batches(self._settle_events)
         self.outbox = Outbox(self._rpc)

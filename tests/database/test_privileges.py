@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TABLES = (
     "companies", "user_companies", "wapi_instances", "notifications", "wapi_conversations", "wapi_messages",
     "instance_outages", "instance_events", "health_check_runs", "wapi_webhook_events", "wapi_contact_lids", "relay_turns",
-    "instance_health", "restart_claims", "provider_state", "notices", "recovery_migrations",
+    "instance_health", "restart_claims", "provider_state", "notices", "recovery_migrations", "instance_registrations",
     "conversation_bookkeeping", "message_reactions", "alert_contacts", "notice_deliveries", "operator_alerts",
     "alert_channels",
 )  # fmt: skip

@@ -26,7 +26,7 @@ def test_a_deployment_serves_only_after_its_smoke_test(ready: FakeCloud) -> None
     ]
     assert [line.split()[-1] for line in ready.curls[-4:]] == [
         f"https://candidate---{service}-abc.a.run.app/{path}"
-        for service in ("follow-up-check", "wapi-webhook")
+        for service in ("wapi-webhook", "follow-up-check")
         for path in ("health", "ready")
     ]
 
@@ -94,7 +94,8 @@ def test_a_deployment_pins_the_newest_versions_of_the_secrets(ready: FakeCloud) 
         "EVENT_LOG_KEY=event-log-key:1,EVENT_RELAY_URL=event-relay-url:1"
     )
     assert ready.deployment("follow-up-check")["--set-secrets"] == (
-        "SUPABASE_SERVICE_ROLE_KEY=supabase-service-role-key:1,EVENT_RELAY_URL=event-relay-url:1,"
+        "SUPABASE_SERVICE_ROLE_KEY=supabase-service-role-key:1,WAPI_WEBHOOK_SECRETS=wapi-webhook-secrets:2,"
+        "EVENT_RELAY_URL=event-relay-url:1,"
         "ALERT_EMAIL_URL=alert-email-url:1,OPERATOR_ALERT_URLS=operator-alert-urls:1,"
         "OPERATOR_WEBHOOK_SECRET=operator-webhook-secret:1"
     )
@@ -128,7 +129,7 @@ def test_a_rollback_of_which_one_half_is_impossible_changes_nothing(ready: FakeC
     done = ready.run("rollback", **PLACE)
 
     assert done.status == 2
-    assert "wapi-webhook has no revision before" in done.err
+    assert "follow-up-check has no revision before" in done.err
     assert {service: ready.serving(service) for service in before} == before
 
 
@@ -160,6 +161,23 @@ def test_every_setting_of_a_function_reaches_it(
         "LOG_EXECUTION_ID": "false",
     }
     assert secrets == {name.upper() for name in kind.model_fields} & SECRETS.keys()
+
+
+def test_the_sweep_knows_the_webhooks_address_from_the_first_deployment_on(
+    cloud: FakeCloud, bootstrapped_once: FakeCloud
+) -> None:
+    assert settings_passed(bootstrapped_once, "follow-up-check")["WEBHOOK_URL"] == "https://wapi-webhook-abc.a.run.app"
+    assert "WEBHOOK_URL" not in settings_passed(bootstrapped_once, "wapi-webhook")
+    cloud.begin_as(bootstrapped_once)
+    cloud.deploy("r1")
+    assert "WEBHOOK_URL" not in settings_passed(cloud, "follow-up-check")  # it stays as it was deployed
+    cloud.deploy("r2", WEBHOOK_URL="")
+    assert settings_passed(cloud, "follow-up-check")["WEBHOOK_URL"] == ""
+
+
+def test_who_wishes_another_address_or_none_says_so_to_the_bootstrap(cloud: FakeCloud) -> None:
+    cloud.bootstrap(WEBHOOK_URL="https://hook.example.com")
+    assert settings_passed(cloud, "follow-up-check")["WEBHOOK_URL"] == "https://hook.example.com"
 
 
 def test_what_a_deployment_does_not_name_stays_as_it_was(ready: FakeCloud) -> None:

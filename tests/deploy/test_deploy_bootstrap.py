@@ -68,7 +68,7 @@ def test_each_account_has_the_rights_it_needs_and_no_other(cloud: FakeCloud) -> 
     assert read == {
         ("supabase-service-role-key", "follow-up-check"), ("event-relay-url", "follow-up-check"),
         ("supabase-service-role-key", "wapi-webhook"), ("event-relay-url", "wapi-webhook"),
-        ("wapi-webhook-secrets", "wapi-webhook"), ("event-log-key", "wapi-webhook"),
+        ("wapi-webhook-secrets", "wapi-webhook"), ("wapi-webhook-secrets", "follow-up-check"), ("event-log-key", "wapi-webhook"),
         ("alert-email-url", "follow-up-check"), ("operator-alert-urls", "follow-up-check"),
         ("operator-webhook-secret", "follow-up-check"),
     }  # fmt: skip
@@ -259,7 +259,7 @@ def test_an_unknown_argument_stops_a_script(cloud: FakeCloud, script: str) -> No
 def test_functions_can_be_deployed_as_functions(cloud: FakeCloud) -> None:
     done = cloud.run("bootstrap", "--functions", **SETTINGS, **SECRETS)
     assert done.status == 0, done.err
-    (check, webhook) = [line for line in cloud.asked if line.startswith("functions deploy")]
+    (webhook, check) = [line for line in cloud.asked if line.startswith("functions deploy")]
 
     assert flags(check)["--entry-point"] == "follow_up_check"
     assert flags(webhook)["--concurrency"] == "40"

@@ -35,7 +35,18 @@ def test_a_rotation_accepts_both_secrets_until_every_address_has_moved(ready: Fa
     assert served == ["2", "3"]
     assert ready.doctor == [f"-m ops.doctor --fix-webhooks|https://wapi-webhook-abc.a.run.app|{NEW}"]
     assert [line for line in lines if "versions disable" in line] == lines[-2:]
-    assert ready.state["services"]["wapi-webhook"]["tags"].keys() == {"candidate"}
+    for service in ("wapi-webhook", "follow-up-check"):  # whose pinned version is disabled does not start
+        assert ready.state["services"][service]["tags"].keys() == {"candidate"}
+
+
+def test_in_a_rotation_the_webhook_serves_the_new_secret_before_the_sweep_learns_it(ready: FakeCloud) -> None:
+    before = len(ready.asked)
+    assert ready.run("rotate", "begin", **SETTINGS, NEW_WEBHOOK_SECRET=NEW).status == 0
+    promoted = [line.split()[3] for line in ready.asked[before:] if line.startswith("run services update-traffic")]
+
+    assert promoted == ["wapi-webhook", "follow-up-check"]
+    for service in promoted:
+        assert "WAPI_WEBHOOK_SECRETS=wapi-webhook-secrets:2" in ready.deployment(service)["--set-secrets"]
 
 
 def test_a_rotation_shows_no_secret(ready: FakeCloud) -> None:

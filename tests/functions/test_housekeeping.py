@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from shared.core.policy import Retention
 from shared.database.results import Purged, Retried, Told, ToldLater
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from world import World
 
     from shared.database.store import Store
+    from shared.receiving.registrations import Registrations
     from shared.relay import Relay
 
 
+RUN = uuid4()
+
+
 class House:
-    """A store and a relay that tell what was asked of them."""
+    """A store, registrations and a relay that tell what was asked of them."""
 
     def __init__(self, *steps: dict[str, int] | Exception | None) -> None:
         self.steps = list(steps)
@@ -62,6 +66,13 @@ class House:
             raise StoreUnavailable("find_late_clock", "503")
         return self.late_by
 
+    async def keep(self, store: Any, *, run: UUID, deadline: float) -> None:
+        assert (store, run) == (self, RUN)
+        self.asked.append("registrations")
+        self.deadlines.append(deadline)
+        if self.notices is None:
+            raise StoreUnavailable("claim_registrations", "503")
+
     async def forward_backlog(self, store: Any, *, deadline: float) -> int:  # noqa: ARG002 - the relay's
         self.asked.append("relay")
         self.deadlines.append(deadline)
@@ -71,7 +82,9 @@ class House:
 async def keep(house: House, *, relay: House | None = None, began_ago: float = 0) -> None:
     store: Store = house  # type: ignore[assignment]
     handler: Relay | None = relay  # type: ignore[assignment]
-    await keep_house(store, handler, sweep_began=asyncio.get_running_loop().time() - began_ago)
+    registrations: Registrations = house  # type: ignore[assignment]
+    began = asyncio.get_running_loop().time() - began_ago
+    await keep_house(store, handler, sweep_began=began, run=RUN, registrations=registrations)
 
 
 async def test_a_chore_that_fails_is_logged_and_the_next_one_is_done(caplog: pytest.LogCaptureFixture) -> None:
@@ -79,11 +92,12 @@ async def test_a_chore_that_fails_is_logged_and_the_next_one_is_done(caplog: pyt
     house.notices = None
     with caplog.at_level("INFO", logger="line_recovery"):
         await keep(house, relay=house)
-    assert house.asked == ["notices", "telling", "clock", "relay", "purge"]
+    assert house.asked == ["notices", "telling", "clock", "registrations", "relay", "purge"]
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
         "notices.not_retried",
         "notices.not_told",
         "provider.clock_not_read",
+        "registrations.not_kept",
         "relay.backlog_not_read",
     ]
 
@@ -107,13 +121,16 @@ async def test_a_late_clock_of_the_provider_is_told_once_a_sweep(caplog: pytest.
     assert [record.getMessage() for record in caplog.records] == ["provider.clock_late"]
 
 
-async def test_the_relay_has_twenty_seconds(caplog: pytest.LogCaptureFixture) -> None:
+async def test_registrations_have_forty_seconds_and_the_relay_twenty_after_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     house = House({"bodies": 0})
     with caplog.at_level("CRITICAL", logger="line_recovery"):
         before = asyncio.get_running_loop().time()
         await keep(house, relay=house)
         after = asyncio.get_running_loop().time()
-    assert before + 20 <= house.deadlines[0] <= after + 20
+    assert before + 40 <= house.deadlines[0] <= after + 40
+    assert before + 20 <= house.deadlines[1] <= after + 20
 
 
 async def test_the_purge_goes_on_until_a_step_finds_less_than_it_may_take() -> None:

@@ -58,6 +58,30 @@ def test_a_healthy_project_is_fine_and_nothing_of_it_is_changed(doctor: Doctor, 
     assert world.sql("select * from public.wapi_webhook_events") == []
 
 
+def test_what_sweeps_have_recorded_of_registrations_is_shown(doctor: Doctor, world: World) -> None:
+    watched, mended, failing, unread = healthy(world, 4)
+
+    def recorded(line: Any, columns: str) -> None:
+        world.sql(f"update public.instance_registrations set {columns} where instance_id = %s", line.id)
+
+    recorded(mended, "set_at = now() - interval '2 days', ends_at = now() + interval '3 days', payment = 'paid'")
+    recorded(failing, "failing_since = now() - interval '5 hours', tries = 3, cause = 'without_effect'")
+    recorded(unread, "tries = 1, cause = 'http_500', read_at = null")
+    world.behave(mended, expires="")
+    world.behave(mended, payment_status="")
+
+    examined = doctor.examine()
+    assert "set that of 1 again in the last 7 days" in examined.finding("registration.watched")["what"]
+    assert examined.ids("registration.failing") == {str(failing.id)}
+    assert examined.finding("registration.failing")["concerns"][0]["detail"] == "for 5 h: without_effect"
+    assert examined.ids("registration.unread") == {str(unread.id)}
+    assert examined.ids("subscription.ends_soon") == {str(mended.id)}
+    assert str(watched.id) not in examined.text
+
+    world.sql("update public.instance_registrations set read_at = now() - interval '25 hours', failing_since = null")
+    assert "registration.unwatched" in doctor.examine().wrong
+
+
 def test_the_command_runs_as_an_operator_runs_it(doctor: Doctor, world: World) -> None:
     healthy(world)
     environment = {name: value for name, value in doctor.environment.items() if value}
@@ -360,7 +384,9 @@ def test_gaps_brakes_cut_off_sweeps_and_growing_backlogs_are_told(doctor: Doctor
         swept(world, ago=timedelta(minutes=minutes), left_due=left, braked=minutes == 2)
     swept(world, ago=timedelta(minutes=12), ended=False)
     examined = doctor.examine()
-    assert examined.wrong == {"sweep.gaps", "sweep.braked", "sweep.left_grows", "sweep.unfinished"}
+    assert examined.wrong == {
+        "sweep.gaps", "sweep.braked", "sweep.left_grows", "sweep.unfinished", "registration.unwatched",
+    }  # fmt: skip
     assert "the longest 50 min" in examined.finding("sweep.gaps")["what"]
 
 

@@ -65,7 +65,7 @@ def subscription(status: str | None, expires: str | None) -> dict[str, str]:
     one = line()
     told = Subscription(read_word(status), status, read_end(expires), expires)
     fleet = Fleet((one,), {one.id: Asked(registration=Registration({}, told))})
-    return {each.check: each.concerns[0].detail for each in check_subscriptions(fleet, now=NOW)}
+    return {each.check: each.concerns[0].detail for each in check_subscriptions(fleet, {}, now=NOW)}
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_findings_come_before_what_could_not_be_checked_and_notes_are_fine() -> 
 def test_the_functions_that_it_looks_for_are_those_that_the_store_calls() -> None:
     called = re.findall(
         r'(?:rpc\.call\(|_take_in\(|rpc\.ask(?:_if_any)?\(\w+,) ?"(\w+)"',
-        (ROOT / "shared" / "database" / "store.py").read_text("utf-8"),
+        "".join(path.read_text("utf-8") for path in (ROOT / "shared" / "database").glob("*.py")),
     )
     assert set(CALLED_FUNCTIONS) == set(called)
 

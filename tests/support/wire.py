@@ -156,11 +156,11 @@ class OnTheWire:
     def __init__(self, world: World) -> None:
         self.wire = Wire()
         self._database = httpx.AsyncClient(transport=self.wire, timeout=httpx.Timeout(15), trust_env=False)
-        self._provider = httpx.AsyncClient(transport=self.wire, timeout=httpx.Timeout(None), trust_env=False)
+        self.http = httpx.AsyncClient(transport=self.wire, timeout=httpx.Timeout(None), trust_env=False)
         self._stack = world.stack
         self._wapi_url = world.simulator.wapi_url
         self.begin_anew()
-        self.provider = WapiClient(self._provider, world.simulator.wapi_url)
+        self.provider = WapiClient(self.http, world.simulator.wapi_url)
 
     @property
     def intake_settings(self) -> IntakeSettings:
@@ -178,4 +178,4 @@ class OnTheWire:
 
     async def aclose(self) -> None:
         await self._database.aclose()
-        await self._provider.aclose()
+        await self.http.aclose()

@@ -36,7 +36,14 @@ _SHIFTED = {
     "wapi_instances": ("last_health_check", "connected_at"),
     "instance_health": tuple(column for column in HEALTH if column != "unknown_looks"),
     "restart_claims": ("last_restart_at",),
-    "provider_state": ("braked_since", "canary_sent_at", "canary_ended_at", "device_silent_since"),
+    "provider_state": (
+        "braked_since", "canary_sent_at", "canary_ended_at", "device_silent_since", "registrations_failing_since",
+        "own_address_failing_since",
+    ),
+    "instance_registrations": (
+        "read_at", "next_try_at", "tried_at", "set_at", "failing_since", "requested_at", "claimed_at", "lease_until",
+        "subscription_read_at",
+    ),
     "notices": ("since", "told_at", "next_try_at"),
     "instance_outages": ("started_at", "opened_at", "life_counts_from", "told_at", "answered_at", "closed_at"),
     "instance_events": ("at",),

@@ -86,7 +86,18 @@ GUARDS = {
 """Around one line of a sweep, one chore, one message, a call for several events, and a whole request: nowhere else is an error caught
 without knowing it."""
 
-ROOMS = ("core", "providers", "channels", "database", "sweep", "webhook", "relay", "deliveries", "housekeeping")
+ROOMS = (
+    "core",
+    "providers",
+    "channels",
+    "database",
+    "sweep",
+    "webhook",
+    "relay",
+    "receiving",
+    "deliveries",
+    "housekeeping",
+)
 MAY_IMPORT = {
     "core": {"core"},
     "providers": {"core", "providers"},
@@ -94,9 +105,10 @@ MAY_IMPORT = {
     "database": {"core", "database"},
     "deliveries": {"core", "channels", "database", "deliveries"},
     "relay": {"core", "providers", "database", "relay"},
+    "receiving": {"core", "providers", "database", "receiving"},
     "sweep": {"core", "providers", "database", "sweep"},
     "webhook": {"core", "providers", "database", "relay", "webhook"},
-    "housekeeping": {"core", "providers", "database", "relay", "deliveries", "housekeeping"},
+    "housekeeping": {"core", "providers", "database", "relay", "receiving", "deliveries", "housekeeping"},
 }
 """One direction: use cases -> database, providers, channels -> core; never between siblings."""
 FOR_ALL = {"settings", "errors", "logs", "clients", "web"}

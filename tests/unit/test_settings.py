@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from shared.clients import Clients
 from shared.core.policy import Limits, Policy
 from shared.errors import SettingsError
 from shared.settings import Settings, SweepSettings, WebhookSettings, load_sweep_settings, load_webhook_settings
@@ -234,9 +235,56 @@ def test_the_number_of_helpers_is_bounded(environment: Environment, value: str) 
     assert "SWEEP_FANOUT:" in refusal(load_sweep_settings)
 
 
+def test_a_sweep_without_an_address_sets_nothing_and_ignores_the_secrets(environment: Environment) -> None:
+    environment.set(WAPI_WEBHOOK_SECRETS="short")
+    found = load_sweep_settings()
+    assert (found.target, found.webhook_take_over, found.tell_venues_subscription) == (None, False, False)
+
+
+@pytest.mark.parametrize("secrets", [None, "", ",", f"{MARKER},{WEBHOOK_SECRET}"])
+def test_an_address_needs_the_webhooks_secrets(environment: Environment, secrets: str | None) -> None:
+    environment.set(WEBHOOK_URL="https://hook.example.com/")
+    environment.remove("WAPI_WEBHOOK_SECRETS")
+    if secrets is not None:
+        environment.set(WAPI_WEBHOOK_SECRETS=secrets)
+    assert "WAPI_WEBHOOK_SECRETS, which WEBHOOK_URL needs: " in refusal(load_sweep_settings)
+
+
+def test_an_address_and_its_secrets_are_where_webhooks_belong(environment: Environment) -> None:
+    environment.set(
+        WEBHOOK_URL="https://hook.example.com/", WAPI_WEBHOOK_SECRETS=f" {WEBHOOK_SECRET} ,an-older-secret-1"
+    )
+    found = load_sweep_settings()
+    assert found.target is not None
+    assert found.target.url == "https://hook.example.com"
+    assert [each.get_secret_value() for each in found.target.secrets] == [WEBHOOK_SECRET, "an-older-secret-1"]
+    assert WEBHOOK_SECRET not in repr(found) + repr(found.target)
+
+
+@pytest.mark.parametrize(
+    ("variables", "asks", "sets"),
+    [
+        pytest.param({}, True, False, id="nothing is said"),
+        pytest.param({"WEBHOOK_URL": "https://hook.example.com"}, True, True, id="an address"),
+        pytest.param({"WAPI_SEND_URL": f"{URL}/functions/v1/wapi-send"}, False, False, id="rows without tokens"),
+        pytest.param({"WAPI_SEND_URL": f"{URL}/functions/v1/wapi-send", "WAPI_SEND_LOOKS": "false"}, True, False, id="rows with tokens"),
+        pytest.param({"WAPI_SEND_URL": f"{URL}/functions/v1/wapi-send", "WEBHOOK_URL": "https://hook.example.com"}, True, True, id="an address says that they hold some"),
+    ],
+)  # fmt: skip
+async def test_whom_the_housekeeping_asks_about_lines(
+    environment: Environment, variables: dict[str, str], asks: bool, sets: bool
+) -> None:
+    environment.set(**variables)
+    settings = load_sweep_settings()
+    clients = Clients(settings)
+    found = clients.registrations(settings)
+    await clients.aclose()
+    assert (found is not None, found is not None and found.own is not None) == (asks, sets)
+
+
 # Addresses.
 
-URLS = ["SUPABASE_URL", "WAPI_BASE_URL", "WAPI_SEND_URL"]
+URLS = ["SUPABASE_URL", "WAPI_BASE_URL", "WAPI_SEND_URL", "WEBHOOK_URL"]
 
 
 @pytest.mark.parametrize("name", URLS)

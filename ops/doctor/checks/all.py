@@ -8,6 +8,7 @@ from ops.doctor.checks.channels import check_channels
 from ops.doctor.checks.conversations import check_pairs
 from ops.doctor.checks.events import check_inbox
 from ops.doctor.checks.lines import check_companies, check_outages, check_rows, check_tokens
+from ops.doctor.checks.registrations import check_registrations
 from ops.doctor.checks.rivals import check_bells, check_restarts, check_statuses
 from ops.doctor.checks.sweeps import check_sweeps
 from ops.doctor.checks.webhooks import check_subscriptions, check_webhooks
@@ -28,7 +29,9 @@ def judge(tables: Tables, fleet: Fleet, target: Target | None) -> list[Finding]:
     findings += check_tokens(fleet)
     if target is not None:
         findings += check_webhooks(fleet, target)
-    findings += check_subscriptions(fleet, now=now)
+    findings += check_subscriptions(fleet, tables.registrations or {}, now=now)
+    if tables.registrations is not None:
+        findings += check_registrations(fleet.active, tables.registrations, tables.runs, now=now)
     if tables.outages is not None:
         findings += check_outages(fleet, tables.outages, now=now, with_users=tables.with_users)
     if tables.with_users is not None:

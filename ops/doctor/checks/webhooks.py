@@ -12,9 +12,11 @@ from shared.core.registration import WebhookKind, WebhookState, wrong_kinds
 from shared.core.subscription import Payment
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
+    from uuid import UUID
 
-    from ops.doctor.facts import Fleet, LineRow
+    from ops.doctor.facts import Fleet, LineRow, RegistrationRow
     from shared.core.registration import Registration, Target
 
 EXPIRES_SOON: Final = timedelta(days=7)
@@ -91,11 +93,19 @@ def check_webhooks(fleet: Fleet, target: Target) -> list[Finding]:
     return findings
 
 
-def check_subscriptions(fleet: Fleet, *, now: datetime) -> list[Finding]:
-    """What the provider says of payment; its words are unconfirmed, so what was seen is said."""
+def check_subscriptions(fleet: Fleet, recorded: Mapping[UUID, RegistrationRow], *, now: datetime) -> list[Finding]:
+    """What the provider says of payment; its words are unconfirmed, so what was seen is said.
+
+    Args:
+        fleet: With what was told now.
+        recorded: What a sweep was told within a day, which asks more calls than the doctor does.
+        now: The instant of reading them.
+    """
     lapsed, soon, odd = [], [], []
     for line, registration in _registered(fleet):
         told = registration.subscription
+        if not told.is_clear and line.id in recorded and recorded[line.id].subscription.is_clear:
+            told = recorded[line.id].subscription
         status, ends = told.word, told.ends_at
         if told.payment is Payment.LAPSED:
             lapsed.append(line.subject(f"paymentStatus {shown(status, longest=30)}"))

@@ -25,6 +25,8 @@ _LAPSED: Final = re.compile(
 _MILLISECONDS_FROM: Final = 100_000_000_000
 _SECONDS_FROM: Final = 1_000_000_000
 _NUMBER: Final = re.compile(r"\d{1,16}", re.ASCII)
+_YEARS: Final = range(2000, 2200)
+_LONGEST_WORD: Final = 60
 _BRAZILIAN_DATE: Final = re.compile(r"(\d{2})/(\d{2})/(\d{4})", re.ASCII)
 
 _WORDS: Final = ("paymentStatus", "status", "state")
@@ -74,16 +76,21 @@ def read_end(told: str | None) -> datetime | None:
     if not told:
         return None
     try:
-        if _NUMBER.fullmatch(told.removesuffix(".0")):
-            number = int(told.removesuffix(".0"))
-            if number >= _MILLISECONDS_FROM:
-                number //= 1000
-            return datetime.fromtimestamp(number, UTC) if number >= _SECONDS_FROM else None
-        if date := _BRAZILIAN_DATE.match(told):
-            return datetime(int(date[3]), int(date[2]), int(date[1]), tzinfo=UTC)
-        instant = datetime.fromisoformat(told)
+        instant = _instant(told)
     except (ValueError, OverflowError, OSError):
         return None
+    return instant if instant is not None and instant.year in _YEARS else None
+
+
+def _instant(told: str) -> datetime | None:
+    if _NUMBER.fullmatch(told.removesuffix(".0")):
+        number = int(told.removesuffix(".0"))
+        if number >= _MILLISECONDS_FROM:
+            number //= 1000
+        return datetime.fromtimestamp(number, UTC) if number >= _SECONDS_FROM else None
+    if date := _BRAZILIAN_DATE.match(told):
+        return datetime(int(date[3]), int(date[2]), int(date[1]), tzinfo=UTC)
+    instant = datetime.fromisoformat(told)
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
@@ -96,4 +103,4 @@ def _subscription(told: Mapping[str, object], words: tuple[str, ...], ends: tupl
 def _text(told: object) -> str | None:
     if isinstance(told, bool) or not isinstance(told, str | int | float):
         return None
-    return str(told).strip() or None
+    return "".join(character for character in str(told) if character.isprintable()).strip()[:_LONGEST_WORD] or None

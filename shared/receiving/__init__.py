@@ -1,0 +1,1 @@
+"""See to it that the events of lines reach us: chores of the housekeeping."""
