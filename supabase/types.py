@@ -1141,6 +1141,7 @@ class PublicRegistrationVisit(BaseModel):
     asked_payment: Optional[bool] = Field(alias="asked_payment")
     ending_at: Optional[datetime.datetime] = Field(alias="ending_at")
     ending_days: Optional[int] = Field(alias="ending_days")
+    ending_is_news: Optional[bool] = Field(alias="ending_is_news")
     ending_text: Optional[str] = Field(alias="ending_text")
 
 

@@ -387,6 +387,73 @@ export type Database = {
         };
         Relationships: [];
       };
+      instance_registrations: {
+        Row: {
+          cause: string | null;
+          claimed_at: string | null;
+          ending_at: string | null;
+          ending_days: number | null;
+          ends_at: string | null;
+          external_id: string;
+          failing_since: string | null;
+          found: string | null;
+          instance_id: string;
+          lease_until: string | null;
+          next_try_at: string;
+          payment: string | null;
+          payment_word: string | null;
+          read_at: string | null;
+          requested_at: string | null;
+          set_at: string | null;
+          subscription_read_at: string | null;
+          tried_at: string | null;
+          tries: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          cause?: string | null;
+          claimed_at?: string | null;
+          ending_at?: string | null;
+          ending_days?: number | null;
+          ends_at?: string | null;
+          external_id: string;
+          failing_since?: string | null;
+          found?: string | null;
+          instance_id: string;
+          lease_until?: string | null;
+          next_try_at: string;
+          payment?: string | null;
+          payment_word?: string | null;
+          read_at?: string | null;
+          requested_at?: string | null;
+          set_at?: string | null;
+          subscription_read_at?: string | null;
+          tried_at?: string | null;
+          tries?: number;
+        };
+        Update: {
+          cause?: string | null;
+          claimed_at?: string | null;
+          ending_at?: string | null;
+          ending_days?: number | null;
+          ends_at?: string | null;
+          external_id?: string;
+          failing_since?: string | null;
+          found?: string | null;
+          instance_id?: string;
+          lease_until?: string | null;
+          next_try_at?: string;
+          payment?: string | null;
+          payment_word?: string | null;
+          read_at?: string | null;
+          requested_at?: string | null;
+          set_at?: string | null;
+          subscription_read_at?: string | null;
+          tried_at?: string | null;
+          tries?: number;
+        };
+        Relationships: [];
+      };
       message_reactions: {
         Row: {
           at: string;
@@ -667,7 +734,9 @@ export type Database = {
           canary_recovered: boolean | null;
           canary_sent_at: string | null;
           device_silent_since: string | null;
+          own_address_failing_since: string | null;
           provider: string;
+          registrations_failing_since: string | null;
           server: string;
         };
         ComputedFields: never;
@@ -679,7 +748,9 @@ export type Database = {
           canary_recovered?: boolean | null;
           canary_sent_at?: string | null;
           device_silent_since?: string | null;
+          own_address_failing_since?: string | null;
           provider: string;
+          registrations_failing_since?: string | null;
           server?: string;
         };
         Update: {
@@ -690,7 +761,9 @@ export type Database = {
           canary_recovered?: boolean | null;
           canary_sent_at?: string | null;
           device_silent_since?: string | null;
+          own_address_failing_since?: string | null;
           provider?: string;
+          registrations_failing_since?: string | null;
           server?: string;
         };
         Relationships: [];
@@ -1139,6 +1212,22 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      alert_of_registration: {
+        Args: {
+          p_before: Omit<
+            Database["public"]["Tables"]["instance_registrations"]["Row"],
+            Database["public"]["Tables"]["instance_registrations"]["ComputedFields"]
+          >;
+          p_cannot_be_set: boolean;
+          p_line: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_now: string;
+          p_visit: Database["public"]["CompositeTypes"]["registration_visit"];
+        };
+        Returns: undefined;
+      };
       alive_as: {
         Args: {
           p_instance: Omit<
@@ -1256,6 +1345,21 @@ export type Database = {
           p_lease: string;
           p_limit: number;
           p_now?: string;
+        };
+        Returns: Json;
+      };
+      claim_registrations: {
+        Args: {
+          p_at_least: number;
+          p_every: string;
+          p_lease: string;
+          p_most: number;
+          p_now?: string;
+          p_payment_every: string;
+          p_registers: boolean;
+          p_run: string;
+          p_share: number;
+          p_slack: string;
         };
         Returns: Json;
       };
@@ -2016,6 +2120,20 @@ export type Database = {
         };
         Returns: number;
       };
+      record_registrations: {
+        Args: {
+          p_every: string;
+          p_failing_after: string;
+          p_now?: string;
+          p_own_address: boolean;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+          p_refusal: string;
+          p_texts: Json;
+          p_visits: Database["public"]["CompositeTypes"]["registration_visit"][];
+          p_waits: string[];
+        };
+        Returns: Json;
+      };
       refresh_last_message: {
         Args: { p_conversation: string };
         Returns: undefined;
@@ -2062,6 +2180,10 @@ export type Database = {
           >;
         };
         Returns: undefined;
+      };
+      request_registration: {
+        Args: { p_instance: string; p_now?: string; p_pause: string };
+        Returns: boolean;
       };
       resolve_alert: {
         Args: { p_cause: string; p_now?: string; p_subject?: string };
@@ -2419,6 +2541,22 @@ export type Database = {
         clock_late_within: string | null;
         clock_late_lines: number | null;
         clock_late_slack: string | null;
+      };
+      registration_visit: {
+        instance_id: string | null;
+        lease: string | null;
+        requested_at: string | null;
+        outcome: string | null;
+        found: string | null;
+        cause: string | null;
+        payment: string | null;
+        payment_word: string | null;
+        ends_at: string | null;
+        asked_payment: boolean | null;
+        ending_at: string | null;
+        ending_days: number | null;
+        ending_is_news: boolean | null;
+        ending_text: string | null;
       };
       settlement: {
         event_id: number | null;

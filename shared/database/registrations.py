@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, SecretStr
 
 from shared.core.notices import TEXTS
 from shared.core.registration import Visit, WebhookState
-from shared.core.subscription import Ending
+from shared.core.subscription import Ending, is_news
 from shared.database.composites import interval, policy_row
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class RegistrationStore:
         return await self._rpc.ask(DueRegistrations, "claim_registrations", arguments)
 
     async def record(
-        self, visits: Sequence[Visited], *, registers: bool, own_address: bool | None
+        self, visits: Sequence[Visited], *, registers: bool, own_address: bool | None, refusal: str | None = None
     ) -> RegistrationsRecorded:
         """Write what came of visits, and give the leases back.
 
@@ -149,11 +149,13 @@ class RegistrationStore:
             visits: Those whose lease is over meanwhile are passed over.
             registers: As claimed.
             own_address: Whether our own address took the key; None if it was not asked.
+            refusal: Why it did not.
         """
         policy = self._policy
         arguments = {
             "p_visits": [_visit_row(each) for each in visits],
             "p_own_address": own_address,
+            "p_refusal": refusal,
             "p_every": interval(self._every(registers=registers)),
             "p_waits": [interval(wait) for wait in policy.registration_waits],
             "p_failing_after": interval(policy.registration_failing_after),
@@ -182,5 +184,6 @@ def _visit_row(visited: Visited) -> dict[str, Any]:
         "asked_payment": subscription is not None,
         "ending_at": ending.due_at.isoformat() if ending else None,
         "ending_days": ending.days if ending else None,
+        "ending_is_news": is_news(ending, visited.line.told),
         "ending_text": visited.text,
     }

@@ -223,7 +223,7 @@ class _Round:
 
     async def _record(self, visits: list[Visited]) -> None:
         recorded = await self._store.registrations.record(
-            visits, registers=self._how.own is not None, own_address=self._own_address
+            visits, registers=self._how.own is not None, own_address=self._own_address, refusal=self._refusal
         )
         for visited in visits:
             self._outcomes[visited.outcome] += 1

@@ -1,11 +1,12 @@
 -- Purpose: what the provider keeps of a line beside its session: where it posts the line's events, and until when it is paid.
--- Touches: instance_registrations (new), provider_state (two new columns); through notify_users notices and notifications.
+-- Touches: instance_registrations (new), provider_state (two new columns); through notify_users notices and notifications,
+-- through raise_alert the operator's alerts.
 -- Called by: shared/database/registrations.py; request_registration also by whoever suspects a line.
 
 set local lock_timeout = '5s';
 
 create table if not exists public.instance_registrations (
-  instance_id uuid primary key references public.wapi_instances (id) on delete cascade,
+  instance_id uuid primary key,
   external_id text not null,
   read_at timestamptz,
   found text,
@@ -30,6 +31,8 @@ create table if not exists public.instance_registrations (
 );
 comment on table public.instance_registrations is
   'What the provider keeps of a line: where it posts its events, until when it is paid. Read once in 6 h and after every restart. A missing row means: never read.';
+comment on column public.instance_registrations.instance_id is
+  'wapi_instances.id; no foreign key, which would keep writers out while it is made: the next claim deletes what is left of a line.';
 comment on column public.instance_registrations.external_id is 'Of which all this was read; another one in the line''s row makes it due at once.';
 comment on column public.instance_registrations.read_at is 'When the reading began that last told where events go.';
 comment on column public.instance_registrations.found is 'The worst of what was found then, of the kinds that count.';
@@ -71,6 +74,7 @@ begin
       asked_payment boolean,          -- … if it was asked and answered
       ending_at timestamptz,          -- the stage of its end, null: none is near
       ending_days integer,
+      ending_is_news boolean,         -- it was not told yet
       ending_text text                -- which text tells users of it; null: nobody is to be told
     );
     comment on type public.registration_visit is 'A line of claim_registrations, and what was found and done.';
@@ -128,6 +132,8 @@ begin
   from public.health_check_runs h
   where h.started_at >= (select b.started_at from public.health_check_runs b where b.id = p_run);
 
+  delete from public.instance_registrations r
+  where not exists (select from public.wapi_instances i where i.id = r.instance_id);
   insert into public.instance_registrations (instance_id, external_id, next_try_at)
   select n.id, n.external_id, v_now
   from (
@@ -196,9 +202,57 @@ $$;
 comment on function public.claim_registrations is
   'Leases lines whose registration is to be read: suspected ones, those restarted or restored since, then whose turn it is.';
 
+create or replace function public.alert_of_registration(
+  p_line public.wapi_instances,
+  p_before public.instance_registrations,
+  p_visit public.registration_visit,
+  p_cannot_be_set boolean,            -- after all the waits
+  p_now timestamptz
+)
+returns void
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_of_line constant jsonb := jsonb_build_object(
+    'unit', coalesce(nullif(btrim(p_line.unit), ''), btrim(p_line.instance_id)),
+    'company', (select c.name from public.companies c where c.id = p_line.company_id));
+  v_endings constant text := p_line.id || ':%';
+begin
+  if p_cannot_be_set then
+    perform public.raise_alert(
+      'registration_failed', p_line.id::text, v_of_line || jsonb_build_object('why', p_visit.cause), p_now);
+  elsif p_visit.outcome in ('set', 'kept') and p_before.tries > 0 then
+    perform public.resolve_alert('registration_failed', p_line.id::text, p_now);
+  end if;
+  if p_visit.ending_is_news then
+    -- One alert for each stage; the one before is over without a word.
+    update public.operator_alerts set resolved_at = p_now
+    where cause = 'subscription_ending' and subject like v_endings and resolved_at is null;
+    perform public.raise_alert(
+      'subscription_ending',
+      p_line.id || ':' || to_char(p_visit.ending_at at time zone 'UTC', 'YYYY-MM-DD') || ':' || p_visit.ending_days,
+      v_of_line || jsonb_build_object('ends', case when p_visit.ending_days = 0 then 'it has lapsed'
+        else 'it ends on ' || to_char(p_visit.ending_at at time zone 'UTC', 'YYYY-MM-DD') end), p_now);
+  elsif p_visit.asked_payment and p_visit.ending_days is null and p_before.ending_days is not null then
+    perform public.resolve_alert(a.cause, a.subject, p_now)
+    from public.operator_alerts a
+    where a.cause = 'subscription_ending' and a.subject like v_endings and a.resolved_at is null;
+  end if;
+  if p_visit.payment = 'unclear' then
+    perform public.raise_alert(
+      'subscription_unreadable', p_line.id::text, v_of_line || jsonb_build_object('word', p_visit.payment_word), p_now);
+  elsif p_visit.asked_payment and p_before.payment = 'unclear' then
+    perform public.resolve_alert('subscription_unreadable', p_line.id::text, p_now);
+  end if;
+end
+$$;
+comment on function public.alert_of_registration is
+  'What the operator hears of one line''s registration and subscription, in the transaction that records it.';
+
 create or replace function public.record_registrations(
   p_visits public.registration_visit[],
   p_own_address boolean,              -- whether our own address took the key; null: it was not asked
+  p_refusal text,                     -- why not
   p_every interval,
   p_waits interval[],                 -- after the first, second … try in vain; the last one for ever
   p_failing_after interval,
@@ -211,6 +265,7 @@ language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
   v_visit public.registration_visit;
+  v_before public.instance_registrations;
   v_line public.wapi_instances;
   v_recorded integer := 0;
   v_told integer := 0;
@@ -219,6 +274,12 @@ declare
   v_answer jsonb := '{}';
 begin
   for v_visit in select v.* from unnest(p_visits) v order by v.instance_id loop
+    select * into v_before from public.instance_registrations r
+    where r.instance_id = v_visit.instance_id and r.lease_until = v_visit.lease
+    for no key update;
+    if not found then
+      continue;                       -- its lease is over, or it is another line by now: nothing is known of that one
+    end if;
     update public.instance_registrations r
     set lease_until = null,
         read_at = case when v_visit.found is not null then r.claimed_at else r.read_at end,
@@ -242,13 +303,12 @@ begin
         ends_at = case when v_visit.asked_payment then v_visit.ends_at else r.ends_at end,
         ending_at = case when v_visit.asked_payment then v_visit.ending_at else r.ending_at end,
         ending_days = case when v_visit.asked_payment then v_visit.ending_days else r.ending_days end
-    where r.instance_id = v_visit.instance_id and r.lease_until = v_visit.lease;
-    if not found then
-      continue;                       -- its lease is over, or it is another line by now: nothing is known of that one
-    end if;
+    where r.instance_id = v_visit.instance_id;
     v_recorded := v_recorded + 1;
+    select * into v_line from public.wapi_instances where id = v_visit.instance_id;
+    perform public.alert_of_registration(
+      v_line, v_before, v_visit, v_visit.outcome = 'not_set' and v_before.tries + 1 >= cardinality(p_waits), p_now);
     if v_visit.ending_text is not null then
-      select * into v_line from public.wapi_instances where id = v_visit.instance_id;
       v_told := v_told + (public.notify_users(
         row('subscription:' || v_line.id || ':' || to_char(v_visit.ending_at at time zone 'UTC', 'YYYY-MM-DD') || ':'
             || v_visit.ending_days,
@@ -278,6 +338,17 @@ begin
           when p_own_address is null then own_address_failing_since
           else coalesce(own_address_failing_since, p_now) end
     where provider = 'wapi' and server = '';
+    if (v_answer -> 'failing')::boolean then
+      perform public.raise_alert('registration_failed', '', jsonb_build_object(
+        'unit', 'All lines', 'why', 'none could be set for ' || p_failing_after), p_now);
+    else
+      perform public.resolve_alert('registration_failed', '', p_now) where v_answer ? 'failing';
+    end if;
+    if (v_answer -> 'own_address_failing')::boolean then
+      perform public.raise_alert('own_address', '', jsonb_build_object('why', p_refusal), p_now);
+    else
+      perform public.resolve_alert('own_address', '', p_now) where v_answer ? 'own_address_failing';
+    end if;
   end if;
   return jsonb_build_object('recorded', v_recorded, 'told', v_told) || v_answer;
 end
@@ -287,7 +358,8 @@ comment on function public.record_registrations is
 
 do $$
 begin
-  perform public.keep_for_service('request_registration', 'claim_registrations', 'record_registrations');
+  perform public.keep_for_service(
+    'request_registration', 'claim_registrations', 'alert_of_registration', 'record_registrations');
 end
 $$;
 

@@ -61,6 +61,7 @@ def fleet(world: World, count: int, *, session: str = "alive") -> None:
         {"external_id": f"LITE-FLEET-{n}", "token": f"token-of-line-{n}", "session": session}
         for n in range(1, count + 1)
     )
+    world.read_registrations()
 
 
 @pytest.fixture

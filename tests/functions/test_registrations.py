@@ -49,6 +49,7 @@ class House:
     def line(self, urls: str | None = None, **how: Any) -> Line:
         """A line whose webhooks all are where they belong, or elsewhere."""
         line = self.world.line(self.world.company(users=1))
+        self.world.sql("delete from public.instance_registrations where instance_id = %s", line.id)
         url = self.good(line) if urls is None else urls
         self.world.behave(line, **{"webhooks": dict.fromkeys(KINDS, url), **how})
         return line
@@ -76,6 +77,11 @@ class House:
         """Whether events of every kind that counts are posted to the line's own address."""
         urls: Any = self.world.simulator.line(line.external_id)["webhooks"]
         return {urls.get(kind) for kind in KINDS} == {self.good(line)}
+
+    def alerts(self) -> set[tuple[str, str]]:
+        """What the operator was told and is not over: cause and subject."""
+        rows = self.world.sql("select cause, subject from public.operator_alerts where resolved_at is null")
+        return {(row["cause"], row["subject"]) for row in rows}
 
     def row(self, line: Line) -> dict[str, Any]:
         [row] = self.world.sql("select * from public.instance_registrations where instance_id = %s", line.id)
@@ -194,6 +200,7 @@ async def test_a_put_that_does_nothing_is_tried_after_15_minutes_an_hour_and_six
             tries.append(house.calls().get("put", 0))
             house.pass_time(minutes=5)
     assert [minute * 5 for minute, puts in enumerate(tries) if puts] == [0, 15, 75, 435]
+    assert house.alerts() == {("registration_failed", str(line.id))}
     assert facts(caplog) == {"registration.not_set": "WARNING"}
     assert (house.row(line)["cause"], house.row(line)["tries"]) == ("without_effect", 4)
     house.world.behave(line, webhooks_without_effect=False)
@@ -222,6 +229,7 @@ async def test_a_day_without_one_success_is_an_error_when_it_begins_and_a_word_w
         house.pass_time(hours=6)
         await house.round()
         assert facts(caplog) == {"registration.works_again": "WARNING"}
+    assert house.alerts() == set()
 
 
 async def test_at_most_twenty_lines_are_set_a_sweep_and_the_rest_comes_next(house: House) -> None:
@@ -299,12 +307,14 @@ async def test_nothing_is_set_unless_our_own_address_takes_the_key(
         assert [record for record in caplog.records if record.levelname == "ERROR"] == [refused]
     assert "put" not in house.calls()
     assert {house.row(line)["tries"] for line in lines} == {0}
+    assert house.alerts() == {("own_address", "")}
 
     with caplog.at_level("INFO", logger="line_recovery"):
         caplog.clear()
         await house.round()
     assert all(house.is_registered(line) for line in lines)
     assert facts(caplog) == {"registration.own_address_answers": "WARNING"}
+    assert house.alerts() == set()
 
 
 async def test_a_healthy_fleet_asks_its_own_address_nothing(house: House) -> None:
@@ -562,6 +572,8 @@ async def test_the_end_of_a_subscription_is_told_7_3_and_1_days_before_and_on_la
             ]
             caplog.clear()
     assert told == [(3, "WARNING"), (7, "WARNING"), (9, "WARNING"), (10, "ERROR")]
+    [(cause, subject)] = house.alerts()
+    assert (cause, subject.endswith(":0")) == ("subscription_ending", True)
     assert house.world.bells(line) == []
 
 
@@ -594,6 +606,7 @@ async def test_a_word_that_nobody_knows_is_told_the_operator_once_and_never_inte
         await house.round(tell_venues=True)
         assert facts(caplog) == {}
     assert house.row(line)["payment"] == "unclear"
+    assert house.alerts() == {("subscription_unreadable", str(line.id))}
     assert house.world.bells(line) == []
 
 
@@ -611,3 +624,4 @@ async def test_a_lapse_without_a_date_is_told_once_and_its_end_is_said(
         house.pass_time(hours=24)
         await house.round()
     assert "subscription.renewed" in [record.getMessage() for record in caplog.records]
+    assert house.alerts() == set()

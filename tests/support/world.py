@@ -180,6 +180,7 @@ class World:
             self.set(line, f"{name} = %s", columns[name])
         if seen_before:
             self.set(line, "last_health_check = now() - interval '5 minutes'")
+        self.read_registrations(line)
         if at_provider:
             self.simulator.add_lines(
                 [{"external_id": line.external_id, "token": line.token, "phone": line.phone, "session": session}]
@@ -188,6 +189,15 @@ class World:
 
     def lines(self, company: UUID, count: int, **how: Any) -> list[Line]:
         return [self.line(company, **how) for _ in range(count)]
+
+    def read_registrations(self, *lines: Line) -> None:
+        """Registrations and subscriptions were read just now, of all lines if none is named: nobody asks about them."""
+        self.sql(
+            "insert into public.instance_registrations (instance_id, external_id, next_try_at, claimed_at, subscription_read_at)"
+            " select id, btrim(instance_id), now() + interval '6 hours', now(), now() from public.wapi_instances"
+            " where btrim(instance_id) <> '' and (%s or id = any (%s))",
+            not lines, [line.id for line in lines],
+        )  # fmt: skip
 
     def set(self, line: Line, assignments: str, *arguments: object) -> None:
         """Write columns of a line: the platform's row, or our bookkeeping of it, whichever has them."""
