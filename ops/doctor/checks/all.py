@@ -30,8 +30,7 @@ def judge(tables: Tables, fleet: Fleet, target: Target | None) -> list[Finding]:
     if target is not None:
         findings += check_webhooks(fleet, target)
     findings += check_subscriptions(fleet, tables.registrations or {}, now=now)
-    if tables.registrations is not None:
-        findings += check_registrations(fleet.active, tables.registrations, tables.runs, now=now)
+    findings += check_registrations(fleet.active, tables.registrations, tables.runs, now=now)
     if tables.outages is not None:
         findings += check_outages(fleet, tables.outages, now=now, with_users=tables.with_users)
     if tables.with_users is not None:

@@ -21,7 +21,7 @@ _SET_LATELY: Final = timedelta(days=7)
 
 def check_registrations(
     lines: Sequence[LineRow],
-    recorded: Mapping[UUID, RegistrationRow],
+    recorded: Mapping[UUID, RegistrationRow] | None,
     runs: Sequence[RunRow] | None,
     *,
     now: datetime,
@@ -30,10 +30,12 @@ def check_registrations(
 
     Args:
         lines: Those that are looked at.
-        recorded: By our id of the line; of all lines, also those that were not chosen.
+        recorded: By our id of the line; of all lines, also those that were not chosen. None could not be read.
         runs: The last sweeps; where there is none that is said already.
         now: The instant of reading them.
     """
+    if recorded is None:
+        return []
     rows = [(line, recorded[line.id]) for line in lines if line.can_be_asked and line.id in recorded]
     read = [row for _, row in rows if _is_lately(row.read_at, now)]
     findings = []
