@@ -1181,7 +1181,7 @@ export type Database = {
       alert_line: {
         Args: {
           p_line: string;
-          p_now: string;
+          p_now?: string;
           p_policy: Database["public"]["CompositeTypes"]["delivery_policy"];
         };
         Returns: {

@@ -468,6 +468,10 @@ begin
       select o.external_id, o.unit, o.company_id, o.closed_at is not null
       into v_occasion.external_id, v_occasion.unit, v_occasion.company_id, v_is_over
       from public.instance_outages o where o.id = v_notice.outage_id;
+    elsif v_notice.kind = 'subscription' then
+      v_is_over := not exists (
+        select from public.instance_registrations r
+        where r.instance_id = v_notice.instance_id and v_notice.occasion like '%:' || r.ending_days);
     else
       v_is_over := not exists (
         select from public.instance_health h
@@ -477,7 +481,7 @@ begin
       or not exists (
         select from public.user_companies m
         where m.company_id = v_occasion.company_id and m.user_id = v_notice.user_id)
-      or exists (
+      or v_notice.kind <> 'subscription' and exists (
         select from public.notices n
         where n.instance_id = v_notice.instance_id and n.user_id = v_notice.user_id and n.id > v_notice.id
           and n.kind not in ('mute', 'subscription'))

@@ -595,6 +595,19 @@ async def test_venues_hear_only_if_that_is_wished_each_user_each_stage_once(hous
     assert notice == {"occasion": f"subscription:{line.id}:{due:%Y-%m-%d}:3", "kind": "subscription"}
 
 
+async def test_a_notice_of_a_subscription_that_the_platform_refuses_is_tried_again(house: House) -> None:
+    line = house.line(expires=in_days(2.5))
+    house.world.sql("alter table public.notifications add constraint theirs check (type <> 'instance_subscription')")
+    try:
+        await house.round(tell_venues=True)
+    finally:
+        house.world.sql("alter table public.notifications drop constraint theirs")
+    assert house.world.sql("select state from public.notices") == [{"state": "refused"}]
+    house.pass_time(minutes=6)
+    await house.ours.store.retry_notices(limit=10)
+    assert [bell["type"] for bell in house.world.bells(line)] == ["instance_subscription"]
+
+
 async def test_a_word_that_nobody_knows_is_told_the_operator_once_and_never_interpreted(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
