@@ -96,6 +96,7 @@ CALLED_FUNCTIONS: Final = (
     "claim_deliveries",
     "finish_delivery",
     "raise_alert",
+    "alert_line",
     "resolve_alert",
 )
 UNIQUE_INDEXES: Final = (
