@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from ops.report.history import History
-    from ops.report.rows import Line, Outage, Run
+    from ops.report.rows import Delivery, Line, Outage, Run
 
 FLAPPING_OUTAGES: Final = 3
 """A line that went down so often within a day is flapping, whatever it is now."""
@@ -113,6 +113,7 @@ class OpenOutage:
         lasted: So far.
         tried: Its restarts, as far as they were read; the row knows how many there were.
         told: How many people heard of it; None = not known.
+        deliveries: What went, or is to go, to contacts about it; each with how the address ends.
     """
 
     outage: Outage
@@ -121,6 +122,7 @@ class OpenOutage:
     lasted: timedelta
     tried: tuple[Restart, ...]
     told: int | None
+    deliveries: tuple[tuple[Delivery, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +292,11 @@ def _open_outages(history: History, restarts: Sequence[Restart], now: datetime) 
                     lasted=max(now - outage.started_at, timedelta(0)),
                     tried=tuple(tried[outage.id]),
                     told=told.get(outage.id) if outage.told_at else 0,
+                    deliveries=tuple(
+                        (each, history.ends.get(each.contact_id, ""))
+                        for each in history.deliveries
+                        if each.outage_id == outage.id and each.state != "cancelled"
+                    ),
                 )
             )
     return tuple(found)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
 
 import httpx
 
 from ops.common.rest import Rest
-from ops.common.rows import Company
-from ops.report.rows import EVENT_KINDS, KEPT, Line, LineEvent, Notice, Outage, Run
+from ops.common.rows import Company, Row
+from ops.report.rows import EVENT_KINDS, KEPT, Contact, Delivery, Line, LineEvent, Notice, Outage, Run
 from shared.core.notices import NoticeKind, NoticeState
 from shared.errors import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from shared.settings import StoreSettings
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _OUTAGES_AT_ONCE: Final = 50
 """So many fit into an address."""
 _OCCASION: Final = "outage:"
+_Shape = TypeVar("_Shape", bound=Row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class History:
         runs_since: The same for runs.
         lines_left: Whether there are more lines than are read.
         told: How many people have a notice of an open outage, by its id; one that nobody has is missing.
+        deliveries: To contacts, about open outages, oldest first.
+        ends: How a contact's address ends.
     """
 
     companies: dict[UUID, Company]
@@ -65,6 +68,8 @@ class History:
     runs_since: datetime
     lines_left: bool = False
     told: dict[UUID, int] = field(default_factory=dict)
+    deliveries: list[Delivery] = field(default_factory=list)
+    ends: dict[UUID, str] = field(default_factory=dict)
 
 
 async def _read(rest: Rest, now: datetime, company: UUID | None, bounds: Bounds) -> History:
@@ -85,6 +90,8 @@ async def _read(rest: Rest, now: datetime, company: UUID | None, bounds: Bounds)
         )
         runs = tasks.create_task(rest.rows(Run, ("started_at", since), by="started_at", newest=True, most=bounds.runs))
     (open_rows, told), closed_rows = still_open.result(), closed.result()
+    deliveries = await _about(rest, Delivery, "outage_id", [outage.id for outage in open_rows])
+    contacts = await _about(rest, Contact, "id", list({each.contact_id for each in deliveries}))
     event_rows, run_rows = events.result(), runs.result()
     begin = now - KEPT
     return History(
@@ -99,7 +106,17 @@ async def _read(rest: Rest, now: datetime, company: UUID | None, bounds: Bounds)
         runs_since=run_rows[-1].started_at if len(run_rows) >= bounds.runs else begin,
         lines_left=len(lines.result()) >= bounds.lines,
         told=told,
+        deliveries=deliveries,
+        ends={contact.id: contact.address for contact in contacts},
     )
+
+
+async def _about(rest: Rest, shape: type[_Shape], column: str, ids: Sequence[UUID]) -> list[_Shape]:
+    found: list[_Shape] = []
+    for first in range(0, len(ids), _OUTAGES_AT_ONCE):
+        some = ",".join(str(each) for each in ids[first : first + _OUTAGES_AT_ONCE])
+        found += await rest.rows(shape, (column, f"in.({some})"))
+    return found
 
 
 async def _open_outages(

@@ -53,6 +53,7 @@ def _template() -> Template:
         "number": words.number,
         "counted": words.counted,
         "reason": words.reason,
+        "channel": words.channel,
         "end": words.end,
         "bar": words.bar,
         "shapes": bars.shapes,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 
 from ops.common.rows import LastFour, Row
 from ops.common.rows import Line as AnyLine
@@ -14,6 +14,10 @@ from shared.core.model import AuditKind, Observation, OutageClosing, OutageOpene
 
 KEPT: Final = timedelta(days=30)
 """How far back the report looks: runs are kept no longer."""
+
+
+def _end_of(address: object) -> str:
+    return str(address)[-4:]
 
 
 class Line(AnyLine):
@@ -103,6 +107,30 @@ class Notice(Row):
 
     id: int
     occasion: str
+
+
+class Delivery(Row):
+    """A message about an outage to a contact, by a further channel."""
+
+    table = "notice_deliveries"
+
+    id: int
+    outage_id: UUID
+    contact_id: UUID
+    channel: str
+    state: str
+    due_at: AwareDatetime
+    sent_at: AwareDatetime | None
+    acked_at: AwareDatetime | None
+
+
+class Contact(Row):
+    """Whom it went to: of the address nothing but its end gets past this class."""
+
+    table = "alert_contacts"
+
+    id: UUID
+    address: Annotated[str, BeforeValidator(_end_of)]
 
 
 class Run(Row):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from ops.report.incidents import Restart
-    from ops.report.rows import Outage
+    from ops.report.rows import Delivery, Outage
 
 OPEN_COMPANIES_UP_TO: Final = 60
 """With more lines than this every company begins folded; with fewer, those in which nothing is wrong."""
@@ -51,6 +51,7 @@ class OutageView:
     tried: tuple[Restart, ...]
     told: int | None
     to_do: str
+    deliveries: tuple[tuple[Delivery, str], ...]
 
     @property
     def anchor(self) -> str:
@@ -200,6 +201,7 @@ def _outage(each: OpenOutage, now: datetime, short: Told) -> OutageView:
         tried=each.tried,
         told=each.told,
         to_do=what_to_do(each, now, short=short),
+        deliveries=each.deliveries,
     )
 
 

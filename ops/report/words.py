@@ -67,6 +67,11 @@ _ENDS: Final = {
 }
 
 
+def channel(word: str) -> str:
+    """By what a contact was told."""
+    return {"whatsapp": "WhatsApp", "email": "e-mail"}.get(word, "outro canal")
+
+
 def reason(word: str) -> str:
     """Why an outage opened."""
     return _REASONS.get(word, "outro motivo")

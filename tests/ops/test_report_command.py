@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
+from composites import mark_down
+from outbox import contact
 from pydantic import SecretStr
 from waiting import GENEROUS_SECONDS
 
@@ -147,6 +149,26 @@ def test_the_report_changes_nothing(world: World, run_report: Callable[..., Ran]
     before = world.sql(f"select name, row::text as row from ({everything}) a order by 1, 2")
     assert run_report(environment(world.stack)).returncode == WRITTEN
     assert world.sql(f"select name, row::text as row from ({everything}) a order by 1, 2") == before
+
+
+def test_an_open_outage_says_which_contacts_were_told_by_what(
+    world: World, run_report: Callable[..., Ran], tmp_path: Path
+) -> None:
+    company = world.company(users=1)
+    contact(world, company, "5511988887777", channel="whatsapp")
+    contact(world, company, "ana@example.com", after=60)
+    mark_down(world, world.line(company, "Centro"))
+    world.sql(
+        "update public.notice_deliveries set state = 'sent', sent_at = now(), acked_at = now() where channel = 'whatsapp'"
+    )
+
+    assert run_report(environment(world.stack), "--out", "page.html").returncode == WRITTEN
+
+    text = re.sub(r"<[^>]+>", "", (tmp_path / "page.html").read_text("utf-8"))
+    assert re.search(r"Contatos\s*WhatsApp …7777: enviado .*, chegou ao aparelho", text)
+    assert re.search(r"e-mail ….com: ainda não, previsto", text)
+    assert "98888" not in text
+    assert "ana@" not in text
 
 
 def test_one_company_alone(world: World, run_report: Callable[..., Ran], tmp_path: Path) -> None:
