@@ -36,6 +36,7 @@ class Clients:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._opened: list[httpx.AsyncClient] = []
+        self._deliveries: Deliveries | None = None
 
     async def aclose(self) -> None:
         """Close what was opened. A function never does: its process ends with its connections."""
@@ -74,13 +75,19 @@ class Clients:
         return send if settings.wapi_send_looks else RestartsThroughSend(direct, send)
 
     def deliveries(self, settings: SweepSettings) -> Deliveries:
-        """Whoever sends what waits in the outbox, through the channels that are configured. Call it once."""
-        http = self._open(httpx.AsyncClient(timeout=_PROVIDER_TIMEOUT, trust_env=False))
-        channels = channels_of(
-            http, settings.alert_email_url, settings.operator_alert_urls, settings.operator_webhook_secret
-        )
-        texter = WapiClient(self._open(pooled_http(_PROVIDER_TIMEOUT)), settings.wapi_base_url)
-        return Deliveries(channels, texter, line=settings.alert_instance_id)
+        """Whoever sends what waits in the outbox, through the channels that are configured."""
+        if self._deliveries is None:
+            texter = None
+            if settings.alert_instance_id is not None:
+                texter = WapiClient(self._open(pooled_http(_PROVIDER_TIMEOUT)), settings.wapi_base_url)
+            channels = channels_of(
+                lambda: self._open(httpx.AsyncClient(timeout=_PROVIDER_TIMEOUT, trust_env=False)),
+                settings.alert_email_url,
+                settings.operator_alert_urls,
+                settings.operator_webhook_secret,
+            )
+            self._deliveries = Deliveries(channels, texter, line=settings.alert_instance_id)
+        return self._deliveries
 
     def registrations(self, settings: SweepSettings) -> Registrations | None:
         """What W-API keeps of lines, asked directly.

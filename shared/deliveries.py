@@ -39,7 +39,7 @@ class Deliveries:
 
     Args:
         channels: ``email`` if it is configured, and ``operator:<fingerprint>`` for each address of the operator's.
-        texter: Sends what goes by WhatsApp.
+        texter: Sends what goes by WhatsApp; None if nothing does.
         line: The platform's own line for that, by its id or the provider's; None: WhatsApp is not configured.
         send_within: For one message.
     """
@@ -47,7 +47,7 @@ class Deliveries:
     def __init__(
         self,
         channels: Mapping[str, Channel],
-        texter: Texter,
+        texter: Texter | None,
         *,
         line: str | None,
         send_within: timedelta = _SEND,
@@ -101,7 +101,7 @@ class Deliveries:
     def channel_of(self, message: OutgoingMessage, line: SendingLine | None) -> Channel | None:
         """Who sends a message; None when it is not configured."""
         if message.channel == WHATSAPP:
-            return WhatsAppChannel(self._texter, line) if line else None
+            return WhatsAppChannel(self._texter, line) if line and self._texter else None
         return self._channels.get(message.key)
 
     async def try_to_send(self, message: OutgoingMessage, channel: Channel) -> SendAnswer:

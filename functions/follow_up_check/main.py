@@ -25,7 +25,6 @@ try:
 except SettingsError as error:
     raise SystemExit(str(error)) from None  # the message is all an operator needs
 _clients = Clients(_settings)
-_deliveries = _clients.deliveries(_settings)
 _readiness = Readiness(_clients.is_migrated)
 
 ABOUT = "This is follow_up_check: Cloud Scheduler posts here every five minutes to have all WhatsApp lines looked at."
@@ -64,7 +63,7 @@ async def _sweep(request: Request) -> Response:
             _clients.store,
             _clients.relay,
             sweep_began=began,
-            deliveries=_deliveries,
+            deliveries=_clients.deliveries(_settings),
             run=report.run_id,
             registrations=_clients.registrations(_settings),
         )

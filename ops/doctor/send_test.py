@@ -77,7 +77,7 @@ def run(contact: str, *, say: Callable[[str], None]) -> int:
 async def _send(settings: SweepSettings, wanted: str, say: Callable[[str], None]) -> int:
     async with pooled_http(_UNBOUNDED) as http, httpx.AsyncClient(timeout=_UNBOUNDED, trust_env=False) as plain:
         channels = channels_of(
-            plain, settings.alert_email_url, settings.operator_alert_urls, settings.operator_webhook_secret
+            lambda: plain, settings.alert_email_url, settings.operator_alert_urls, settings.operator_webhook_secret
         )
         post = Post(f"test-{uuid4()}", TEST_TITLE, TEST_TEXT, ({"kind": "test"},))
         chosen: list[tuple[str, Channel, SecretStr]] = []

@@ -11,7 +11,7 @@ from shared.core.alert_urls import is_webhook
 from shared.core.delivery import EMAIL, OPERATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import httpx
     from pydantic import SecretStr
@@ -25,16 +25,26 @@ def fingerprint_of(url: SecretStr) -> str:
 
 
 def channels_of(
-    http: httpx.AsyncClient, mail: SecretStr | None, operator: Iterable[SecretStr], webhook_secret: SecretStr | None
+    open_http: Callable[[], httpx.AsyncClient],
+    mail: SecretStr | None,
+    operator: Iterable[SecretStr],
+    webhook_secret: SecretStr | None,
 ) -> dict[str, Channel]:
-    """``email``, if there is a mail server, and ``operator:<fingerprint>`` for each of the operator's addresses."""
+    """``email``, if there is a mail server, and ``operator:<fingerprint>`` for each of the operator's addresses.
+
+    Args:
+        open_http: Called for each signed webhook alone: a client reads every authority of the web.
+        mail: ``ALERT_EMAIL_URL``.
+        operator: ``OPERATOR_ALERT_URLS``.
+        webhook_secret: ``OPERATOR_WEBHOOK_SECRET``.
+    """
     channels: dict[str, Channel] = {}
     if mail is not None:
         channels[EMAIL] = AppriseChannel(mail, to_contacts=True)
     for url in operator:
         key = f"{OPERATOR}:{fingerprint_of(url)}"
         if is_webhook(url) and webhook_secret is not None:
-            channels[key] = SignedWebhook(http, url, webhook_secret)
+            channels[key] = SignedWebhook(open_http(), url, webhook_secret)
         else:
             channels[key] = AppriseChannel(url)
     return channels

@@ -321,7 +321,7 @@ async def test_nothing_of_an_address_is_logged_whatever_happens(
     operator = (SecretStr("http://127.0.0.1:1/alerts?key=secret-key-1"), SecretStr("tgram://123456789:secret-token/1"))
     mail = SecretStr(f"mailto://user:{PASSWORD}@127.0.0.1:1?from=alerts@example.com")
     async with httpx.AsyncClient(trust_env=False) as http:
-        channels = channels_of(http, mail, operator[:1], SECRET)
+        channels = channels_of(lambda: http, mail, operator[:1], SECRET)
         assert list(channels) == [EMAIL, f"operator:{fingerprint_of(operator[0])}"]
         deliveries = Deliveries(channels, ours.provider, line=sending.external_id)
         await deliver(deliveries, ours.store.outbox)
