@@ -407,6 +407,7 @@ begin
       when v_phone is not null then 'alive'
       when not public.is_down(v_instance) then 'no_phone'
       when public.is_old_life(v_instance, v_health, v_moment, p_policy, p_now) then 'stale'
+      when public.is_asleep(v_instance.company_id) then 'left_alone'
       else 'look' end) || v_result;
   elsif p_event.kind = 'disconnection' then
     v_result := jsonb_build_object('outcome', coalesce(

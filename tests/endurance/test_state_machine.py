@@ -309,6 +309,9 @@ class Lines(RuleBasedStateMachine):
                 "add",
                 "moment",
                 "token",
+                "external_id",
+                "sleep",
+                "wake",
             ]
         ),
         line=which,
@@ -391,8 +394,9 @@ class Lines(RuleBasedStateMachine):
     async def _sweep(self, limits: Limits = LIMITS) -> None:
         self.bench.tally["sweeps"] += 1
         began = asyncio.get_running_loop().time()
-        await run_sweep(self.bench.ours.store, self.bench.ours.provider, policy=Policy(), limits=limits)
-        await keep_house(self.bench.ours.store, None, sweep_began=began)
+        ours = self.bench.ours
+        report = await run_sweep(ours.store, ours.provider, policy=Policy(), limits=limits)
+        await keep_house(ours.store, None, sweep_began=began, run=report.run_id)
 
     async def _post(self, event: dict[str, Any], said: Said) -> None:
         body = json.dumps(event)
@@ -526,6 +530,27 @@ class Lines(RuleBasedStateMachine):
                 self._uncertain(line)
                 self.mistaken.add(key)
                 self._write(line, "instance_token = %s", f"another-token-{number}-{self.events}")
+            case "external_id":
+                self._uncertain(line)
+                self.mistaken.discard(key)
+                paired = replace(
+                    line,
+                    external_id=f"LITE-PAIR12-{self.events:03d}{number:03d}{company}",
+                    token=f"token-of-a-new-pairing-{self.events}-{number}-{company}",
+                    phone=f"55217{self.events:04d}{number:02d}{company:02d}",
+                )
+                if paired.external_id in self.history.after.provider:
+                    return
+                self.history.secrets.add(paired.token)
+                self.bench.simulator.add_lines(
+                    [{"external_id": paired.external_id, "token": paired.token, "phone": paired.phone}]
+                )
+                self.lines[self.lines.index(line)] = paired
+                self._write(paired, "instance_id = %s, instance_token = %s", paired.external_id, paired.token)
+            case "sleep" | "wake":
+                self.world.sql(
+                    "update public.companies set is_active = %s where id = %s", what == "wake", self.companies[company]
+                )
             case "move":
                 self._write(line, "company_id = %s", self.companies[company])
             case "rename":
@@ -580,6 +605,7 @@ class Lines(RuleBasedStateMachine):
             self.world.behave(line, session="alive", faults={})
             self.world.set(line, "instance_token = %s, connected_at = null", line.token)
         self.mistaken.clear()
+        self.world.sql("update public.companies set is_active = true")
         for _ in range(5):  # on a busy machine a look may run out of time
             self.history.pass_time(timedelta(minutes=5))
             self.history.absorb()

@@ -61,6 +61,12 @@ class Snapshot:
         return {(row["company_id"], row["user_id"]) for row in self.tables["user_companies"]}
 
     @cached_property
+    def asleep(self) -> set[str]:
+        """Lines of companies that are not active."""
+        companies = {row["id"] for row in self.tables["companies"] if row["is_active"] is False}
+        return {line for line, row in self.lines.items() if row["company_id"] in companies}
+
+    @cached_property
     def open_outages(self) -> dict[str, Row]:
         return {row["instance_id"]: row for row in self.outages.values() if row["closed_at"] is OPEN}
 
@@ -152,6 +158,7 @@ class History:
         self._log_read = 0
         self.passed = timedelta(0)
         self.restarts: dict[str, list[datetime]] = {}
+        self.requests: dict[str, list[datetime]] = {}
         self.secrets: set[str] = {world.stack.service_role_key, world.stack.jwt_secret}
         self.new_logs = ""
         self.posted: list[Posted] = []
@@ -207,6 +214,7 @@ class History:
                 line = lines.get(call["external_id"], call["external_id"])
                 at = datetime.fromtimestamp(call["started_at"], tz=self.after.now.tzinfo) + self.passed
                 self.restarts.setdefault(line, []).append(at)
+                self.requests.setdefault(call["external_id"], []).append(at)
 
     def _take_lines(self) -> list[Row]:
         return [*self.before.lines.values(), *self.after.lines.values()]
@@ -218,13 +226,18 @@ class History:
             for each in rows:
                 for column in self._columns[table]:
                     each[column] = _moment(each[column], row["now"])
+        companies = {each["id"] for each in tables["companies"] if each["is_active"] is False}
         simulator = self._world.simulator
         known = self.after.provider if hasattr(self, "after") else {}
         external_ids = {line["instance_id"] for line in tables["wapi_instances"] if line["instance_id"]} | known.keys()
         told = {line["external_id"]: line for line in simulator.lines()}
         # A line that only we know, or that is gone there, has been asked about all the same.
         provider = {each: told.get(each) or {"calls": simulator.calls(each)} for each in sorted(external_ids)}
-        self.ever_paused |= {line["id"] for line in tables["wapi_instances"] if line["is_active"] is False}
+        self.ever_paused |= {
+            line["id"]
+            for line in tables["wapi_instances"]
+            if line["is_active"] is False or line["company_id"] in companies
+        }
         members = {(member["company_id"], member["user_id"]) for member in tables["user_companies"]}
         self.member_since = {each: self.member_since.get(each, row["now"] + self.passed) for each in members}
         self.secrets |= {line["instance_token"] for line in tables["wapi_instances"] if line["instance_token"]}

@@ -62,7 +62,7 @@ def _must(holds: object, invariant: str, line: object, what: str) -> None:
 
 def a_line_is_restarted_at_most_once_in_thirty_minutes(history: History) -> None:
     """Invariant 1, from the requests that reached the provider."""
-    for line, times in history.restarts.items():
+    for line, times in history.requests.items():
         for earlier, later in zip(sorted(times), sorted(times)[1:], strict=False):
             gap = later - earlier
             _must(gap >= COOLDOWN - CLAIM_TO_REQUEST, "1", line, f"two restarts within {gap}")
@@ -206,7 +206,7 @@ def nobodys_last_word_is_wrong_for_longer_than_the_bound_forces(history: History
         return
     now = history.after.at(history.after.now)
     for line, row in history.after.lines.items():
-        if row["is_active"] is False or line in history.step.disturbed | history.step.spoken:
+        if row["is_active"] is False or line in history.step.disturbed | history.step.spoken | history.after.asleep:
             continue
         outage = history.after.open_outages.get(line)
         ended = [
@@ -539,6 +539,7 @@ def _due(history: History) -> list[str]:
         line
         for line, row in history.before.lines.items()
         if row["is_active"] is not False
+        and line not in history.before.asleep
         and row["instance_id"]
         and row["instance_token"]
         and (row["health_lease_until"] is None or row["health_lease_until"] <= history.before.now)
@@ -578,6 +579,23 @@ def a_paused_line_is_left_alone(history: History) -> None:
                 row for row in history.new_bells() if row["data"]["instance_id"] == line and row["created_at"] > since
             ]
             _must(not rung, "10", line, "bells after it was paused")
+
+
+def a_line_of_a_company_that_is_not_active_is_left_alone(history: History) -> None:
+    """Section 3.1: as if it were paused; a whole sweep closes its outage. Only a sign of life that comes by itself counts."""
+    for line in history.before.asleep & history.after.asleep - history.step.disturbed:
+        before, after = history.before.lines[line], history.after.lines[line]
+        for call in ("status-instance", "device", "restart"):
+            asked = history.after.calls(after["instance_id"], call) - history.before.calls(before["instance_id"], call)
+            _must(asked <= 0, "3.1", line, f"its company is not active, and {call} was called")
+        marked = after["status"] != before["status"] and after["status"] != "connected"
+        _must(not marked, "3.1", line, f"its company is not active, and it became {after['status']}")
+        bad = [
+            row for row in history.new_bells() if row["data"]["instance_id"] == line and row["type"] != BACK
+        ]  # fmt: skip
+        _must(not bad, "3.1", line, "its company is not active, and bells rang")
+        if history.step.sweeps and not history.step.cut:
+            _must(line not in history.after.open_outages, "3.1", line, "its company is not active, its outage open")
 
 
 def outages_and_notices_outlive_their_line(history: History) -> None:
@@ -686,6 +704,7 @@ CHECKS: tuple[Callable[[History], None], ...] = (
     a_whole_sweep_looks_at_every_line_that_was_due,
     a_sweep_begins_with_what_waited_longest,
     a_paused_line_is_left_alone,
+    a_line_of_a_company_that_is_not_active_is_left_alone,
     outages_and_notices_outlive_their_line,
     no_sweep_overrules_a_newer_sign_of_life,
     no_sweep_overrules_a_status_that_changed_under_it,
