@@ -12,6 +12,7 @@ from ops.common.rows import LastFour, Line, Moment, Row
 from ops.common.shown import shown, shown_external_id
 from ops.doctor.findings import Subject
 from shared.core.model import AuditKind, OutageOpener
+from shared.core.notices import FallKind
 from shared.core.registration import Registration
 from shared.core.subscription import Payment, Subscription
 
@@ -66,8 +67,29 @@ class OutageRow(Row):
     instance_id: UUID
     started_at: AwareDatetime
     told_at: AwareDatetime | None
+    told_as: FallKind | None = None
     opened_by: OutageOpener
     restarts: int
+
+
+class FallRow(Row):
+    """A fall whose "voltou" waits until the line has held."""
+
+    table = "instance_outages"
+
+    id: UUID
+    instance_id: UUID
+    closed_at: AwareDatetime
+
+
+class DueRow(Row):
+    """A line of which something was to be told long ago."""
+
+    table = "instance_health"
+    key = "instance_id"
+
+    instance_id: UUID
+    tell_at: AwareDatetime
 
 
 class RunRow(Row):

@@ -18,6 +18,8 @@ from ops.doctor.facts import (
     ContactRow,
     ConversationRow,
     DeliveryRow,
+    DueRow,
+    FallRow,
     InboxRow,
     LineRow,
     MembershipRow,
@@ -49,6 +51,8 @@ _IN_ONE_ADDRESS: Final = 100
 _UNFINISHED_AFTER: Final = timedelta(minutes=10)
 _WAITING_AFTER: Final = timedelta(minutes=15)
 
+_WAITING_FALLS: Final = (("told_at", "not.is.null"), ("answered_at", "is.null"), ("closed_at", "not.is.null"))
+
 _Facts = TypeVar("_Facts")
 
 
@@ -69,6 +73,8 @@ class Tables:
     inbox: Inbox | None
     pairs: Sequence[Pair] | None = None
     channels: Channels | None = None
+    falls: Sequence[FallRow] | None = None
+    overdue: Sequence[DueRow] | None = None
     unchecked: tuple[Unchecked, ...] = ()
 
     @property
@@ -134,6 +140,10 @@ async def read_tables(rest: Rest) -> Tables:
         inbox=await gathering.attempt("events", _inbox(rest, read_at)),
         pairs=await gathering.attempt("conversations that stay two", _pairs(rest)),
         channels=await gathering.attempt("further channels", _channels(rest, day)),
+        falls=await gathering.attempt("falls that wait", rest.rows(FallRow, *_WAITING_FALLS, most=_MOST_EVENTS)),
+        overdue=await gathering.attempt(
+            "what is to be told", rest.rows(DueRow, ("tell_at", f"lt.{(read_at - _WAITING_AFTER).isoformat()}"))
+        ),
         unchecked=tuple(gathering.unchecked),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
@@ -13,7 +13,7 @@ import httpx
 from ops.common.rest import Rest
 from ops.common.rows import Company, Row
 from ops.report.rows import EVENT_KINDS, KEPT, Contact, Delivery, Line, LineEvent, Notice, Outage, Run
-from shared.core.notices import NoticeKind, NoticeState
+from shared.core.notices import FallKind, NoticeState
 from shared.errors import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _OUTAGES_AT_ONCE: Final = 50
 """So many fit into an address."""
 _OCCASION: Final = "outage:"
+_OF_A_FALL: Final = (FallKind.DOWN, FallKind.UNSTABLE, FallKind.DOWN_LASTING)
+"""Kinds of notices that tell its beginning."""
 _Shape = TypeVar("_Shape", bound=Row)
 
 
@@ -123,18 +125,19 @@ async def _open_outages(
     rest: Rest, own: Iterable[tuple[str, str]], bounds: Bounds
 ) -> tuple[list[Outage], dict[UUID, int]]:
     outages = await rest.rows(Outage, ("closed_at", "is.null"), *own, most=bounds.lines)
-    told: Counter[UUID] = Counter()
+    told: defaultdict[UUID, set[UUID]] = defaultdict(set)
     occasions = [f'"{_OCCASION}{outage.id}"' for outage in outages if outage.told_at]
     for first in range(0, len(occasions), _OUTAGES_AT_ONCE):
         some = ",".join(occasions[first : first + _OUTAGES_AT_ONCE])
         notices = await rest.rows(
             Notice,
             ("occasion", f"in.({some})"),
-            ("kind", f"eq.{NoticeKind.DOWN}"),
+            ("kind", f"in.({','.join(_OF_A_FALL)})"),
             ("state", f"eq.{NoticeState.SENT}"),
         )
-        told.update(UUID(notice.occasion.removeprefix(_OCCASION)) for notice in notices)
-    return outages, dict(told)
+        for notice in notices:
+            told[UUID(notice.occasion.removeprefix(_OCCASION))].add(notice.user_id)
+    return outages, {outage: len(users) for outage, users in told.items()}
 
 
 async def read_history(

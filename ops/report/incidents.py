@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ops.report.sweeps import is_blind, looking
 from shared.core.model import AuditKind, OutageClosing, OutageOpener, Status
+from shared.core.notices import FallKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -93,7 +94,12 @@ def people_told(events: Iterable[LineEvent]) -> dict[UUID, int]:
     """How many were told of the beginning of each outage, by the audit."""
     told: dict[UUID, int] = {}
     for event in events:
-        if event.outage_id and event.told is not None and event.to_status != Status.CONNECTED:
+        if (
+            event.outage_id
+            and event.told is not None
+            and event.later is None  # a reminder tells the same people
+            and event.to_status != Status.CONNECTED
+        ):
             told[event.outage_id] = told.get(event.outage_id, 0) + event.told
     return told
 
@@ -118,11 +124,14 @@ def times_to_detect(outages: Iterable[Outage], runs: Sequence[Run], window: Span
 
 
 def times_to_tell(outages: Iterable[Outage], window: Span) -> list[timedelta]:
-    """From the first sign of death to the bell."""
+    """From the first sign of death to the bell, but for what is told late on purpose because the line is unstable."""
     return [
         max(each.told_at - each.started_at, timedelta(0))
         for each in outages
-        if each.told_at and not each.is_adopted and window.start <= each.told_at <= window.end
+        if each.told_at
+        and each.told_as not in (FallKind.DAMPED, FallKind.DOWN_LASTING)
+        and not each.is_adopted
+        and window.start <= each.told_at <= window.end
     ]
 
 

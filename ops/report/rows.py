@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 from ops.common.rows import LastFour, Row
 from ops.common.rows import Line as AnyLine
 from shared.core.model import AuditKind, Observation, OutageClosing, OutageOpener
+from shared.core.notices import FallKind
 
 KEPT: Final = timedelta(days=30)
 """How far back the report looks: runs are kept no longer."""
@@ -51,6 +52,7 @@ class Outage(Row):
     reason: str
     restarts: int
     told_at: AwareDatetime | None
+    told_as: FallKind | None = None
     closed_at: AwareDatetime | None
     closed_as: OutageClosing | None
 
@@ -58,6 +60,11 @@ class Outage(Row):
     def is_adopted(self) -> bool:
         """The line was down when it was first looked at: nobody knows since when."""
         return self.opened_by is OutageOpener.ADOPTION
+
+    @property
+    def is_damped(self) -> bool:
+        """Nobody was told, because the line is known to be unstable."""
+        return self.told_as is FallKind.DAMPED
 
     @property
     def is_refusal(self) -> bool:
@@ -71,7 +78,7 @@ class Outage(Row):
 
 
 class LineEvent(Row):
-    """A line of the audit; ``told`` is how many bells rang with it."""
+    """A line of the audit; ``told`` is how many bells rang with it, ``later`` what of it had waited."""
 
     table = "instance_events"
 
@@ -86,6 +93,7 @@ class LineEvent(Row):
     to_status: str | None
     outage_id: UUID | None
     told: int | None = Field(alias="details->told")
+    later: str | None = Field(default=None, alias="details->later")
 
 
 EVENT_KINDS: Final = (
@@ -107,6 +115,7 @@ class Notice(Row):
 
     id: int
     occasion: str
+    user_id: UUID
 
 
 class Delivery(Row):

@@ -42,6 +42,17 @@ class NoticeKind(StrEnum):
     SUBSCRIPTION = "subscription"
 
 
+class FallKind(StrEnum):
+    """What a fall of a line is told as: the column ``instance_outages.told_as``."""
+
+    DOWN = "down"
+    UNSTABLE = "unstable"
+    DAMPED = "damped"
+    """Not at all: the line is known to be unstable."""
+    DOWN_LASTING = "down_lasting"
+    """One of the two before, which has lasted."""
+
+
 class NoticeState(StrEnum):
     """What became of a notice: the column ``notices.state``."""
 

@@ -157,6 +157,53 @@ def test_a_fall_that_lasts_15_minutes_is_told_also_the_one_told_as_unstable(told
     assert told.world.bells()[-1]["data"]["action"] == "check_token"
 
 
+def test_a_line_that_falls_while_its_voltou_waits_is_unstable_however_long_the_fall_before_was(told: Told) -> None:
+    told.falls(0)
+    told.rises(1)
+    told.falls(10)
+    told.rises(10 + DAY + 60)
+    told.falls(12 + DAY + 60)
+    assert told.heard()[-1] == (12 + DAY + 60, "unstable")
+    assert "caiu 2 vezes em 24 h" in told.world.bells()[-1]["message"]
+
+
+def test_a_fall_that_was_noticed_late_has_lasted_since_it_began_but_not_in_the_moment_it_is_told(told: Told) -> None:
+    for at in (0, 2):
+        told.falls(at)
+        told.rises(at + 1)
+    told.falls(24, dead_since=6)
+    told.sweeps_until(24, 38, each=1)
+    assert told.heard()[-1] == (24, "unstable")
+    told.sweeps(39)
+    assert told.heard()[-1] == (39, "down_lasting")
+    told.rises(40)
+    told.falls(60, dead_since=50)
+    told.sweeps_until(60, 64, each=1)
+    assert told.heard()[-1] == (39, "down_lasting")
+    told.sweeps(65)
+    assert told.heard()[-1] == (65, "down_lasting")
+
+
+def test_that_nobody_could_find_out_is_no_proof_that_a_line_has_held(told: Told) -> None:
+    unstable(told)
+    told.rises(5)
+    told.world.set(told.line, "unknown_since = %s", moment(40))
+    told.sweeps_until(60, 90)
+    assert told.heard()[-1] == (4, "unstable")
+    # An event after the hour proves it, whatever looks say.
+    told.world.set(told.line, "last_event_at = %s", moment(91))
+    told.sweeps(92)
+    assert told.heard()[-1] == (92, "back")
+
+
+def test_a_silence_that_began_when_the_line_had_held_keeps_nothing_back(told: Told) -> None:
+    unstable(told)
+    told.rises(5)
+    told.world.set(told.line, "unknown_since = %s", moment(66))
+    told.sweeps(67)
+    assert told.heard()[-1] == (67, "back")
+
+
 def test_a_silent_cure_is_no_fall_but_begins_the_waiting_anew(told: Told) -> None:
     told.falls(0)
     told.rises(1)
@@ -342,6 +389,16 @@ def test_nobody_hears_anything_of_a_line_that_was_paused_while_its_voltou_waited
     assert told.heard()[-1] == (4, "unstable")
 
 
+def test_a_pause_answers_what_was_told_before_it(told: Told) -> None:
+    told.falls(0)
+    told.rises(1)
+    told.falls(100)
+    told.world.set(told.line, "is_active = false")
+    told.world.set(told.line, "is_active = true, status = 'connected', bad_since = null, tell_at = %s", moment(105))
+    told.sweeps_until(105, DAY, each=HOUR)
+    assert told.heard()[-1] == (100, "down")
+
+
 def test_who_left_hears_neither_voltou_nor_reminder(user_and_told: tuple[UUID, Told]) -> None:
     user, told = user_and_told
     told.falls(0)
@@ -437,6 +494,7 @@ def test_a_line_that_somebody_holds_is_told_by_the_next_sweep(told: Told) -> Non
     told.falls(0)
     with psycopg.connect(told.world.stack.database_url) as screen:
         screen.execute("select from public.wapi_instances where id = %s for update", [told.line.id])
+        told.world.sql("set statement_timeout = '60s'")  # a sweep that waited for it would do so for ever
         assert told.sweeps(DAY + 5)["seen"] == 0
     told.sweeps(DAY + 6)
     assert told.heard()[-1] == (DAY + 6, "still_down")

@@ -23,7 +23,7 @@ from shared.core.model import (
     Sighting,
     Source,
 )
-from shared.core.notices import TEXTS, NoticeKind, NoticeState, NoticeText, NoticeType
+from shared.core.notices import TEXTS, FallKind, NoticeKind, NoticeState, NoticeText, NoticeType
 from shared.core.policy import DeliveryPolicy, Policy
 from shared.database.composites import (
     POLICY_FIELDS,
@@ -45,6 +45,7 @@ CHECKS: dict[str, type[StrEnum]] = {
     "known_closing": OutageClosing,
     "known_audit_kind": AuditKind,
     "known_source": Source,
+    "known_telling": FallKind,
     "known_notice_kind": NoticeKind,
     "known_notice_state": NoticeState,
 }

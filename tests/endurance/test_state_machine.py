@@ -281,6 +281,25 @@ class Lines(RuleBasedStateMachine):
         self._speak(set(range(9)))
         self._judge(self._take(posted))
 
+    @rule(number=which, falls=st.integers(2, 4), apart=st.sampled_from([1, 1, 6, 16]))
+    @told
+    def a_line_that_falls_again_and_again(self, number: int, falls: int, apart: int) -> None:
+        """By its events, with a sweep after every one: what the sweep sees of it at the provider is its own matter."""
+        for _ in range(falls):
+            for kind in ("disconnected", "connected"):
+                said = Said(kind, number, 0, "own", 1)
+                self._befall(
+                    [
+                        Fate(
+                            {number}, "alive" if kind == "connected" else "disconnected", {"restart": "refused"}, "", ""
+                        )
+                    ],
+                    apart,
+                )
+                self._speak({number})
+                self._judge(self._post(self._event(said), said))
+                self._judge(self._sweep(), sweeps=1)
+
     # The provider
 
     @rule(state=st.sampled_from(["well", "well", "well", "everyone disconnected", "503", "404_html_cannot_get"]))

@@ -22,10 +22,11 @@ from ops.doctor.checks import schema
 from ops.doctor.checks.lines import check_other_providers, check_outages, check_rows
 from ops.doctor.checks.schema import CALLED_FUNCTIONS, check_interface, missing_of
 from ops.doctor.checks.sweeps import check_sweeps
+from ops.doctor.checks.telling import check_waiting
 from ops.doctor.checks.wapi_send import check_wapi_send
 from ops.doctor.checks.webhooks import check_subscriptions
 from ops.doctor.cloud import Service, check_exclusions, check_services, read_exclusions, read_services
-from ops.doctor.facts import Asked, Fleet, LineRow, OutageRow, RunRow
+from ops.doctor.facts import Asked, DueRow, FallRow, Fleet, LineRow, OutageRow, RunRow
 from ops.doctor.findings import Exit, Finding, Report, Severity, Subject, Unchecked
 from ops.doctor.render import print_report
 from shared.core.look import Look
@@ -383,6 +384,47 @@ def test_each_line_that_is_down_says_what_is_being_done(
     assert finding.concerns[0].detail.startswith(f"for 2 h; {said}")
     (lonely,) = check_outages(fleet, {one.id: outage}, now=NOW, with_users=set())
     assert "nobody to tell: its company has no users" in lonely.concerns[0].detail
+
+
+@pytest.mark.parametrize(
+    ("told_as", "said"),
+    [
+        ("down", "users told;"),
+        ("down_lasting", "users told;"),
+        ("unstable", "users told that it is unstable;"),
+        ("damped", "nobody disturbed: its users know that it is unstable, and are told if it lasts;"),
+    ],
+)
+def test_a_line_that_is_down_says_as_what_its_users_were_told(told_as: str, said: str) -> None:
+    one = line(company_id=COMPANY)
+    outage = OutageRow.model_validate(
+        {
+            "id": UUID(int=1), "instance_id": one.id, "started_at": NOW - timedelta(hours=2), "restarts": 0,
+            "told_at": NOW, "told_as": told_as, "opened_by": "sweep",
+        }
+    )  # fmt: skip
+    (finding,) = check_outages(Fleet((one,), {}), {one.id: outage}, now=NOW, with_users={COMPANY})
+    assert finding.concerns[0].detail.startswith(f"for 2 h; {said}")
+
+
+def test_what_waits_to_be_told_is_named_and_what_nobody_tells_is_a_warning() -> None:
+    up, down, gone = line(), line(), UUID(int=99)
+    falls = [
+        FallRow(id=UUID(int=number), instance_id=each, closed_at=NOW - timedelta(minutes=age))
+        for number, (each, age) in enumerate([(up.id, 50), (up.id, 10), (down.id, 10), (gone, 10)])
+    ]
+    overdue = [DueRow(instance_id=each, tell_at=NOW - timedelta(minutes=20)) for each in (down.id, gone)]
+    waits, late = check_waiting(Fleet((up, down), {}), falls, overdue, down={down.id}, now=NOW)
+    assert (waits.check, waits.severity, [each.id for each in waits.concerns]) == (
+        "notice.waits",
+        Severity.NOTE,
+        [str(up.id)],
+    )
+    assert waits.concerns[0].detail == "up again for 10 min"
+    assert (late.check, late.severity, [each.id for each in late.concerns]) == (
+        "notice.overdue", Severity.WARNING, [str(down.id)],
+    )  # fmt: skip
+    assert check_waiting(Fleet((up, down), {}), (), (), down=(), now=NOW) == []
 
 
 @pytest.mark.parametrize(

@@ -372,7 +372,7 @@ async def test_who_was_told_is_what_the_notices_say(world: World) -> None:
             " values (%s, gen_random_uuid(), %s, now(), now(), 'sweep', 'ghost', case when %s then now() end, %s)",
             outage, company, name != "silent", "down" if name != "silent" else None,
         )  # fmt: skip
-        for kind, state in (("down", "sent"), ("down", "sent"), ("down", "refused"), ("back", "sent")):
+        for kind, state in (("down", "sent"), ("unstable", "sent"), ("down", "refused"), ("back", "sent")):
             world.sql(
                 "insert into public.notices (occasion, kind, text, state, user_id, instance_id, since, told_at)"
                 " values (%s, %s, 'disconnected', %s, gen_random_uuid(), gen_random_uuid(), now(), now())",

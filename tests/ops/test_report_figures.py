@@ -330,7 +330,10 @@ def test_who_hears_of_the_end_of_an_outage_was_not_told_of_its_beginning_once_mo
         event(ago(hours=1), "users_told", id=3, outage_id=uuid(101), to_status="disconnected", told=0),
         event(ago(hours=1), "status_changed", id=4, outage_id=uuid(102), to_status="degraded"),
     ]
-    assert people_told(told) == {uuid(100): 3, uuid(101): 0}
+    reminder = event(
+        ago(minutes=5), "users_told", id=5, outage_id=uuid(100), to_status="disconnected", told=4, later="still_down"
+    )
+    assert people_told([*told, reminder]) == {uuid(100): 3, uuid(101): 0}
 
 
 def test_an_open_outage_shows_its_own_restarts_and_who_was_told() -> None:
@@ -405,7 +408,11 @@ def test_the_time_to_repair_counts_outages_that_ended_in_life(ended: dict[str, A
 
 def test_the_time_to_tell_counts_outages_that_rang() -> None:
     rang = outage(ago(hours=2), told_at=ago(hours=2) + minutes(10))
-    assert times_to_tell([rang, outage(ago(hours=1), id=2)], ALL) == [minutes(10)]
+    late = [
+        outage(ago(hours=2), told_at=ago(hours=1), told_as=told_as, id=number)
+        for number, told_as in enumerate(("damped", "down_lasting"), 3)
+    ]
+    assert times_to_tell([rang, outage(ago(hours=1), id=2), *late], ALL) == [minutes(10)]
 
 
 @given(st.lists(st.integers(0, 10_000).map(lambda second: timedelta(seconds=second)), min_size=1))

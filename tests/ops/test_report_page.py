@@ -148,6 +148,8 @@ def test_open_outages_come_before_everything_else_with_what_was_tried_and_who_wa
     [
         pytest.param({}, None, "Aviso ainda não", id="not yet"),
         pytest.param({"told_at": ago(minutes=9)}, 1, "Aviso sim, 14:33 (1 pessoa)", id="one"),
+        pytest.param({"told_at": ago(minutes=9), "told_as": "unstable"}, 2, "sim, como instável, 14:33 (2 pessoas)", id="unstable"),
+        pytest.param({"told_at": ago(minutes=9), "told_as": "damped"}, 0, "ninguém: a linha está instável, e todos já sabem", id="damped"),
         pytest.param({"told_at": ago(minutes=9)}, 0, "ninguém: a empresa não tem usuários", id="nobody is there"),
         pytest.param({"told_at": ago(days=50)}, None, "Aviso sim, 07/10 14:42 Linha", id="the audit is gone"),
         pytest.param({"opened_by": "adoption"}, None, "não: a queda é anterior à adoção", id="adopted"),

@@ -297,7 +297,10 @@ def outcomes_of(last: Snapshot) -> Counter[str]:
     for outage in last.outages.values():
         told = "told" if outage["told_at"] else "silent"
         seen[f"{told} outage closed as {outage['closed_as']}"] += 1
+        seen[f"a fall told as {outage['told_as']}"] += outage["told_as"] is not None
         seen["outage of before"] += outage["opened_by"] == "adoption"
+    for notice in last.tables["notices"]:
+        seen[f"notice {notice['kind']}"] += 1
     for bell in last.tables["notifications"]:
         seen[f"bell {bell['type']}"] += 1
         seen["bell about a refused token"] += bell["data"].get("action") == "check_token"

@@ -11,6 +11,7 @@ from ops.doctor.checks.lines import check_companies, check_outages, check_rows, 
 from ops.doctor.checks.registrations import check_registrations
 from ops.doctor.checks.rivals import check_bells, check_restarts, check_statuses
 from ops.doctor.checks.sweeps import check_sweeps
+from ops.doctor.checks.telling import check_waiting
 from ops.doctor.checks.webhooks import check_subscriptions, check_webhooks
 
 if TYPE_CHECKING:
@@ -33,17 +34,25 @@ def judge(tables: Tables, fleet: Fleet, target: Target | None) -> list[Finding]:
     findings += check_registrations(fleet.active, tables.registrations, tables.runs, now=now)
     if tables.outages is not None:
         findings += check_outages(fleet, tables.outages, now=now, with_users=tables.with_users)
+    if tables.falls is not None and tables.overdue is not None:
+        findings += check_waiting(fleet, tables.falls, tables.overdue, down=tables.outages or {}, now=now)
     if tables.with_users is not None:
         findings += check_companies(fleet, tables.companies, tables.with_users)
     if tables.inbox is not None:
         findings += check_inbox(tables.inbox)
     if tables.pairs is not None:
         findings += check_pairs(fleet, tables.pairs)
+    findings += _rivals(tables, fleet)
+    findings += check_channels(fleet, tables.channels, now=now)
+    return [finding.of(tables.names) for finding in findings]
+
+
+def _rivals(tables: Tables, fleet: Fleet) -> list[Finding]:
+    findings: list[Finding] = []
     if tables.audit is not None:
-        findings += check_statuses(fleet, tables.audit, read_at=now)
+        findings += check_statuses(fleet, tables.audit, read_at=tables.read_at)
         if tables.connections is not None:
             findings += check_restarts(fleet, tables.connections, tables.audit)
     if tables.notices is not None:
         findings += check_bells(tables.notices)
-    findings += check_channels(fleet, tables.channels, now=now)
-    return [finding.of(tables.names) for finding in findings]
+    return findings

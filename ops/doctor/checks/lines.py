@@ -10,6 +10,7 @@ from ops.common.restarts import FREQUENT, next_restart_at
 from ops.common.shown import cause_in_words, counted, shown, shown_age
 from ops.doctor.findings import Finding, Severity, Subject, unless_empty
 from shared.core.model import Observation, OutageOpener, Status
+from shared.core.notices import FallKind
 from shared.providers.wapi.names import has_form
 
 if TYPE_CHECKING:
@@ -179,8 +180,13 @@ def check_outages(
 def _told(outage: OutageRow, *, is_lonely: bool) -> str:
     if is_lonely:
         return "nobody to tell: its company has no users"
-    if outage.told_at:
-        return "users told"
+    match outage.told_as if outage.told_at else None:
+        case FallKind.DAMPED:
+            return "nobody disturbed: its users know that it is unstable, and are told if it lasts"
+        case FallKind.UNSTABLE:
+            return "users told that it is unstable"
+        case _ if outage.told_at:
+            return "users told"
     return "nobody told: it was down before" if outage.opened_by is OutageOpener.ADOPTION else "nobody told yet"
 
 
