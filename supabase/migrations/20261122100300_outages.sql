@@ -642,6 +642,13 @@ begin
       public.unverified_occasion(p_instance, v_unverified_since), 'verified', p_texts, p_closed_as, v_event, p_policy, null,
       p_now);
   end if;
+  if v_outage.told_at is null and v_outage.id is not null and not exists (
+    select from public.instance_outages o
+    where o.instance_id = p_instance.id and o.told_at is not null and o.answered_at is null)
+  then
+    -- Where nobody could be told, contacts may have been; no "voltou" waits that would answer them.
+    perform public.write_deliveries(public.outage_occasion(v_outage), 'reconnected', p_texts, p_now, 'back');
+  end if;
   v_notified := v_notified - 'place_at';
   update public.instance_events set details = details || v_notified where id = v_event and v_notified <> '{}';
   update public.wapi_instances

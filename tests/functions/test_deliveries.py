@@ -76,10 +76,13 @@ async def test_a_company_where_nobody_could_be_told_is_told_by_its_contacts(worl
     contact(world, company, ANA)
     receiver = Receiver()
 
-    down(world, company)
+    line = down(world, company)
     await deliver(sender(receiver), ours.store.outbox)
-
     assert len(receiver.to(ANA)) == 1
+
+    bring_back(world, line)
+    await deliver(sender(receiver), ours.store.outbox)
+    assert ["voltou" in text for text in receiver.to(ANA)] == [False, True]
 
 
 def read_it(world: World) -> None:
