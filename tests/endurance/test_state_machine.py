@@ -27,6 +27,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from invariants import check_invariants
+from outbox import Contacts
 from waiting import GENEROUS_SECONDS
 from wire import Interruption, OnTheWire, When, external_id_of, instance_of, lose_the_answer
 from world import World, empty
@@ -111,6 +112,7 @@ class Lines(RuleBasedStateMachine):
         self.told: list[str] = []
         self.companies = [self.world.company("Buffet Alegria", users=2), self.world.company("Casa de Festas", users=1)]
         self.users = [self.world.user(*self.companies), self.world.user()]
+        self.contacts = Contacts(self.world, self.companies)
         self.events = 0
         self.late: set[int] = set()
         self.down: str | None = None
@@ -190,6 +192,7 @@ class Lines(RuleBasedStateMachine):
         async def died() -> None:
             if await self.bench.ours.wire.until_death(self._sweep(limits), *place, when):
                 self.bench.tally["a sweep cut off"] += 1
+                self.contacts.die()
 
         self._judge(died(), cut=True)
 
@@ -378,6 +381,7 @@ class Lines(RuleBasedStateMachine):
         with redirect_stdout(self.bench.log):
             self.bench.runner.run(work)
         check_invariants(self.world, self.history)
+        self.contacts.judge(self.bench.log.getvalue())
         self.bench.tally["steps judged"] += 1
 
     def _tell_truth(self) -> None:
@@ -415,7 +419,7 @@ class Lines(RuleBasedStateMachine):
         began = asyncio.get_running_loop().time()
         ours = self.bench.ours
         report = await run_sweep(ours.store, ours.provider, policy=Policy(), limits=limits)
-        await keep_house(ours.store, None, sweep_began=began, run=report.run_id)
+        await keep_house(ours.store, None, sweep_began=began, run=report.run_id, deliveries=self.contacts.deliveries)
 
     async def _post(self, event: dict[str, Any], said: Said) -> None:
         body = json.dumps(event)
@@ -635,14 +639,25 @@ class Lines(RuleBasedStateMachine):
                 if row["is_active"] is not False and (row["status"] != "connected" or row["id"] in last.open_outages)
             ]  # fmt: skip
             if not sick:
+                self._let_contacts_hear()
                 return
         raise AssertionError(f"every line lives, and yet these are not connected: {sick}")
+
+    def _let_contacts_hear(self) -> None:
+        """Channels work again, and what damping holds back is told."""
+        for _ in range(3):
+            self.contacts.let_all_be_sent()
+            self.history.pass_time(timedelta(minutes=61))
+            self.history.absorb()
+            self._judge(self._sweep(), sweeps=1)
+        self.contacts.judge_end()
 
     def _count(self) -> None:
         """What this history has seen, from the tables."""
         tally, last = self.bench.tally, self.history.before
         tally["histories"] += 1
         tally["restarts at the provider"] += sum(len(times) for times in self.history.restarts.values())
+        tally["messages to contacts"] += len(self.contacts.receiver.got)
         tally["bells"] += len(last.tables["notifications"])
         tally.update(outcomes_of(last))
 

@@ -104,3 +104,72 @@ def deliveries_of(world: World) -> list[tuple[str, str, str, str | None]]:
         " left join public.alert_contacts c on c.id = d.contact_id order by d.id"
     )
     return [(row["address"], row["kind"], row["state"], row["note"]) for row in rows]
+
+
+class Contacts:
+    """Contacts of every company of a history, and what must hold of what they hear; judged from tables and messages.
+
+    Their channel says yes, no, or nothing that is heard, in turns.
+    """
+
+    _TURNS = (YES, YES, NO, YES, NOTHING_HEARD, YES)
+
+    def __init__(self, world: World, companies: list[UUID]) -> None:
+        self._world = world
+        self._asked = 0
+        self._judged = 0
+        self._sent: set[str] = set()
+        self._heard: set[str] = set()
+        self.addresses: dict[str, str] = {}
+        for number, company in enumerate(companies):
+            for position, after in ((1, 0), (1, 15), (2, 0)):
+                address = f"contact-{number}-{position}-{after}@example.com"
+                contact(world, company, address, after=after, position=position)
+                self.addresses[address] = str(company)
+        self.receiver = Receiver(self._answer)
+        self.deliveries = sender(self.receiver)
+
+    def _answer(self, _: str, __: Post) -> SendAnswer:
+        self._asked += 1
+        return self._TURNS[self._asked % len(self._TURNS)]
+
+    def die(self) -> None:
+        """Forget what a process that has just died remembered."""
+        self.deliveries = sender(self.receiver)
+
+    def judge(self, log: str) -> None:
+        """Nobody hears of another company, a message again after its yes, or "voltou" first; no address is logged."""
+        rows = self._world.sql(
+            "select d.*, c.company_id as contacts_company, o.company_id as outages_company from public.notice_deliveries d"
+            " join public.alert_contacts c on c.id = d.contact_id left join public.instance_outages o on o.id = d.outage_id"
+        )
+        for row in rows:
+            assert row["contacts_company"] == row["company_id"], f"a message to another company: {row['id']}"
+        companies = {f"alert-{row['batch']}": str(row["company_id"]) for row in rows if row["company_id"]}
+        for address, post in self.receiver.got[self._judged :]:
+            assert post.id not in self._sent, f"{post.id} was sent again after a yes that was kept"
+            if address in self.addresses:
+                assert companies[post.id] == self.addresses[address], f"{post.id} went to another company"
+                assert "voltou" not in post.text or address in self._heard, f"{post.id}: back, who heard of nothing"
+                self._heard.add(address)
+            assert address not in log, "an address was logged"
+        self._judged = len(self.receiver.got)
+        self._sent = {f"alert-{row['batch']}" for row in rows if row["state"] == "sent"}
+
+    def let_all_be_sent(self) -> None:
+        """From now on every channel works, and what waits to be tried again is due."""
+        self.receiver.answers = lambda _address, _post: YES
+        self._world.sql("update public.notice_deliveries set due_at = least(due_at, now()) where state = 'waiting'")
+
+    def judge_end(self) -> None:
+        """Whoever may have heard that a line is down has heard that it is back, where it is back for its company."""
+        left = self._world.sql(
+            "select i.unit, d.kind, d.state, d.note from public.wapi_instances i"
+            " join public.alert_contacts c on c.company_id = i.company_id"
+            " cross join lateral (select * from public.notice_deliveries d where d.instance_id = i.id and d.contact_id = c.id"
+            "   and (d.state = 'sent' or d.unheard > 0) order by d.id desc limit 1) d"
+            " join public.instance_outages o on o.id = d.outage_id"
+            " where d.kind <> 'back' and i.status = 'connected' and i.is_active is not false"
+            " and o.closed_as in ('recovered', 'alive', 'event') and o.company_id = i.company_id"
+        )
+        assert left == [], "contacts wait for the word that it is back"
