@@ -136,6 +136,10 @@ class FaultProxy:
     ) -> None:
         self._server.stop()
 
+    def route(self, prefix: str, url: str) -> None:
+        """One more place where calls go: of a server that had to know this proxy before it began."""
+        self._routes[prefix] = url
+
     def plan(self, plan: Callable[[Call], Mishap | None] | None) -> None:
         """Plan what goes wrong from now on; None lets everything through. Calls are counted anew."""
         with self._lock:

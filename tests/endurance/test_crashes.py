@@ -404,6 +404,74 @@ def test_a_message_may_be_cut_at_every_call_and_is_sent_all_the_same(bench: Benc
     assert world.simulator.calls(FIRST_LINE)["send-text"] == (2 if heard_twice else 1)
 
 
+# Registrations
+
+
+@pytest.fixture(scope="module")
+def keeper(stack: Stack, simulator: Simulator, served: dict[str, Any]) -> Iterator[FunctionServer]:
+    """A ``check`` that keeps the lines' webhooks at ``hook``; it reaches that through the proxy, too."""
+    proxy: FaultProxy = served["proxy"]
+    proxy.route("/hook", served["hook"].url.rstrip("/"))
+    environment = check_environment(stack, simulator) | {
+        "SUPABASE_URL": proxy.url,
+        "WAPI_BASE_URL": f"{proxy.url}/v1",
+        "WEBHOOK_URL": f"{proxy.url}/hook",
+        "WAPI_WEBHOOK_SECRETS": SECRET,
+        "LOOK_TIMEOUT_SECONDS": "0.5",
+    }
+    with FunctionServer("follow_up_check", environment) as server:
+        yield server
+
+
+def test_registrations_may_be_cut_at_every_call_and_are_set_by_the_next_sweeps(
+    bench: Bench, keeper: FunctionServer
+) -> None:
+    """In a process of its own; every call of a round on both sides is in ``test_registrations``."""
+    began, tally = time.monotonic(), Tally()
+
+    def a_lost_line() -> tuple[World, Line]:
+        world = bench.emptied()
+        line = world.line(world.company(users=1))
+        world.sql("delete from public.instance_registrations")
+        world.behave(line, expires=int(time.time()) + 5 * 24 * 3600)
+        return world, line
+
+    world, line = a_lost_line()
+    assert bench.call(keeper) == 200
+    paths = [call.path for call in bench.proxy.calls]
+    first, last = paths.index("rpc/claim_registrations"), len(paths) - paths[::-1].index("rpc/record_registrations")
+    assert last - first == 12  # claim, two readings, our own address twice, five webhooks, read back, record
+    mishaps = (
+        AT_ONE_CALL if HARD else (*KILLS, Mishap.LOST, Mishap.LOST_500, Mishap.UNAVAILABLE_503_HTML, Mishap.PAGE_200)
+    )
+    planned = [
+        (number, mishap)
+        for number in (range(first, last) if HARD else range(first + CHANCE.randrange(4), last, 4))
+        for mishap in (mishaps if HARD else [CHANCE.choice(mishaps)])
+    ]
+    for number, mishap in planned:
+        world, line = a_lost_line()
+        bench.strike(number, mishap)
+        answered = bench.call(keeper)
+        tally.add(mishap, paths[number], answered)
+        assert (answered is None) is (mishap in KILLS)
+        bench.proxy.plan(None)
+        for _ in range(3):
+            world.pass_time(15 * MINUTE)  # no lease of a dead process is left, and the first wait is over
+            assert bench.call(keeper) == 200
+        [row] = world.sql("select * from public.instance_registrations")
+        assert (row["found"], row["tries"], row["lease_until"], row["ending_days"]) == ("good", 0, None, 7), (
+            number,
+            mishap,
+        )
+        urls = world.simulator.line(line.external_id)["webhooks"]
+        assert len(urls) == 5, (number, mishap)
+        assert world.status(line) == "connected"
+        [alert] = world.sql("select cause from public.operator_alerts where resolved_at is null")
+        assert alert == {"cause": "subscription_ending"}
+    tally.tell("Registrations", began)
+
+
 # Events
 
 
