@@ -81,7 +81,7 @@ class Platform:
     def fleet(self, count: int, *, latency_ms: float) -> None:
         """An empty platform with ``count`` healthy connected lines, last looked at five minutes ago."""
         self.database.execute(
-            "truncate public.companies, auth.users, public.instance_outages, public.instance_events,"
+            "truncate public.companies, public.instance_registrations, auth.users, public.instance_outages, public.instance_events,"
             " public.health_check_runs, public.wapi_webhook_events, public.relay_turns,"
             " public.restart_claims, public.provider_state, public.notices cascade"
         )
@@ -97,7 +97,12 @@ class Platform:
             """,
             (count,),
         )
-        self.database.execute("vacuum analyze public.wapi_instances")
+        # A deployment of a day ago: what the provider keeps of lines is read for a few of them after each sweep.
+        self.database.execute(
+            "insert into public.instance_registrations (instance_id, external_id, next_try_at, claimed_at, subscription_read_at)"
+            " select id, instance_id, now() + random() * interval '1 day', now(), now() from public.wapi_instances"
+        )
+        self.database.execute("vacuum analyze public.wapi_instances, public.instance_registrations")
         self._tell("POST", "/reset")
         self._tell("PATCH", "/provider", {"latency_ms": latency_ms})
         for first in range(0, count, LINES_A_REQUEST):

@@ -125,6 +125,7 @@ declare
   v_now constant timestamptz := coalesce(p_now, clock_timestamp());
   v_asleep constant uuid[] := public.inactive_companies();
   v_limit integer;
+  v_odd uuid[];
   v_changed uuid[] := '{}';
   v_lines jsonb;
 begin
@@ -132,31 +133,42 @@ begin
   from public.health_check_runs h
   where h.started_at >= (select b.started_at from public.health_check_runs b where b.id = p_run);
 
-  delete from public.instance_registrations r
-  where not exists (select from public.wapi_instances i where i.id = r.instance_id);
-  insert into public.instance_registrations (instance_id, external_id, next_try_at)
-  select n.id, n.external_id, v_now
-  from (
-    select i.id, btrim(i.instance_id) as external_id
-    from public.wapi_instances i
-    where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
-      and btrim(i.instance_id) <> '' and btrim(i.instance_token) <> ''
-      and not exists (select from public.instance_registrations r where r.instance_id = i.id)
-    for key share of i skip locked
-  ) n
-  on conflict (instance_id) do nothing;
-  -- Another line at the provider; who is at the old one records nothing.
-  update public.instance_registrations r
-  set external_id = c.external_id, found = null, cause = null, tries = 0, failing_since = null, requested_at = null,
-      next_try_at = v_now, lease_until = null, subscription_read_at = null
-  from (
-    select g.instance_id, btrim(i.instance_id) as external_id
-    from public.instance_registrations g
-    join public.wapi_instances i on i.id = g.instance_id
-    where g.external_id <> btrim(i.instance_id) and btrim(i.instance_id) <> ''
-    for no key update of g skip locked
-  ) c
-  where r.instance_id = c.instance_id;
+  -- Lines that came, went or became another one at the provider: few, found in one walk.
+  select array_agg(coalesce(i.id, r.instance_id)) into v_odd
+  from public.instance_registrations r
+  full join public.wapi_instances i on i.id = r.instance_id
+  where i.id is null or r.external_id <> btrim(i.instance_id) and btrim(i.instance_id) <> ''
+    or r.instance_id is null
+      and i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
+      and btrim(i.instance_id) <> '' and btrim(i.instance_token) <> '';
+  if v_odd is not null then
+    delete from public.instance_registrations r
+    where r.instance_id = any (v_odd) and not exists (select from public.wapi_instances i where i.id = r.instance_id);
+    insert into public.instance_registrations (instance_id, external_id, next_try_at)
+    select n.id, n.external_id, v_now
+    from (
+      select i.id, btrim(i.instance_id) as external_id
+      from public.wapi_instances i
+      where i.id = any (v_odd)
+        and i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
+        and btrim(i.instance_id) <> '' and btrim(i.instance_token) <> ''
+        and not exists (select from public.instance_registrations r where r.instance_id = i.id)
+      for key share of i skip locked
+    ) n
+    on conflict (instance_id) do nothing;
+    -- Another line at the provider; who is at the old one records nothing.
+    update public.instance_registrations r
+    set external_id = c.external_id, found = null, cause = null, tries = 0, failing_since = null, requested_at = null,
+        next_try_at = v_now, lease_until = null, subscription_read_at = null
+    from (
+      select g.instance_id, btrim(i.instance_id) as external_id
+      from public.instance_registrations g
+      join public.wapi_instances i on i.id = g.instance_id
+      where g.instance_id = any (v_odd) and g.external_id <> btrim(i.instance_id) and btrim(i.instance_id) <> ''
+      for no key update of g skip locked
+    ) c
+    where r.instance_id = c.instance_id;
+  end if;
 
   if p_registers then
     select coalesce(array_agg(distinct e.instance_id), '{}') into v_changed

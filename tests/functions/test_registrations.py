@@ -371,6 +371,14 @@ async def test_another_line_at_the_provider_is_read_at_once(house: House) -> Non
     )  # type: ignore[index,call-overload]
 
 
+async def test_a_line_that_is_gone_leaves_nothing_and_waits_for_nobody(house: House) -> None:
+    gone, stays = house.line(), house.line()
+    await house.round()
+    house.world.sql("delete from public.wapi_instances where id = %s", gone.id)
+    await house.round()
+    assert house.world.sql("select instance_id as id from public.instance_registrations") == [{"id": stays.id}]
+
+
 async def test_a_suspected_line_is_set_again_whatever_is_found_and_not_every_five_minutes(house: House) -> None:
     line = house.line()
     await house.round()
