@@ -195,6 +195,62 @@ class DeliveryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class MutePolicy:
+    """The numbers of ``core.mute``: when a line that lives is taken for mute, and what is done about it."""
+
+    sends: int = 3
+    chats: int = 2
+    """So many messages to so many chats prove it if nothing comes back …"""
+    sends_after: timedelta = timedelta(minutes=20)
+    sends_within: timedelta = timedelta(minutes=80)
+    """… and they are older than the first of these, and not older than the second."""
+
+    habit_after: timedelta = timedelta(days=14)
+    """From the third week on a habit says something."""
+    habit_share: float = 0.1
+    """An hour in which fewer of the quarters were heard is one without a habit."""
+    improbable: float = 1e-4
+    shortest: timedelta = timedelta(minutes=15)
+    """No silence under this is improbable."""
+    memory: timedelta = timedelta(weeks=16)
+    """Counts as old as this are halved."""
+    life_kept_each: timedelta = timedelta(seconds=60)
+    """As ``Policy`` has it: the minute after the last event that is stored was heard as well."""
+    reach: timedelta = timedelta(days=14)
+    """A silence that is not improbable by then is not looked at by the habit for ``look_again``."""
+    look_again: timedelta = timedelta(hours=24)
+    suspicions_within: timedelta = timedelta(weeks=13)
+    stricter_each: float = 1
+    """Each suspicion by habit of so lately makes the bar stricter by its own exponent: 1 in 10,000, in 100,000,000 …"""
+
+    probe_soonest: timedelta = timedelta(minutes=15)
+    probe_latest: timedelta = timedelta(hours=1)
+    """Between two readings of a silent line's sends."""
+    alive_within: timedelta = timedelta(minutes=20)
+    """Only a line that a look has found alive so lately is mute: any other has trouble of another kind."""
+
+    repair_waits: tuple[timedelta, ...] = (
+        timedelta(0),
+        timedelta(minutes=15),
+        timedelta(hours=1),
+        timedelta(hours=6),
+    )
+    """Before the 1st, 2nd, … repair of one silence, after the last one."""
+    habit_repairs: int = 1
+    """So many of one silence without a proof."""
+    repair_again: timedelta = timedelta(hours=24)
+    """After these, while there is proof; without, the suspicion is given up then."""
+    shows_within: timedelta = timedelta(minutes=5)
+    """An event so soon after a repair is the repair's doing."""
+    told_after: timedelta = timedelta(minutes=30)
+    mass_lines: int = 5
+    mass_share: float = 0.5
+    """So many lines, and this share of those that could be heard now, have one cause: one canary, then the rest."""
+    canary_serves: timedelta = timedelta(minutes=30)
+    """What it shows holds for so long; when it has shown nothing, another one is repaired after that."""
+
+
+@dataclass(frozen=True, slots=True)
 class Retention:
     """How long rows are kept. Outages and notices stay for ever."""
 
