@@ -11,7 +11,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from shared import logs
-from shared.core.policy import Retention
+from shared.core.policy import MutePolicy, Retention
+from shared.receiving.mutes import watch_mutes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _DELIVERIES: Final = timedelta(seconds=30)
 _REGISTRATIONS: Final = timedelta(seconds=40)
 _RELAY: Final = timedelta(seconds=20)
+_MUTES: Final = timedelta(seconds=10)
 _PURGE_ENDS: Final = timedelta(seconds=480)
 """After the sweep's start."""
 _PURGE_AT_LEAST: Final = timedelta(seconds=20)
@@ -65,6 +67,9 @@ async def keep_house(
     await _guarded("notices.not_retried", _retry_notices(store))
     await _guarded("notices.not_told", _tell_what_is_due(store))
     await _guarded("provider.clock_not_read", _tell_late_clock(store))
+    await _guarded(
+        "mutes.not_watched", watch_mutes(store.mutes, rule=MutePolicy(), deadline=clock() + _MUTES.total_seconds())
+    )
     if registrations is not None:
         await _guarded(
             "registrations.not_kept",

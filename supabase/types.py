@@ -245,6 +245,33 @@ class PublicInstanceEventsUpdate(TypedDict):
     unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
 
 
+class PublicInstanceHabits(BaseModel):
+    counted_from: datetime.datetime = Field(alias="counted_from")
+    heard: bytes = Field(alias="heard")
+    heard_quarter: datetime.datetime = Field(alias="heard_quarter")
+    instance_id: uuid.UUID = Field(alias="instance_id")
+    look_at: Optional[datetime.datetime] = Field(alias="look_at")
+    probe_at: Optional[datetime.datetime] = Field(alias="probe_at")
+
+
+class PublicInstanceHabitsInsert(TypedDict):
+    counted_from: Annotated[datetime.datetime, Field(alias="counted_from")]
+    heard: Annotated[bytes, Field(alias="heard")]
+    heard_quarter: Annotated[datetime.datetime, Field(alias="heard_quarter")]
+    instance_id: Annotated[uuid.UUID, Field(alias="instance_id")]
+    look_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="look_at")]]
+    probe_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="probe_at")]]
+
+
+class PublicInstanceHabitsUpdate(TypedDict):
+    counted_from: NotRequired[Annotated[datetime.datetime, Field(alias="counted_from")]]
+    heard: NotRequired[Annotated[bytes, Field(alias="heard")]]
+    heard_quarter: NotRequired[Annotated[datetime.datetime, Field(alias="heard_quarter")]]
+    instance_id: NotRequired[Annotated[uuid.UUID, Field(alias="instance_id")]]
+    look_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="look_at")]]
+    probe_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="probe_at")]]
+
+
 class PublicInstanceHealth(BaseModel):
     alive_as: Optional[bytes] = Field(alias="alive_as")
     bad_since: Optional[datetime.datetime] = Field(alias="bad_since")
@@ -297,6 +324,69 @@ class PublicInstanceHealthUpdate(TypedDict):
     unknown_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unknown_since")]]
     unverified_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unverified_since")]]
     unwatched_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unwatched_since")]]
+
+
+class PublicInstanceMutes(BaseModel):
+    canary_at: Optional[datetime.datetime] = Field(alias="canary_at")
+    closed_as: Optional[str] = Field(alias="closed_as")
+    closed_at: Optional[datetime.datetime] = Field(alias="closed_at")
+    company_id: Optional[uuid.UUID] = Field(alias="company_id")
+    external_id: Optional[str] = Field(alias="external_id")
+    first_repaired_at: Optional[datetime.datetime] = Field(alias="first_repaired_at")
+    heard_at: Optional[datetime.datetime] = Field(alias="heard_at")
+    id: uuid.UUID = Field(alias="id")
+    improbable_at: List[datetime.datetime] = Field(alias="improbable_at")
+    instance_id: uuid.UUID = Field(alias="instance_id")
+    proof: str = Field(alias="proof")
+    repaired_at: Optional[datetime.datetime] = Field(alias="repaired_at")
+    repairs: int = Field(alias="repairs")
+    silent_since: datetime.datetime = Field(alias="silent_since")
+    since: datetime.datetime = Field(alias="since")
+    suspected_at: datetime.datetime = Field(alias="suspected_at")
+    told_at: Optional[datetime.datetime] = Field(alias="told_at")
+    unit: Optional[str] = Field(alias="unit")
+
+
+class PublicInstanceMutesInsert(TypedDict):
+    canary_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="canary_at")]]
+    closed_as: NotRequired[Annotated[Optional[str], Field(alias="closed_as")]]
+    closed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="closed_at")]]
+    company_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="company_id")]]
+    external_id: NotRequired[Annotated[Optional[str], Field(alias="external_id")]]
+    first_repaired_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="first_repaired_at")]]
+    heard_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="heard_at")]]
+    id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
+    improbable_at: NotRequired[Annotated[List[datetime.datetime], Field(alias="improbable_at")]]
+    instance_id: Annotated[uuid.UUID, Field(alias="instance_id")]
+    proof: Annotated[str, Field(alias="proof")]
+    repaired_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="repaired_at")]]
+    repairs: NotRequired[Annotated[int, Field(alias="repairs")]]
+    silent_since: Annotated[datetime.datetime, Field(alias="silent_since")]
+    since: Annotated[datetime.datetime, Field(alias="since")]
+    suspected_at: NotRequired[Annotated[datetime.datetime, Field(alias="suspected_at")]]
+    told_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="told_at")]]
+    unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
+
+
+class PublicInstanceMutesUpdate(TypedDict):
+    canary_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="canary_at")]]
+    closed_as: NotRequired[Annotated[Optional[str], Field(alias="closed_as")]]
+    closed_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="closed_at")]]
+    company_id: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="company_id")]]
+    external_id: NotRequired[Annotated[Optional[str], Field(alias="external_id")]]
+    first_repaired_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="first_repaired_at")]]
+    heard_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="heard_at")]]
+    id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
+    improbable_at: NotRequired[Annotated[List[datetime.datetime], Field(alias="improbable_at")]]
+    instance_id: NotRequired[Annotated[uuid.UUID, Field(alias="instance_id")]]
+    proof: NotRequired[Annotated[str, Field(alias="proof")]]
+    repaired_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="repaired_at")]]
+    repairs: NotRequired[Annotated[int, Field(alias="repairs")]]
+    silent_since: NotRequired[Annotated[datetime.datetime, Field(alias="silent_since")]]
+    since: NotRequired[Annotated[datetime.datetime, Field(alias="since")]]
+    suspected_at: NotRequired[Annotated[datetime.datetime, Field(alias="suspected_at")]]
+    told_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="told_at")]]
+    unit: NotRequired[Annotated[Optional[str], Field(alias="unit")]]
 
 
 class PublicInstanceOutages(BaseModel):
@@ -1082,6 +1172,20 @@ class PublicEvidence(BaseModel):
     cause: Optional[str] = Field(alias="cause")
     event_id: Optional[int] = Field(alias="event_id")
     run_id: Optional[uuid.UUID] = Field(alias="run_id")
+
+
+class PublicMutePolicy(BaseModel):
+    sends_after: Optional[str] = Field(alias="sends_after")
+    sends_within: Optional[str] = Field(alias="sends_within")
+    sends: Optional[int] = Field(alias="sends")
+    chats: Optional[int] = Field(alias="chats")
+    habit_after: Optional[str] = Field(alias="habit_after")
+    shortest: Optional[str] = Field(alias="shortest")
+    memory: Optional[str] = Field(alias="memory")
+    told_after: Optional[str] = Field(alias="told_after")
+    suspicions_within: Optional[str] = Field(alias="suspicions_within")
+    alive_within: Optional[str] = Field(alias="alive_within")
+    event_ahead: Optional[str] = Field(alias="event_ahead")
 
 
 class PublicOccasion(BaseModel):

@@ -261,6 +261,42 @@ export type Database = {
         };
         Relationships: [];
       };
+      instance_habits: {
+        Row: {
+          counted_from: string;
+          heard: string;
+          heard_quarter: string;
+          instance_id: string;
+          look_at: string | null;
+          probe_at: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          counted_from: string;
+          heard: string;
+          heard_quarter: string;
+          instance_id: string;
+          look_at?: string | null;
+          probe_at?: string | null;
+        };
+        Update: {
+          counted_from?: string;
+          heard?: string;
+          heard_quarter?: string;
+          instance_id?: string;
+          look_at?: string | null;
+          probe_at?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "instance_habits_instance_id_fkey";
+            columns: ["instance_id"];
+            isOneToOne: true;
+            referencedRelation: "wapi_instances";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       instance_health: {
         Row: {
           alive_as: string | null;
@@ -323,6 +359,72 @@ export type Database = {
             referencedColumns: ["id"];
           },
         ];
+      };
+      instance_mutes: {
+        Row: {
+          canary_at: string | null;
+          closed_as: string | null;
+          closed_at: string | null;
+          company_id: string | null;
+          external_id: string | null;
+          first_repaired_at: string | null;
+          heard_at: string | null;
+          id: string;
+          improbable_at: string[];
+          instance_id: string;
+          proof: string;
+          repaired_at: string | null;
+          repairs: number;
+          silent_since: string;
+          since: string;
+          suspected_at: string;
+          told_at: string | null;
+          unit: string | null;
+          mute_occasion:
+            Database["public"]["CompositeTypes"]["occasion"] | null;
+        };
+        ComputedFields: "mute_occasion";
+        Insert: {
+          canary_at?: string | null;
+          closed_as?: string | null;
+          closed_at?: string | null;
+          company_id?: string | null;
+          external_id?: string | null;
+          first_repaired_at?: string | null;
+          heard_at?: string | null;
+          id?: string;
+          improbable_at?: string[];
+          instance_id: string;
+          proof: string;
+          repaired_at?: string | null;
+          repairs?: number;
+          silent_since: string;
+          since: string;
+          suspected_at?: string;
+          told_at?: string | null;
+          unit?: string | null;
+        };
+        Update: {
+          canary_at?: string | null;
+          closed_as?: string | null;
+          closed_at?: string | null;
+          company_id?: string | null;
+          external_id?: string | null;
+          first_repaired_at?: string | null;
+          heard_at?: string | null;
+          id?: string;
+          improbable_at?: string[];
+          instance_id?: string;
+          proof?: string;
+          repaired_at?: string | null;
+          repairs?: number;
+          silent_since?: string;
+          since?: string;
+          suspected_at?: string;
+          told_at?: string | null;
+          unit?: string | null;
+        };
+        Relationships: [];
       };
       instance_outages: {
         Row: {
@@ -1382,6 +1484,15 @@ export type Database = {
         };
         Returns: Json;
       };
+      close_mutes: {
+        Args: {
+          p_as: string[];
+          p_heard_at: string[];
+          p_ids: string[];
+          p_now?: string;
+        };
+        Returns: number;
+      };
       conversation_age: {
         Args: {
           p_conversation: Omit<
@@ -1405,6 +1516,10 @@ export type Database = {
         Returns: undefined;
       };
       enter_brake: { Args: { p_now?: string }; Returns: boolean };
+      find_heard: {
+        Args: { p_instances: string[]; p_since: string[] };
+        Returns: Json;
+      };
       find_instance: {
         Args: { p_external_id: string };
         Returns: {
@@ -1528,7 +1643,27 @@ export type Database = {
         };
         Returns: Record<string, unknown>;
       };
+      habit_of: {
+        Args: {
+          p_habit: Omit<
+            Database["public"]["Tables"]["instance_habits"]["Row"],
+            Database["public"]["Tables"]["instance_habits"]["ComputedFields"]
+          >;
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["mute_policy"];
+        };
+        Returns: Json;
+      };
+      halve_counts: { Args: { p_counts: string }; Returns: string };
       has_open_outage: { Args: { p_instance: string }; Returns: boolean };
+      heard_since: {
+        Args: { p_from: string; p_instances: string[]; p_since: string[] };
+        Returns: {
+          first_at: string;
+          instance_id: string;
+        }[];
+      };
+      hour_of_week: { Args: { p_at: string; p_zone: string }; Returns: number };
       inactive_companies: {
         Args: Record<PropertyKey, never>;
         Returns: string[];
@@ -1597,6 +1732,21 @@ export type Database = {
           >;
           p_now: string;
           p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+        };
+        Returns: boolean;
+      };
+      is_mute_possible: {
+        Args: {
+          p_health: Omit<
+            Database["public"]["Tables"]["instance_health"]["Row"],
+            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
+          >;
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["mute_policy"];
         };
         Returns: boolean;
       };
@@ -1763,6 +1913,14 @@ export type Database = {
         };
         Returns: undefined;
       };
+      list_open_mutes: {
+        Args: {
+          p_limit: number;
+          p_now?: string;
+          p_policy: Database["public"]["CompositeTypes"]["mute_policy"];
+        };
+        Returns: Json;
+      };
       list_relay_backlog: {
         Args: { p_limit: number; p_now?: string };
         Returns: Json;
@@ -1796,6 +1954,16 @@ export type Database = {
       lock_name: {
         Args: { p_instance: string; p_name: string };
         Returns: undefined;
+      };
+      mark_quarters: {
+        Args: {
+          p_after: string;
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["mute_policy"];
+          p_until: string;
+          p_zone: string;
+        };
+        Returns: number;
       };
       mass_begins_at: {
         Args: {
@@ -1841,6 +2009,21 @@ export type Database = {
       move_references: {
         Args: { p_from: string; p_into: string; p_table: unknown };
         Returns: undefined;
+      };
+      mute_occasion: {
+        Args: {
+          p_mute: Omit<
+            Database["public"]["Tables"]["instance_mutes"]["Row"],
+            Database["public"]["Tables"]["instance_mutes"]["ComputedFields"]
+          >;
+        };
+        Returns: Database["public"]["CompositeTypes"]["occasion"];
+        SetofOptions: {
+          from: "instance_mutes";
+          to: "occasion";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       name_group: {
         Args: {
@@ -1895,6 +2078,14 @@ export type Database = {
         Args: {
           p_now: string;
           p_sighting: Database["public"]["CompositeTypes"]["sighting"];
+        };
+        Returns: undefined;
+      };
+      note_silences: {
+        Args: {
+          p_instances: string[];
+          p_look_at: string[];
+          p_probe_at: string[];
         };
         Returns: undefined;
       };
@@ -1955,6 +2146,14 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      open_mutes: {
+        Args: {
+          p_now?: string;
+          p_policy: Database["public"]["CompositeTypes"]["mute_policy"];
+          p_suspects: Json;
+        };
+        Returns: Json;
       };
       open_outage: {
         Args: {
@@ -2028,6 +2227,10 @@ export type Database = {
           p_sighting: Database["public"]["CompositeTypes"]["sighting"];
         };
         Returns: boolean;
+      };
+      prove_mutes: {
+        Args: { p_ids: string[]; p_since: string[] };
+        Returns: undefined;
       };
       purge_deliveries: {
         Args: { p_age: string; p_limit: number; p_now?: string };
@@ -2171,6 +2374,15 @@ export type Database = {
         };
         Returns: string;
       };
+      repair_mutes: {
+        Args: {
+          p_ids: string[];
+          p_is_canary: boolean;
+          p_now?: string;
+          p_pause: string;
+        };
+        Returns: number;
+      };
       replace_stub: {
         Args: {
           p_message: Json;
@@ -2214,6 +2426,17 @@ export type Database = {
           p_now?: string;
           p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
           p_texts: Json;
+        };
+        Returns: Json;
+      };
+      review_silence: {
+        Args: {
+          p_after: string;
+          p_limit: number;
+          p_now?: string;
+          p_policy: Database["public"]["CompositeTypes"]["mute_policy"];
+          p_to: string;
+          p_zone: string;
         };
         Returns: Json;
       };
@@ -2377,6 +2600,15 @@ export type Database = {
         };
         Returns: Json;
       };
+      tell_mute: {
+        Args: {
+          p_id: string;
+          p_now?: string;
+          p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
+          p_texts: Json;
+        };
+        Returns: Json;
+      };
       tell_unverified: {
         Args: {
           p_now?: string;
@@ -2402,6 +2634,15 @@ export type Database = {
           p_occasion: Database["public"]["CompositeTypes"]["occasion"];
         };
         Returns: string;
+      };
+      unanswered_sends: {
+        Args: {
+          p_from: string;
+          p_instance: string;
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["mute_policy"];
+        };
+        Returns: Json;
       };
       unverified_occasion: {
         Args: {
@@ -2499,6 +2740,19 @@ export type Database = {
         cause: string | null;
         event_id: number | null;
         run_id: string | null;
+      };
+      mute_policy: {
+        sends_after: string | null;
+        sends_within: string | null;
+        sends: number | null;
+        chats: number | null;
+        habit_after: string | null;
+        shortest: string | null;
+        memory: string | null;
+        told_after: string | null;
+        suspicions_within: string | null;
+        alive_within: string | null;
+        event_ahead: string | null;
       };
       occasion: {
         key: string | null;

@@ -25,6 +25,7 @@ NoticeText: TypeAlias = Literal[
     "subscription_3",
     "subscription_1",
     "subscription_lapsed",
+    "mute",
 ]
 """The keys of ``TEXTS``."""
 
@@ -69,7 +70,11 @@ class NoticeType(StrEnum):
     RECONNECTED = "instance_reconnected"
     UNVERIFIED = "instance_unverified"
     SUBSCRIPTION = "instance_subscription"
+    MUTE = "instance_mute"
 
+
+ZONE: Final = "America/Sao_Paulo"
+"""By whose clock they live."""
 
 TEXTS: Final = {
     "disconnected": {
@@ -189,8 +194,18 @@ TEXTS: Final = {
         ),
         "action": "call_support",
     },
+    "mute": {
+        "kind": NoticeKind.MUTE,
+        "type": NoticeType.MUTE,
+        "title": "WhatsApp sem receber mensagens",
+        "message": (
+            "O WhatsApp da unidade {unit} está conectado, mas as mensagens não chegam ao sistema desde {since}. "
+            "Responda pelo celular; já estamos tentando corrigir."
+        ),
+        "action": None,
+    },
     "moment": {
-        "zone": "America/Sao_Paulo",
+        "zone": ZONE,
         "today": "HH24:MI",
         "before": "DD/MM, HH24:MI",
     },

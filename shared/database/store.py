@@ -11,6 +11,7 @@ from supabase import AsyncClient, AsyncClientOptions
 from shared import logs
 from shared.core.model import Instance, Witness
 from shared.core.notices import TEXTS
+from shared.core.policy import MutePolicy
 from shared.database.batching import Arrival, Batches
 from shared.database.composites import (
     event_row,
@@ -20,6 +21,7 @@ from shared.database.composites import (
     settlement_row,
     sighting_row,
 )
+from shared.database.mutes import MuteStore
 from shared.database.outbox import Outbox
 from shared.database.registrations import RegistrationStore
 from shared.database.results import (
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from shared.core.notices import NoticeText
     from shared.core.policy import Policy, Retention
 
-NEWEST_MIGRATION: Final = "20261122101100"
+NEWEST_MIGRATION: Final = "20261122101200"
 """The last file of supabase/migrations, which an upload does not hold."""
 _NO_SUCH_TABLE: Final = ("PGRST205", "42P01")
 """PostgREST's word and, before its version 13, the database's."""
@@ -88,6 +90,7 @@ class Store:
         self._batches = Batches(self._receive_events)
         self._settlements = Batches(self._settle_events)
         self.outbox = Outbox(self._rpc)
+        self.mutes = MuteStore(self._rpc, self._policy, rule=MutePolicy(), event_ahead=policy.event_ahead)
 
     async def is_migrated(self) -> bool:
         """Whether the database has had the newest migration that this code knows."""

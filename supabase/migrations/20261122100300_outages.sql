@@ -326,7 +326,9 @@ begin
       'instance_id', p_occasion.instance_id, 'instance_name', v_name, 'reason', p_reason, 'action', v_text -> 'action'
     ) || case when v_is_outage
       then jsonb_build_object('outage_id', p_occasion.outage_id, 'down_since', p_occasion.since)
-      else jsonb_build_object('unverified_since', p_occasion.since) end
+      else jsonb_build_object(
+        case p_kind when 'mute' then 'mute_since' when 'subscription' then 'ends_at' else 'unverified_since' end,
+        p_occasion.since) end
       || case when v_is_outage and p_kind = 'back'
       then jsonb_build_object('down_seconds', greatest(0, floor(extract(epoch from v_duration)))::bigint)
       else '{}'::jsonb end,
@@ -472,6 +474,10 @@ begin
       v_is_over := not exists (
         select from public.instance_registrations r
         where r.instance_id = v_notice.instance_id and v_notice.occasion like '%:' || r.ending_days);
+    elsif v_notice.kind = 'mute' then
+      v_is_over := not exists (
+        select from public.instance_mutes m
+        where m.id = split_part(v_notice.occasion, ':', 2)::uuid and m.closed_at is null);
     else
       v_is_over := not exists (
         select from public.instance_health h
@@ -507,6 +513,9 @@ begin
       set told_at = coalesce(told_at, p_now), told_as = coalesce(told_as, v_notice.kind)
       where id = v_occasion.outage_id;
       update public.instance_health set tell_at = p_now where instance_id = v_notice.instance_id;
+    elsif (v_result ->> 'told')::integer > 0 and v_notice.kind = 'mute' then
+      update public.instance_mutes set told_at = coalesce(told_at, p_now)
+      where id = split_part(v_notice.occasion, ':', 2)::uuid;
     end if;
   end loop;
   return jsonb_build_object(

@@ -7,6 +7,7 @@ run against the database.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
@@ -19,9 +20,10 @@ from psycopg.types.json import Jsonb
 
 from shared.core.look import Look, RestartAnswer
 from shared.core.model import Observation
-from shared.core.policy import Limits, Policy, Retention
+from shared.core.policy import Limits, MutePolicy, Policy, Retention
 from shared.database.store import Store
 from shared.providers.wapi.events import parse_event
+from shared.receiving.mutes import watch_mutes
 from shared.sweep.run import run_sweep
 from shared.webhook.intake import deliver
 
@@ -36,6 +38,7 @@ LINES, CHATS, MESSAGES, EVENTS, NOTICES = 20_000, 20_000, 100_000, 50_000, 50_00
 GROWS = {
     "wapi_instances", "wapi_conversations", "wapi_messages", "wapi_webhook_events", "wapi_contact_lids", "notifications",
     "instance_outages", "instance_events", "user_companies", "companies", "instance_health", "restart_claims", "notices",
+    "instance_habits", "instance_mutes",
 }  # fmt: skip
 
 
@@ -50,6 +53,8 @@ _SCALARS = (
     "timestamp with time zone",
     "bigint[]",
     "uuid[]",
+    "text[]",
+    "timestamp with time zone[]",
 )
 
 
@@ -229,6 +234,21 @@ def grown(world: World) -> Iterator[Plans]:
         join (select id, row_number() over () as r from auth.users) u on u.r = i.r %% 2000 + 1
         """
     )
+    world.sql(
+        """
+        insert into public.instance_habits (instance_id, counted_from, heard, heard_quarter)
+        select id, date_trunc('hour', now() - interval '10 weeks'), decode(repeat('27', 168), 'hex'), now() - interval '1 hour'
+        from public.wapi_instances
+        """
+    )
+    world.sql(
+        """
+        insert into public.instance_mutes (instance_id, company_id, proof, silent_since, since, suspected_at, repairs, closed_at, closed_as)
+        select id, company_id, 'habit', now() - interval '9 days', now() - interval '9 days', now() - interval '9 days', 1,
+          now() - interval '8 days', 'inconclusive'
+        from public.wapi_instances, generate_series(1, 3)
+        """
+    )
     world.sql("analyze")
     with psycopg.connect(world.stack.database_url, autocommit=True, row_factory=dict_row) as connection:
         yield Plans(connection)
@@ -269,6 +289,31 @@ def an_event(line: int, **fields: Any) -> bytes:
         "isGroup": False,
     }
     return json.dumps({**common, **fields}).encode()
+
+
+async def every_step_of_the_mutes(world: World, store: Store) -> None:
+    """Lines silent by habit, one of them with unanswered sends; then one is heard, one told, and one proven."""
+    world.sql(
+        "update public.instance_health h set last_alive_at = now(), last_event_at = now() - interval '26 hours', bad_since = null"
+        " from public.wapi_instances i where i.id = h.instance_id and i.instance_id in ('LITE-2000', 'LITE-2001', 'LITE-2002')"
+    )
+    for line in (2000, 2001):
+        if line == 2001:
+            await watch_mutes(store.mutes, rule=MutePolicy(), deadline=math.inf)
+        world.sql(
+            "with c as (insert into public.wapi_conversations (instance_id, remote_jid, contact_phone, last_message_from_me, last_message_at)"
+            " select i.id, 'new-' || n, n::text, true, now() - interval '31 minutes'"
+            " from public.wapi_instances i, generate_series(1, 3) n where i.instance_id = %s returning id)"
+            ' insert into public.wapi_messages (conversation_id, message_id, from_me, status, content, "timestamp")'
+            " select id, 'S' || id, true, 'sent', 'Oi', now() - interval '31 minutes' from c",
+            f"LITE-{line}",
+        )
+    world.sql("update public.instance_mutes set repaired_at = now() - interval '1 hour' where closed_at is null")
+    world.sql(
+        "update public.instance_health h set last_event_at = now() from public.wapi_instances i"
+        " where i.id = h.instance_id and i.instance_id = 'LITE-2002'"
+    )
+    await watch_mutes(store.mutes, rule=MutePolicy(), deadline=math.inf)
 
 
 async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: World, grown: Plans) -> None:
@@ -332,10 +377,13 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: Worl
     assert sum(bool(line.told) for line in told.lines) >= 3
     await store.find_late_clock()
     grown.call("draw_witnesses", {"p_limit": 20, "p_degraded_since": None})
+    await every_step_of_the_mutes(world, store)
 
     wanted = {
         "begin_sweep", "claim_instances", "record_looks", "claim_restart", "apply_verdict", "finish_sweep", "purge_history",
         "receive_events", "settle_events", "enter_brake", "draw_witnesses", "retry_notices", "tell_what_is_due", "find_late_clock", "claim_relay", "finish_relay", "list_relay_backlog",
+        "list_open_mutes", "review_silence", "find_heard", "note_silences", "open_mutes", "prove_mutes", "repair_mutes",
+        "close_mutes", "tell_mute",
     }  # fmt: skip
     assert grown.called == wanted
     scans = {scan for scan in grown.scans if scan[0] in GROWS}

@@ -20,6 +20,7 @@ TABLES = (
     "instance_health", "restart_claims", "provider_state", "notices", "recovery_migrations", "instance_registrations",
     "conversation_bookkeeping", "message_reactions", "alert_contacts", "notice_deliveries", "operator_alerts",
     "alert_channels",
+    "instance_habits", "instance_mutes",
 )  # fmt: skip
 
 

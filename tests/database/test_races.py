@@ -226,7 +226,7 @@ def test_a_thousand_healthy_lines_take_few_round_trips(world: World) -> None:
         answer = http.post(server.url, timeout=120).json()
 
     assert (answer["checked"], answer["alive"], answer["left"]) == (1000, 1000, 0)
-    assert counted.total <= 2 * 2 + 4 + 5  # batches, the sweep's own, and five chores with nothing to do
+    assert counted.total <= 2 * 2 + 4 + 6  # batches, the sweep's own, and six chores with nothing to do
     assert world.simulator.calls() == {"status-instance": 1000, "device": 1000}
     [written] = world.sql("select count(*) from public.wapi_instances where last_health_check is null")
     assert written["count"] == 0

@@ -23,8 +23,9 @@ from shared.core.model import (
     Sighting,
     Source,
 )
+from shared.core.mute import MuteClosing, MuteProof
 from shared.core.notices import TEXTS, FallKind, NoticeKind, NoticeState, NoticeText, NoticeType
-from shared.core.policy import DeliveryPolicy, Policy
+from shared.core.policy import DeliveryPolicy, MutePolicy, Policy
 from shared.database.composites import (
     POLICY_FIELDS,
     delivery_policy_row,
@@ -33,6 +34,7 @@ from shared.database.composites import (
     policy_row,
     sighting_row,
 )
+from shared.database.mutes import mute_policy_row
 from shared.providers.wapi.events import parse_event
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ CHECKS: dict[str, type[StrEnum]] = {
     "known_telling": FallKind,
     "known_notice_kind": NoticeKind,
     "known_notice_state": NoticeState,
+    "known_mute_proof": MuteProof,
+    "known_mute_closing": MuteClosing,
 }
 
 
@@ -73,6 +77,14 @@ def test_every_number_that_sql_needs_comes_from_the_policy(world: World) -> None
     [read] = world.sql("select (jsonb_populate_record(null::public.recovery_policy, %s)).*", Jsonb(row))
     wanted = {name: getattr(Policy(), name) for name in row}
     assert read == {name: list(value) if isinstance(value, tuple) else value for name, value in wanted.items()}
+
+
+def test_every_number_of_mute_lines_that_sql_needs_comes_from_their_policy(world: World) -> None:
+    row = mute_policy_row(MutePolicy(), Policy().event_ahead)
+    assert list(row) == fields_of(world, "mute_policy")
+    [read] = world.sql("select (jsonb_populate_record(null::public.mute_policy, %s)).*", Jsonb(row))
+    assert read == {name: getattr(MutePolicy(), name, Policy().event_ahead) for name in row}
+    assert MutePolicy().life_kept_each == Policy().life_kept_each
 
 
 def test_every_number_of_the_outbox_comes_from_its_policy(world: World) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from shared.core.policy import Retention
+from shared.database.mutes import OpenMutes, SilenceReview
 from shared.database.results import Purged, Retried, Told, ToldLater
 from shared.errors import StoreUnavailable
 from shared.housekeeping import keep_house
@@ -35,6 +36,20 @@ class House:
         self.notices: Retried | None = Retried(tried=0, told=0, refused_left=0)
         self.late_by: timedelta | None = None
         self.due: list[list[dict[str, Any]]] = []
+        self.mutes = self
+
+    async def list_open(self, *, limit: int) -> OpenMutes:
+        assert limit == 2_000
+        self.asked.append("mutes")
+        if self.notices is None:
+            raise StoreUnavailable("list_open_mutes", "503")
+        return OpenMutes(now=datetime.now(UTC), mutes=[], canary=None)
+
+    async def review_silence(self, after: UUID | None, until: UUID | None, *, limit: int, zone: str) -> SilenceReview:
+        assert (after, until, limit, zone) == (None, None, 2_000, "America/Sao_Paulo")
+        return SilenceReview(
+            now=datetime.now(UTC), began_after=UUID(int=0), until=None, is_last=True, heard=0, lines=[]
+        )
 
     async def purge_history(self, retention: Retention, *, limit: int, after: Purged | None) -> Purged | None:
         assert (retention, limit) == (Retention(), 5_000)
@@ -92,11 +107,12 @@ async def test_a_chore_that_fails_is_logged_and_the_next_one_is_done(caplog: pyt
     house.notices = None
     with caplog.at_level("INFO", logger="line_recovery"):
         await keep(house, relay=house)
-    assert house.asked == ["notices", "telling", "clock", "registrations", "relay", "purge"]
+    assert house.asked == ["notices", "telling", "clock", "mutes", "registrations", "relay", "purge"]
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
         "notices.not_retried",
         "notices.not_told",
         "provider.clock_not_read",
+        "mutes.not_watched",
         "registrations.not_kept",
         "relay.backlog_not_read",
     ]

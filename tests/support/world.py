@@ -57,6 +57,11 @@ _SHIFTED = {
     ),
     "operator_alerts": ("raised_at", "resolved_at"),
     "alert_channels": ("failing_since", "last_yes_at"),
+    "instance_habits": ("counted_from", "heard_quarter", "look_at", "probe_at"),
+    "instance_mutes": (
+        "silent_since", "since", "suspected_at", "first_repaired_at", "repaired_at", "canary_at", "told_at", "heard_at",
+        "closed_at",
+    ),
 }  # fmt: skip
 
 
