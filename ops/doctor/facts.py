@@ -12,6 +12,7 @@ from ops.common.rows import LastFour, Line, Moment, Row
 from ops.common.shown import shown, shown_external_id
 from ops.doctor.findings import Subject
 from shared.core.model import AuditKind, OutageOpener
+from shared.core.mute import MuteClosing, MuteProof
 from shared.core.notices import FallKind
 from shared.core.registration import Registration
 from shared.core.subscription import Payment, Subscription
@@ -90,6 +91,21 @@ class DueRow(Row):
 
     instance_id: UUID
     tell_at: AwareDatetime
+
+
+class MuteRow(Row):
+    """A suspicion that a line lives and its events do not reach us."""
+
+    table = "instance_mutes"
+
+    id: UUID
+    instance_id: UUID
+    proof: MuteProof
+    since: AwareDatetime
+    repairs: int
+    told_at: AwareDatetime | None
+    closed_at: AwareDatetime | None
+    closed_as: MuteClosing | None
 
 
 class RunRow(Row):

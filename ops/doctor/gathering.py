@@ -23,6 +23,7 @@ from ops.doctor.facts import (
     InboxRow,
     LineRow,
     MembershipRow,
+    MuteRow,
     NoticeRow,
     OutageRow,
     PairRow,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from ops.common.rest import Rest
 
 A_DAY: Final = timedelta(hours=24)
+_MUTES_OF: Final = timedelta(days=30)
 AUDIT_KINDS: Final = (AuditKind.STATUS_CHANGED, AuditKind.RESTART_REQUESTED)
 _MOST_EVENTS: Final = 5000
 _MOST_CONNECTION_EVENTS: Final = 50_000
@@ -70,6 +72,7 @@ class Tables:
     connections: Sequence[InboxRow] | None
     notices: Sequence[NoticeRow] | None
     registrations: Mapping[UUID, RegistrationRow] | None
+    mutes: Sequence[MuteRow] | None
     inbox: Inbox | None
     pairs: Sequence[Pair] | None = None
     channels: Channels | None = None
@@ -135,6 +138,7 @@ async def read_tables(rest: Rest) -> Tables:
         runs=await gathering.attempt("sweeps", _runs(rest, day)),
         audit=await gathering.attempt("changes by others", audit),
         connections=await gathering.attempt("restarts by others", connections),
+        mutes=await gathering.attempt("mute lines", _mutes(rest, read_at)),
         notices=await gathering.attempt("bells of others", notices),
         registrations=None if registrations is None else {each.instance_id: each for each in registrations},
         inbox=await gathering.attempt("events", _inbox(rest, read_at)),
@@ -177,6 +181,11 @@ async def _channels(rest: Rest, day: str) -> Channels:
 
 def _any_of(words: Iterable[str]) -> str:
     return f"in.({','.join(words)})"
+
+
+async def _mutes(rest: Rest, now: datetime) -> list[MuteRow]:
+    lately = f"(closed_at.is.null,closed_at.gt.{(now - _MUTES_OF).isoformat()})"
+    return await rest.rows(MuteRow, ("or", lately), by="suspected_at", newest=True, most=_MOST_EVENTS)
 
 
 async def _runs(rest: Rest, day: str) -> list[RunRow]:

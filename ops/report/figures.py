@@ -20,6 +20,7 @@ from ops.report.incidents import (
     times_to_repair,
     times_to_tell,
 )
+from ops.report.spans import Span, total, union
 from ops.report.sweeps import Brake, Day, brakes, days, unseen
 from ops.report.timeline import LOOK_GAP, Hour, Uptime, Window, timeline
 from shared.core.model import Status
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from ops.report.history import History
-    from ops.report.rows import Delivery, Line, Outage, Run
+    from ops.report.rows import Delivery, Line, Mute, Outage, Run
 
 FLAPPING_OUTAGES: Final = 3
 """A line that went down so often within a day is flapping, whatever it is now."""
@@ -67,6 +68,8 @@ class LineFigures:
         restarts: The same.
         helped: Of these, how many.
         lately: How many outages began in the last 24 hours.
+        mute_since: Since when it lives and its events do not reach us; None: they do.
+        mute: How long that was so in 30 days, and how often. Not part of the uptimes.
     """
 
     line: Line
@@ -79,6 +82,8 @@ class LineFigures:
     restarts: int
     helped: int
     lately: int
+    mute_since: datetime | None = None
+    mute: tuple[timedelta, int] = (timedelta(0), 0)
 
     @property
     def is_flapping(self) -> bool:
@@ -88,7 +93,7 @@ class LineFigures:
     @property
     def needs_a_look(self) -> bool:
         """Whether somebody who opens the page should see it at once."""
-        return self.is_flapping or self.condition not in (Condition.UP, Condition.PAUSED)
+        return self.is_flapping or self.mute_since is not None or self.condition not in (Condition.UP, Condition.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,7 @@ class Figures:
         latest_runs: Newest first.
         days: Newest first.
         brakes: Newest first.
+        mute: How many lines live now while their events do not reach us.
         history: What it was made of; the page says what was not read.
     """
 
@@ -171,6 +177,7 @@ class Figures:
     latest_runs: tuple[Run, ...]
     days: tuple[Day, ...]
     brakes: tuple[Brake, ...]
+    mute: int
     history: History
 
 
@@ -209,6 +216,7 @@ def figure(history: History, *, now: datetime, zone: tzinfo) -> Figures:
         latest_runs=tuple(history.runs[: -LATEST_RUNS - 1 : -1]),
         days=tuple(days(history.runs, zone=zone, now=now)),
         brakes=tuple(brakes(history.runs)),
+        mute=sum(each.mute_since is not None for each in lines),
         history=history,
     )
 
@@ -217,6 +225,10 @@ def _lines(history: History, restarts: Sequence[Restart], now: datetime) -> list
     outages: defaultdict[UUID, list[Outage]] = defaultdict(list)
     for each in history.outages:
         outages[each.instance_id].append(each)
+    mutes: defaultdict[UUID, list[Mute]] = defaultdict(list)
+    for mute in history.mutes:
+        if mute.is_shown:
+            mutes[mute.instance_id].append(mute)
     requested = Counter(each.instance_id for each in restarts)
     helped = Counter(each.instance_id for each in restarts if each.result is RestartResult.RECOVERED)
     traces: defaultdict[UUID, list[datetime]] = defaultdict(list)
@@ -245,9 +257,16 @@ def _lines(history: History, restarts: Sequence[Restart], now: datetime) -> list
             outages=len(own),
             restarts=requested[line.id],
             helped=helped[line.id],
+            mute_since=next((each.since for each in mutes[line.id] if each.closed_at is None), None),
+            mute=_mute(mutes[line.id], now),
         )
 
     return [figures_of(line) for line in history.lines]
+
+
+def _mute(mutes: Sequence[Mute], now: datetime) -> tuple[timedelta, int]:
+    spans = [Span(each.since, each.ended_at or now) for each in mutes]
+    return total(union(spans, Window.MONTH.before(now))), len(mutes)
 
 
 def _companies(history: History, lines: Sequence[LineFigures]) -> tuple[CompanyFigures, ...]:

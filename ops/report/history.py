@@ -12,7 +12,8 @@ import httpx
 
 from ops.common.rest import Rest
 from ops.common.rows import Company, Row
-from ops.report.rows import EVENT_KINDS, KEPT, Contact, Delivery, Line, LineEvent, Notice, Outage, Run
+from ops.report.rows import EVENT_KINDS, KEPT, Contact, Delivery, Line, LineEvent, Mute, Notice, Outage, Run
+from shared.core.mute import MuteClosing, MuteProof
 from shared.core.notices import FallKind, NoticeState
 from shared.errors import StoreRefused, StoreUnavailable
 
@@ -58,6 +59,7 @@ class History:
         told: How many people have a notice of an open outage, by its id; one that nobody has is missing.
         deliveries: To contacts, about open outages, oldest first.
         ends: How a contact's address ends.
+        mutes: Lines that lived while their events did not reach us, open or of the last 30 days; the newest first.
     """
 
     companies: dict[UUID, Company]
@@ -72,6 +74,7 @@ class History:
     told: dict[UUID, int] = field(default_factory=dict)
     deliveries: list[Delivery] = field(default_factory=list)
     ends: dict[UUID, str] = field(default_factory=dict)
+    mutes: list[Mute] = field(default_factory=list)
 
 
 async def _read(rest: Rest, now: datetime, company: UUID | None, bounds: Bounds) -> History:
@@ -89,6 +92,17 @@ async def _read(rest: Rest, now: datetime, company: UUID | None, bounds: Bounds)
         )
         events = tasks.create_task(
             rest.rows(LineEvent, ("at", since), ("kind", kinds), *own, by="at", newest=True, most=bounds.events)
+        )
+        mutes = tasks.create_task(
+            rest.rows(
+                Mute,
+                ("or", f"(closed_at.is.null,closed_at.{since})"),
+                ("or", f"(proof.neq.{MuteProof.HABIT},closed_as.eq.{MuteClosing.REGISTRATION_LOST})"),
+                *own,
+                by="suspected_at",
+                newest=True,
+                most=bounds.lines,
+            )
         )
         runs = tasks.create_task(rest.rows(Run, ("started_at", since), by="started_at", newest=True, most=bounds.runs))
     (open_rows, told), closed_rows = still_open.result(), closed.result()
@@ -110,6 +124,7 @@ async def _read(rest: Rest, now: datetime, company: UUID | None, bounds: Bounds)
         told=told,
         deliveries=deliveries,
         ends={contact.id: contact.address for contact in contacts},
+        mutes=mutes.result(),
     )
 
 

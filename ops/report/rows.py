@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 from ops.common.rows import LastFour, Row
 from ops.common.rows import Line as AnyLine
 from shared.core.model import AuditKind, Observation, OutageClosing, OutageOpener
+from shared.core.mute import MuteClosing, MuteProof
 from shared.core.notices import FallKind
 
 KEPT: Final = timedelta(days=30)
@@ -140,6 +141,31 @@ class Contact(Row):
 
     id: UUID
     address: Annotated[str, BeforeValidator(_end_of)]
+
+
+class Mute(Row):
+    """A suspicion that a line lives and its events do not reach us."""
+
+    table = "instance_mutes"
+
+    id: UUID
+    instance_id: UUID
+    company_id: UUID | None
+    proof: MuteProof
+    since: AwareDatetime
+    heard_at: AwareDatetime | None
+    closed_at: AwareDatetime | None
+    closed_as: MuteClosing | None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it was more than a silence: proven, or ended by its repair."""
+        return self.proof is not MuteProof.HABIT or self.closed_as is MuteClosing.REGISTRATION_LOST
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When the first event came; without one, when it was given up."""
+        return self.heard_at or self.closed_at
 
 
 class Run(Row):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from heapq import nlargest
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +15,7 @@ from ops.report.timeline import LOOK_GAP, Window
 
 if TYPE_CHECKING:
     from collections import Counter
-    from datetime import datetime, timedelta
+    from datetime import datetime
     from uuid import UUID
 
     from ops.report.incidents import Restart
@@ -105,6 +106,10 @@ def verdict(figures: Figures) -> Said:
         return Said(words.counted(have[Condition.DOWN], "linha fora do ar", "linhas fora do ar"), "is-down")
     if have[Condition.UNSTABLE]:
         return Said(words.counted(have[Condition.UNSTABLE], "linha instável", "linhas instáveis"), "is-warn")
+    if figures.mute:
+        return Said(
+            words.counted(figures.mute, "linha sem receber mensagens", "linhas sem receber mensagens"), "is-warn"
+        )
     unsure = have[Condition.UNCONFIRMED] + have[Condition.UNSEEN]
     if unsure:
         return Said(words.counted(unsure, "linha sem confirmação", "linhas sem confirmação"), "is-warn")
@@ -143,8 +148,15 @@ def tiles(figures: Figures, *, short: Told) -> list[Tile]:
     last = figures.latest_runs[0] if figures.latest_runs else None
     detect, repair = month.detect, month.repair
     helped = f"{words.rounded(month.helped / month.requested)} resolveram" if month.requested else ""
+    mute = [line.mute for company in figures.companies for line in company.lines if line.mute[1]]
+    without = sum((length for length, _ in mute), timedelta(0))
     return [
         *shares,
+        *(
+            [Tile("Sem receber, 30 dias", words.duration(without), words.counted(len(mute), "linha", "linhas"))]
+            if mute
+            else []
+        ),
         Tile("Até perceber, no máximo", words.duration(detect.mean) if detect else "-", "média, 30 dias"),
         Tile("Até voltar", words.duration(repair.mean) if repair else "-", "média, 30 dias"),
         Tile("Reinícios, 30 dias", words.number(month.requested), helped),

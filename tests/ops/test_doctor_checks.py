@@ -20,13 +20,14 @@ from rich.console import Console
 from ops.common.shown import LONGEST, cause_in_words, counted, shown, shown_age, shown_external_id, shown_host
 from ops.doctor.checks import schema
 from ops.doctor.checks.lines import check_other_providers, check_outages, check_rows
+from ops.doctor.checks.mutes import check_mutes
 from ops.doctor.checks.schema import CALLED_FUNCTIONS, check_interface, missing_of
 from ops.doctor.checks.sweeps import check_sweeps
 from ops.doctor.checks.telling import check_waiting
 from ops.doctor.checks.wapi_send import check_wapi_send
 from ops.doctor.checks.webhooks import check_subscriptions
 from ops.doctor.cloud import Service, check_exclusions, check_services, read_exclusions, read_services
-from ops.doctor.facts import Asked, DueRow, FallRow, Fleet, LineRow, OutageRow, RunRow
+from ops.doctor.facts import Asked, DueRow, FallRow, Fleet, LineRow, MuteRow, OutageRow, RunRow
 from ops.doctor.findings import Exit, Finding, Report, Severity, Subject, Unchecked
 from ops.doctor.render import print_report
 from shared.core.look import Look
@@ -446,3 +447,27 @@ def test_moments_that_cannot_be_are_named_with_their_columns() -> None:
     odd = line(last_health_check=NOW, odd_moments="connected_at,last_health_check")
     found = {each.check: each.concerns for each in check_rows(Fleet((odd, line()), {}), now=NOW)}
     assert [each.detail for each in found["line.odd_moments"]] == ["connected_at, last_health_check"]
+
+
+def mute(of: LineRow, **columns: Any) -> MuteRow:
+    row = {
+        "id": uuid4(), "instance_id": of.id, "proof": "habit", "since": NOW - timedelta(hours=2), "repairs": 1, "told_at": None,
+        "closed_at": None, "closed_as": None,
+    }  # fmt: skip
+    return MuteRow.model_validate(row | columns)
+
+
+def test_what_suspicions_of_mute_lines_have_been_worth_is_said_with_what_it_means() -> None:
+    one, other = line(), line()
+    closed = [("registration_lost", 14), ("provider_delivery", 2), ("inconclusive", 5)]
+    mutes = [mute(one, closed_at=NOW, closed_as=word) for word, number in closed for _ in range(number)]
+    mutes += [mute(one), mute(other, proof="sends", told_at=NOW, repairs=3)]
+    found = {each.check: each for each in check_mutes(Fleet((one, other), {}), mutes, now=NOW)}
+    assert found["mute.recorded"].what.endswith("registration lost 14, provider 2, inconclusive 5")
+    assert "loses registrations" in found["mute.recorded"].do
+    assert found["mute.recorded"].severity is Severity.NOTE
+    [proven] = found["mute.proven"].concerns
+    assert (proven.id, found["mute.proven"].severity) == (str(other.id), Severity.PROBLEM)
+    assert proven.detail == "sends, since 2 h, registration set again 3 times, its users were told"
+    assert [each.id for each in found["mute.suspected"].concerns] == [str(one.id)]
+    assert check_mutes(Fleet((one,), {}), [], now=NOW) == []

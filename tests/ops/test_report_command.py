@@ -391,7 +391,7 @@ async def test_dirty_rows_of_a_living_platform_are_read(world: World) -> None:
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 async def test_a_gateway_in_front_of_the_database_is_away(httpx_mock: Any, status: int) -> None:
-    for _ in range(6):
+    for _ in range(7):
         httpx_mock.add_response(status_code=status, json={"message": "secret words"}, is_optional=True)
     settings = StoreSettings(
         supabase_url="https://x.supabase.co", supabase_service_role_key=SecretStr("sb_secret_0123456789")

@@ -20,6 +20,7 @@ from report_history import (
     history,
     line,
     made_up_month,
+    mute,
     outage,
     run,
     runs,
@@ -43,7 +44,7 @@ from ops.report.timeline import HOUR, LOOK_GAP, Hour, Uptime, Window, timeline
 
 if TYPE_CHECKING:
     from ops.report.history import History
-    from ops.report.rows import Outage
+    from ops.report.rows import Mute, Outage
 
 ZONE = ZoneInfo("America/Sao_Paulo")
 SINCE = NOW - MONTH
@@ -513,3 +514,29 @@ def test_the_made_up_month_holds_what_the_page_must_show() -> None:
     assert len(figures.brakes) == 1
     assert figures.periods[Window.MONTH].helped
     assert figures.periods[Window.MONTH].uptime.unknown
+
+
+@pytest.mark.parametrize(
+    ("mutes", "length", "times", "is_now"),
+    [
+        pytest.param([mute(ago(hours=4), ago(hours=1))], minutes(180), 1, False, id="proven, and over"),
+        pytest.param([mute(ago(minutes=40))], minutes(40), 1, True, id="proven, and going on"),
+        pytest.param([mute(ago(hours=4), ago(hours=1), proof="habit")], minutes(180), 1, False, id="its repair ended it"),
+        pytest.param(
+            [mute(ago(hours=4), ago(hours=1), proof="habit", closed_as="inconclusive"), mute(ago(hours=2), proof="habit")],
+            minutes(0), 0, False, id="no more than a silence",
+        ),
+        pytest.param(
+            [mute(ago(hours=4), ago(hours=2)), mute(ago(hours=3), ago(hours=1))], minutes(180), 2, False, id="both at once",
+        ),
+    ],
+)  # fmt: skip
+def test_the_time_without_events_stands_apart_from_uptime(
+    mutes: list[Mute], length: timedelta, times: int, is_now: bool
+) -> None:
+    figures = figures_of(history(mutes=mutes))
+    [own] = figures.companies[0].lines
+    assert (own.mute, own.mute_since is not None) == ((length, times), is_now)
+    assert figures.mute == int(is_now)
+    assert own.needs_a_look is is_now
+    assert own.uptimes == only_line(history()).uptimes

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from report_history import NOW, ago, company, event, line, made_up_month, outage, run, runs, uuid
+from report_history import NOW, ago, company, event, line, made_up_month, mute, outage, run, runs, uuid
 from report_history import day_of_history as history
 
 from ops.report import words
@@ -390,3 +390,13 @@ def test_a_whole_percentage_says_none_and_all_of_nothing_else(share: float, said
 def test_a_bar_tells_who_does_not_see_it_how_long_the_line_was_up_down_and_out_of_sight() -> None:
     time = Uptime(timedelta(hours=20), timedelta(hours=3, minutes=30), timedelta(minutes=30))
     assert plain(words.bar(Window.DAY, time)) == "Últimas 24 h: 20 h no ar, 3 h 30 min fora do ar, 30 min sem dados"
+
+
+def test_a_line_that_does_not_receive_is_said_in_the_verdict_with_the_line_and_in_the_summary() -> None:
+    page = Page(render(figure(history(mutes=[mute(ago(hours=3))]), now=NOW, zone=ZONE), zone=ZONE))
+    assert "1 linha sem receber mensagens" in page.text
+    assert "sem receber desde" in page.text
+    assert "Sem receber: 3 h em 30 dias (1 vez)" in page.text
+    assert "Sem receber, 30 dias 3 h 1 linha" in page.text
+    well = Page(render(figure(history(), now=NOW, zone=ZONE), zone=ZONE))
+    assert "Sem receber:" not in well.text

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from ops.common.rows import Company
 from ops.report.history import History
-from ops.report.rows import Line, LineEvent, Outage, Run
+from ops.report.rows import Line, LineEvent, Mute, Outage, Run
 
 NOW = datetime(2026, 11, 26, 17, 42, 10, tzinfo=UTC)
 MONTH = timedelta(days=30)
@@ -65,6 +65,20 @@ def outage(start: datetime, end: datetime | None = None, *, number: int = 1, id:
         "closed_as": "alive" if end else None,
     }
     return Outage.model_validate(row | columns)
+
+
+def mute(since: datetime, end: datetime | None = None, *, number: int = 1, id: int = 900, **columns: Any) -> Mute:  # noqa: A002
+    row = {
+        "id": uuid(id),
+        "instance_id": uuid(number),
+        "company_id": uuid(1),
+        "proof": "sends",
+        "since": since,
+        "heard_at": end,
+        "closed_at": end,
+        "closed_as": "registration_lost" if end else None,
+    }
+    return Mute.model_validate(row | columns)
 
 
 def event(at: datetime, kind: str, *, id: int, number: int = 1, **columns: Any) -> LineEvent:  # noqa: A002

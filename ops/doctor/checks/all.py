@@ -8,6 +8,7 @@ from ops.doctor.checks.channels import check_channels
 from ops.doctor.checks.conversations import check_pairs
 from ops.doctor.checks.events import check_inbox
 from ops.doctor.checks.lines import check_companies, check_outages, check_rows, check_tokens
+from ops.doctor.checks.mutes import check_mutes
 from ops.doctor.checks.registrations import check_registrations
 from ops.doctor.checks.rivals import check_bells, check_restarts, check_statuses
 from ops.doctor.checks.sweeps import check_sweeps
@@ -38,6 +39,8 @@ def judge(tables: Tables, fleet: Fleet, target: Target | None) -> list[Finding]:
         findings += check_waiting(fleet, tables.falls, tables.overdue, down=tables.outages or {}, now=now)
     if tables.with_users is not None:
         findings += check_companies(fleet, tables.companies, tables.with_users)
+    if tables.mutes is not None:
+        findings += check_mutes(fleet, tables.mutes, now=now)
     if tables.inbox is not None:
         findings += check_inbox(tables.inbox)
     if tables.pairs is not None:
