@@ -287,15 +287,7 @@ export type Database = {
           look_at?: string | null;
           probe_at?: string | null;
         };
-        Relationships: [
-          {
-            foreignKeyName: "instance_habits_instance_id_fkey";
-            columns: ["instance_id"];
-            isOneToOne: true;
-            referencedRelation: "wapi_instances";
-            referencedColumns: ["id"];
-          },
-        ];
+        Relationships: [];
       };
       instance_health: {
         Row: {
@@ -2434,6 +2426,7 @@ export type Database = {
           p_after: string;
           p_limit: number;
           p_now?: string;
+          p_open: number;
           p_policy: Database["public"]["CompositeTypes"]["mute_policy"];
           p_to: string;
           p_zone: string;

@@ -87,20 +87,6 @@ class SilentLine(_Answer):
     failing_since: AwareDatetime | None
 
 
-class SilenceReview(_Answer):
-    """A page of the fleet: ``heard`` lines with a habit are not silent; ``lines`` are to be judged.
-
-    A large fleet's review begins behind any line (``began_after``) and goes once around.
-    """
-
-    now: AwareDatetime
-    began_after: UUID
-    until: UUID | None
-    is_last: bool
-    heard: int
-    lines: list[SilentLine]
-
-
 class OpenMute(_Answer):
     """An open suspicion; ``heard_at``: when the first event since it arrived; ``is_possible``: the line still lives.
 
@@ -154,6 +140,22 @@ class OpenMutes(_Answer):
     canary: Canary | None
 
 
+class SilenceReview(_Answer):
+    """A page of the fleet: ``heard`` lines with a habit are not silent; ``lines`` are to be judged.
+
+    A large fleet's review begins behind any line (``began_after``) and goes once around. With the first page comes what
+    is open (``opened``).
+    """
+
+    now: AwareDatetime
+    began_after: UUID
+    until: UUID | None
+    is_last: bool
+    heard: int
+    lines: list[SilentLine]
+    opened: OpenMutes | None
+
+
 class OpenedMute(_Answer):
     """A new suspicion."""
 
@@ -200,13 +202,14 @@ class MuteStore:
         Args:
             after: Where the last page ended; None begins.
             until: No further than this line; None goes on to the last one.
-            limit: Lines a page.
+            limit: Lines a page, and open suspicions with the first one.
             zone: Whose wall clock names the hours.
         """
         arguments = {
             "p_after": str(after) if after else None,
             "p_to": str(until) if until else None,
             "p_limit": limit,
+            "p_open": limit,
             "p_zone": zone,
             "p_policy": self._rule,
         }
@@ -225,10 +228,6 @@ class MuteStore:
             "p_probe_at": [probe.isoformat() if probe else None for _, probe in looks.values()],
         }
         await self._rpc.call("note_silences", arguments)
-
-    async def list_open(self, *, limit: int) -> OpenMutes:
-        """Read the open suspicions, and whether their lines were heard since."""
-        return await self._rpc.ask(OpenMutes, "list_open_mutes", {"p_limit": limit, "p_policy": self._rule})
 
     async def open(self, suspects: Sequence[Suspect]) -> list[OpenedMute]:
         """Write suspicions down, one per line, unless an event has come meanwhile."""

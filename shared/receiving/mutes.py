@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from shared.database.mutes import Canary, MuteStore, OpenMute, OpenMutes, SilenceReview, SilentLine
 
 LINES_A_PAGE: Final = 2_000
-MOST_OPEN: Final = 2_000
 _ZONE: Final = ZoneInfo(ZONE)
 """Of the venues, as in what they read."""
 
@@ -75,10 +74,11 @@ async def watch_mutes(store: MuteStore, *, rule: MutePolicy, deadline: float) ->
         deadline: On the loop's clock: no page of the fleet begins after it. The next round begins elsewhere.
     """
     found = _Round()
-    opened = await store.list_open(limit=MOST_OPEN)
-    await _look_after(store, opened, found, rule=rule)
-    await _go_through(store, found, rule=rule, deadline=deadline)
-    await _repair(store, found, opened.canary, rule=rule, now=opened.now)
+    page = await store.review_silence(None, None, limit=LINES_A_PAGE, zone=_ZONE.key)
+    if page.opened is not None:
+        await _look_after(store, page.opened, found, rule=rule)
+    await _go_through(store, page, found, rule=rule, deadline=deadline)
+    await _repair(store, found, page.opened.canary if page.opened else None, rule=rule, now=page.now)
 
 
 async def _look_after(store: MuteStore, opened: OpenMutes, found: _Round, *, rule: MutePolicy) -> None:
@@ -145,24 +145,24 @@ async def _tell(store: MuteStore, mute: OpenMute) -> None:
         logs.error("notice.refused", instance=mute.instance_id, sqlstate=told.sqlstate, refused=told.refused)
 
 
-async def _go_through(store: MuteStore, found: _Round, *, rule: MutePolicy, deadline: float) -> None:
-    """Page by page around the fleet: count what was heard, judge who is silent."""
+async def _go_through(
+    store: MuteStore, page: SilenceReview, found: _Round, *, rule: MutePolicy, deadline: float
+) -> None:
+    """Page by page around the fleet: judge who is silent, have the next lines counted."""
     clock = asyncio.get_running_loop().time
-    after: UUID | None = None
-    until: UUID | None = None
+    began_after, until = page.began_after, None
     while True:
-        page = await store.review_silence(after, until, limit=LINES_A_PAGE, zone=_ZONE.key)
         found.heard += page.heard
         await _judge(store, page, found, rule=rule)
-        if page.is_last:
-            if until is not None or not page.began_after.int:
-                return
-            after, until = UUID(int=0), page.began_after
-        else:
-            after = page.until
+        if page.is_last and (until is not None or not began_after.int):
+            return
         if clock() >= deadline:
             logs.warning("mutes.cut_off", lines_a_page=LINES_A_PAGE)
             return
+        after = page.until
+        if page.is_last:
+            after, until = UUID(int=0), began_after
+        page = await store.review_silence(after, until, limit=LINES_A_PAGE, zone=_ZONE.key)
 
 
 async def _judge(store: MuteStore, page: SilenceReview, found: _Round, *, rule: MutePolicy) -> None:

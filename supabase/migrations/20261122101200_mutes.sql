@@ -7,7 +7,7 @@ set local lock_timeout = '5s';
 
 -- Some 300 bytes a line; nothing that a sweep writes is indexed, and every page keeps room: its updates are HOT.
 create table if not exists public.instance_habits (
-  instance_id uuid not null references public.wapi_instances (id) on delete cascade,
+  instance_id uuid not null,
   counted_from timestamptz not null,
   heard bytea not null,
   heard_quarter timestamptz not null,
@@ -17,6 +17,7 @@ create table if not exists public.instance_habits (
   constraint one_count_per_hour_of_the_week check (length(heard) = 168)
 ) with (fillfactor = 60);
 comment on table public.instance_habits is 'When a line is usually heard: of each hour of the week, how many quarter hours had an event.';
+comment on column public.instance_habits.instance_id is 'wapi_instances.id; without foreign key, which would lock that table; rows of deleted lines go in the next walk.';
 comment on column public.instance_habits.counted_from is 'When the counting began; moved on when the counts are halved.';
 comment on column public.instance_habits.heard is 'One byte for each hour of the week, Monday''s first hour first, in the venues'' zone.';
 comment on column public.instance_habits.heard_quarter is 'The last quarter hour that was counted.';
@@ -202,80 +203,6 @@ as $$
 $$;
 comment on function public.is_mute_possible is 'Whether a line lives and its events are ours: what is down has trouble of another kind.';
 
--- A page of the fleet by its key. In a large fleet a sweep begins anywhere, so that time that is up is up for others next time.
-create or replace function public.review_silence(
-  p_after uuid,              -- where the last page ended; null: the first one
-  p_to uuid,                 -- no further than this line; null: to the last one
-  p_limit integer,
-  p_zone text,
-  p_policy public.mute_policy,
-  p_now timestamptz default now()
-)
-returns jsonb
-language plpgsql volatile security invoker set search_path = '' set plan_cache_mode = force_generic_plan
-as $$
-declare
-  v_none constant uuid := '00000000-0000-0000-0000-000000000000';
-  v_after constant uuid := coalesce(p_after, case
-    when (select c.reltuples from pg_catalog.pg_class c where c.oid = 'public.instance_health'::regclass) > p_limit
-    then gen_random_uuid() else v_none end);
-  v_until uuid;
-  v_count integer;
-  v_marked integer;
-  v_lines jsonb;
-  v_heard integer;
-begin
-  select max(p.instance_id::text)::uuid, count(*) into v_until, v_count
-  from (
-    select h.instance_id from public.instance_health h
-    where h.instance_id > v_after and h.instance_id <= coalesce(p_to, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-    order by h.instance_id limit p_limit
-  ) p;
-  if v_count > 0 then
-    v_marked := public.mark_quarters(v_after, v_until, p_zone, p_policy, p_now);
-    select count(*) into v_heard
-    from public.instance_health h
-    join public.instance_habits b on b.instance_id = h.instance_id
-    where h.instance_id > v_after and h.instance_id <= v_until
-      and h.last_event_at > p_now - p_policy.shortest and b.counted_from <= p_now - p_policy.habit_after;
-    select jsonb_agg(jsonb_build_object(
-      'instance_id', s.instance_id, 'last_event_at', s.last_event_at, 'was_suspected', s.was_suspected,
-      'is_probed', s.is_probed, 'failing_since', s.failing_since, 'habit', public.habit_of(s.habit, p_policy, p_now),
-      'sends', case when s.is_probed
-        then public.unanswered_sends(s.instance_id, greatest(s.last_event_at, s.closed_at), p_policy, p_now) end))
-    into v_lines
-    from (
-      select h.instance_id, h.last_event_at, b as habit, m.closed_at, m.id is not null as was_suspected,
-        coalesce(b.probe_at <= p_now, true) and h.last_event_at <= p_now - p_policy.sends_after as is_probed,
-        f.failing_since
-      from public.instance_health h
-      join public.wapi_instances i on i.id = h.instance_id
-      left join public.instance_habits b on b.instance_id = h.instance_id
-      left join lateral (
-        select m.id, m.closed_at from public.instance_mutes m
-        where m.instance_id = h.instance_id and m.silent_since = h.last_event_at
-        order by m.suspected_at desc limit 1
-      ) m on true
-      -- What is known not to be set as it should, could not be set, and is silent since.
-      left join public.instance_registrations f on f.instance_id = h.instance_id
-        and f.found in ('missing', 'elsewhere', 'wrong_key') and f.failing_since <= p_now - p_policy.told_after
-        and f.failing_since > h.last_event_at and (m.closed_at is null or f.failing_since > m.closed_at)
-      where h.instance_id > v_after and h.instance_id <= v_until
-        and h.last_event_at <= p_now - p_policy.shortest
-        and (f.failing_since is not null or b.look_at is null or b.look_at <= p_now or b.probe_at is null or b.probe_at <= p_now)
-        and public.is_mute_possible(i, h, p_policy, p_now)
-        and not exists (
-          select from public.instance_mutes o where o.instance_id = h.instance_id and o.closed_at is null)
-    ) s;
-  end if;
-  return jsonb_build_object(
-    'now', p_now, 'began_after', v_after, 'until', v_until, 'is_last', v_count < p_limit, 'marked', coalesce(v_marked, 0),
-    'heard', coalesce(v_heard, 0), 'lines', coalesce(v_lines, '[]'));
-end
-$$;
-comment on function public.review_silence is
-  'Counts the quarter hours of a page of lines, and returns those whose silence is to be judged, with their habit and their sends.';
-
 create or replace function public.heard_since(p_instances uuid[], p_since timestamptz[], p_from timestamptz)
 returns table (instance_id uuid, first_at timestamptz)
 language sql stable security invoker set search_path = ''
@@ -348,6 +275,87 @@ begin
 end
 $$;
 comment on function public.list_open_mutes is 'Open suspicions, whether their line was heard since, and the last canary.';
+
+-- A page of the fleet by its key. In a large fleet a sweep begins anywhere, so that time that is up is up for others next time.
+create or replace function public.review_silence(
+  p_after uuid,              -- where the last page ended; null: the first one
+  p_to uuid,                 -- no further than this line; null: to the last one
+  p_limit integer,
+  p_open integer,            -- with the first page come so many open suspicions
+  p_zone text,
+  p_policy public.mute_policy,
+  p_now timestamptz default now()
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = '' set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_none constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_after constant uuid := coalesce(p_after, case
+    when (select c.reltuples from pg_catalog.pg_class c where c.oid = 'public.instance_health'::regclass) > p_limit
+    then gen_random_uuid() else v_none end);
+  v_until uuid;
+  v_count integer;
+  v_marked integer;
+  v_lines jsonb;
+  v_heard integer;
+begin
+  select max(p.instance_id::text)::uuid, count(*) into v_until, v_count
+  from (
+    select h.instance_id from public.instance_health h
+    where h.instance_id > v_after and h.instance_id <= coalesce(p_to, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    order by h.instance_id limit p_limit
+  ) p;
+  delete from public.instance_habits b
+  where b.instance_id > v_after
+    and b.instance_id <= case when v_count < p_limit
+      then coalesce(p_to, 'ffffffff-ffff-ffff-ffff-ffffffffffff') else v_until end
+    and not exists (select from public.instance_health h where h.instance_id = b.instance_id);
+  if v_count > 0 then
+    v_marked := public.mark_quarters(v_after, v_until, p_zone, p_policy, p_now);
+    select count(*) into v_heard
+    from public.instance_health h
+    join public.instance_habits b on b.instance_id = h.instance_id
+    where h.instance_id > v_after and h.instance_id <= v_until
+      and h.last_event_at > p_now - p_policy.shortest and b.counted_from <= p_now - p_policy.habit_after;
+    select jsonb_agg(jsonb_build_object(
+      'instance_id', s.instance_id, 'last_event_at', s.last_event_at, 'was_suspected', s.was_suspected,
+      'is_probed', s.is_probed, 'failing_since', s.failing_since, 'habit', public.habit_of(s.habit, p_policy, p_now),
+      'sends', case when s.is_probed
+        then public.unanswered_sends(s.instance_id, greatest(s.last_event_at, s.closed_at), p_policy, p_now) end))
+    into v_lines
+    from (
+      select h.instance_id, h.last_event_at, b as habit, m.closed_at, m.id is not null as was_suspected,
+        coalesce(b.probe_at <= p_now, true) and h.last_event_at <= p_now - p_policy.sends_after as is_probed,
+        f.failing_since
+      from public.instance_health h
+      join public.wapi_instances i on i.id = h.instance_id
+      left join public.instance_habits b on b.instance_id = h.instance_id
+      left join lateral (
+        select m.id, m.closed_at from public.instance_mutes m
+        where m.instance_id = h.instance_id and m.silent_since = h.last_event_at
+        order by m.suspected_at desc limit 1
+      ) m on true
+      -- What is known not to be set as it should, could not be set, and is silent since.
+      left join public.instance_registrations f on f.instance_id = h.instance_id
+        and f.found in ('missing', 'elsewhere', 'wrong_key') and f.failing_since <= p_now - p_policy.told_after
+        and f.failing_since > h.last_event_at and (m.closed_at is null or f.failing_since > m.closed_at)
+      where h.instance_id > v_after and h.instance_id <= v_until
+        and h.last_event_at <= p_now - p_policy.shortest
+        and (f.failing_since is not null or b.look_at is null or b.look_at <= p_now or b.probe_at is null or b.probe_at <= p_now)
+        and public.is_mute_possible(i, h, p_policy, p_now)
+        and not exists (
+          select from public.instance_mutes o where o.instance_id = h.instance_id and o.closed_at is null)
+    ) s;
+  end if;
+  return jsonb_build_object(
+    'now', p_now, 'began_after', v_after, 'until', v_until, 'is_last', v_count < p_limit, 'marked', coalesce(v_marked, 0),
+    'heard', coalesce(v_heard, 0), 'lines', coalesce(v_lines, '[]'),
+    'opened', case when p_after is null then public.list_open_mutes(p_open, p_policy, p_now) end);
+end
+$$;
+comment on function public.review_silence is
+  'Counts the quarter hours of a page of lines, and returns those whose silence is to be judged, with their habit and their sends.';
 
 create or replace function public.note_silences(
   p_instances uuid[], p_look_at timestamptz[], p_probe_at timestamptz[]   -- a null leaves what is there

@@ -382,7 +382,7 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: Worl
     wanted = {
         "begin_sweep", "claim_instances", "record_looks", "claim_restart", "apply_verdict", "finish_sweep", "purge_history",
         "receive_events", "settle_events", "enter_brake", "draw_witnesses", "retry_notices", "tell_what_is_due", "find_late_clock", "claim_relay", "finish_relay", "list_relay_backlog",
-        "list_open_mutes", "review_silence", "find_heard", "note_silences", "open_mutes", "prove_mutes", "repair_mutes",
+        "review_silence", "find_heard", "note_silences", "open_mutes", "prove_mutes", "repair_mutes",
         "close_mutes", "tell_mute",
     }  # fmt: skip
     assert grown.called == wanted

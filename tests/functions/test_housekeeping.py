@@ -38,18 +38,16 @@ class House:
         self.due: list[list[dict[str, Any]]] = []
         self.mutes = self
 
-    async def list_open(self, *, limit: int) -> OpenMutes:
-        assert limit == 2_000
-        self.asked.append("mutes")
-        if self.notices is None:
-            raise StoreUnavailable("list_open_mutes", "503")
-        return OpenMutes(now=datetime.now(UTC), mutes=[], canary=None)
-
     async def review_silence(self, after: UUID | None, until: UUID | None, *, limit: int, zone: str) -> SilenceReview:
         assert (after, until, limit, zone) == (None, None, 2_000, "America/Sao_Paulo")
+        self.asked.append("mutes")
+        if self.notices is None:
+            raise StoreUnavailable("review_silence", "503")
+        now = datetime.now(UTC)
         return SilenceReview(
-            now=datetime.now(UTC), began_after=UUID(int=0), until=None, is_last=True, heard=0, lines=[]
-        )
+            now=now, began_after=UUID(int=0), until=None, is_last=True, heard=0, lines=[],
+            opened=OpenMutes(now=now, mutes=[], canary=None),
+        )  # fmt: skip
 
     async def purge_history(self, retention: Retention, *, limit: int, after: Purged | None) -> Purged | None:
         assert (retention, limit) == (Retention(), 5_000)

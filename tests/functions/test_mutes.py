@@ -160,6 +160,16 @@ def test_what_is_counted_is_halved_after_sixteen_weeks_and_a_count_does_not_over
     assert after["instance_id"] == line.id
 
 
+async def test_the_habit_of_a_line_that_is_deleted_goes_with_the_next_walk(world: World, mutes: MuteStore) -> None:
+    company = world.company()
+    lines = [a_line(world, company, silent=61 * MINUTE) for _ in range(2)]
+    await watch(mutes)
+    world.sql("delete from public.wapi_instances where id = %s", lines[0].id)
+    await watch(mutes)
+    assert [row["instance_id"] for row in world.sql("select * from public.instance_habits")] == [lines[1].id]
+    assert [mute["closed_as"] for mute in rows(world, lines[0])] == ["inconclusive"]
+
+
 def test_a_moment_that_cannot_be_is_not_counted(world: World) -> None:
     company = world.company()
     for odd in ("infinity", "2099-01-01"):
@@ -509,7 +519,7 @@ def the_story(world: World) -> tuple[UUID, dict[str, Line]]:
 async def test_a_round_may_be_cut_off_at_every_call_and_the_next_one_ends_it(
     world: World, ours: OnTheWire, caplog: pytest.LogCaptureFixture
 ) -> None:
-    calls = 9
+    calls = 8
     for number in range(calls + 1):
         for when in When:
             for kill in (True, False) if number % 3 == 0 or HARD else (True,):

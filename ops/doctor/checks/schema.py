@@ -87,7 +87,6 @@ CALLED_FUNCTIONS: Final = (
     "review_silence",
     "note_silences",
     "find_heard",
-    "list_open_mutes",
     "open_mutes",
     "prove_mutes",
     "repair_mutes",
