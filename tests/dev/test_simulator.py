@@ -19,6 +19,8 @@ from loopback import a_client, http
 from waiting import GENEROUS_SECONDS, until
 
 from dev.simulator import Fault, RestartBehaviour, Session, Simulator, SimulatorApp
+from dev.simulator.ledger import Ledger
+from dev.simulator.provider import Provider
 
 LINE = "LITE-AB12CD-EF34GH"
 OTHER = "AB12CD-EF34GH-IJ56KL"
@@ -573,3 +575,39 @@ def test_a_line_that_answers_sends_tells_echo_and_ack_under_the_id_of_the_answer
     assert {(event["messageId"], event["chat"]["id"]) for _, event in receiver.got} == {
         (sent["messageId"], "5511900000001")
     }
+
+
+def test_payment_is_told_in_one_of_three_forms(sim: Simulator, ask: Any) -> None:
+    sim.set_line(LINE, payment_status="overdue", expires="2026-12-07")
+    told = {}
+    for form in ("flat", "wrapped", "unknown"):
+        sim.set_line(LINE, payment_form=form)
+        told[form] = ask("/payment/status").json()
+    assert (told["flat"]["paymentStatus"], told["flat"]["expires"]) == ("overdue", "2026-12-07")
+    assert told["wrapped"]["data"] == {"plan": "LITE", "status": "overdue", "dueDate": "2026-12-07"}
+    assert "overdue" not in str(told["unknown"])
+
+
+def test_a_restart_may_lose_the_webhooks_and_a_put_may_do_nothing(sim: Simulator, ask: Any) -> None:
+    def put(url: str) -> Any:
+        return ask("/webhook/update-webhook-received", method="PUT", json={"value": url}).json()
+
+    sim.set_line(LINE, restart_loses_webhooks=True)
+    put("https://hook.example/?key=k")
+    assert ask("/instance/fetch-instance").json()["webhookReceivedUrl"] == "https://hook.example/?key=k"
+    ask("/instance/restart")
+    assert ask("/instance/fetch-instance").json()["webhookReceivedUrl"] == ""
+    sim.set_line(LINE, webhooks_without_effect=True, fetch_leaves_out_empty=True)
+    assert put("https://hook.example/?key=k")["error"] is False
+    assert "webhookReceivedUrl" not in ask("/instance/fetch-instance").json()
+
+
+def test_a_put_beside_too_many_others_is_refused() -> None:
+    ledger, provider = Ledger(), Provider(max_concurrent_puts=1)
+    with ledger.put(provider) as first:
+        with ledger.put(provider) as second:
+            assert (first, second and second.status) == (None, 429)
+        with ledger.put(Provider()) as without_a_limit:
+            assert without_a_limit is None
+    with ledger.put(provider) as after:
+        assert after is None
