@@ -102,6 +102,7 @@ class MuteRow(Row):
     instance_id: UUID
     proof: MuteProof
     since: AwareDatetime
+    suspected_at: AwareDatetime
     repairs: int
     told_at: AwareDatetime | None
     closed_at: AwareDatetime | None

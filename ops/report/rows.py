@@ -153,6 +153,7 @@ class Mute(Row):
     company_id: UUID | None
     proof: MuteProof
     since: AwareDatetime
+    suspected_at: AwareDatetime
     heard_at: AwareDatetime | None
     closed_at: AwareDatetime | None
     closed_as: MuteClosing | None

@@ -16,6 +16,8 @@ from rhythms import BUSY, ZONE, heard
 from wire import Interruption, When, lose_the_answer
 from world import SECRET, empty
 
+from ops.common.rest import Rest
+from ops.doctor.gathering import read_tables
 from shared.core.mute import MuteClosing, MuteProof
 from shared.core.policy import MutePolicy, Policy
 from shared.core.registration import Target
@@ -601,3 +603,21 @@ async def test_the_incident_that_was_measured_two_lines_mute_an_hour_apart(
     await watch(ours.store.mutes)
     assert {mute["closed_as"] for mute in rows(world)} == {"registration_lost"}
     assert world.bells() == []
+
+
+# What an operator is told
+
+
+async def test_the_doctor_reads_what_is_suspected_and_what_suspicions_came_to(
+    world: World, ours: OnTheWire, mutes: MuteStore
+) -> None:
+    company = world.company()
+    open_one, closed = (a_line(world, company, silent=61 * MINUTE) for _ in range(2))
+    await watch(mutes)
+    an_event(world, closed)
+    await watch(mutes)
+    rest = Rest(ours.http, world.stack.supabase_url, SecretStr(world.stack.service_role_key))
+    tables = await read_tables(rest)
+    assert not [each for each in tables.unchecked if each.what == "mute lines"]
+    found = {(each.instance_id, each.closed_as) for each in tables.mutes or ()}
+    assert found == {(open_one.id, None), (closed.id, MuteClosing.INCONCLUSIVE)}

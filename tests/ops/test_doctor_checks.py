@@ -451,7 +451,7 @@ def test_moments_that_cannot_be_are_named_with_their_columns() -> None:
 
 def mute(of: LineRow, **columns: Any) -> MuteRow:
     row = {
-        "id": uuid4(), "instance_id": of.id, "proof": "habit", "since": NOW - timedelta(hours=2), "repairs": 1, "told_at": None,
+        "id": uuid4(), "instance_id": of.id, "proof": "habit", "since": NOW - timedelta(hours=2), "suspected_at": NOW, "repairs": 1, "told_at": None,
         "closed_at": None, "closed_as": None,
     }  # fmt: skip
     return MuteRow.model_validate(row | columns)

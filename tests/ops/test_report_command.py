@@ -353,6 +353,29 @@ async def test_the_last_signs_of_life_are_those_of_our_own_table(world: World) -
     assert known == {seen.id: (alive, heard), unknown.id: (None, None)}
 
 
+async def test_mute_lines_of_a_month_are_read_and_mere_silences_are_not(world: World) -> None:
+    company = world.company()
+    line = world.line(company, at_provider=False)
+    for number, (proof, closed, closed_as) in enumerate(
+        [
+            ("sends", None, None),
+            ("habit", timedelta(days=1), "registration_lost"),
+            ("habit", timedelta(days=1), "inconclusive"),
+            ("habit", None, None),
+            ("sends", timedelta(days=31), "provider_delivery"),
+        ]
+    ):
+        world.sql(
+            "insert into public.instance_mutes (instance_id, company_id, proof, silent_since, since, suspected_at, closed_at,"
+            " closed_as) select %s, %s, %s, t.at, t.at, t.at, now() - %s::interval, %s from (select now() - interval '40 days' as at) t",
+            line.id if number == 0 else uuid4(), company, proof, closed, closed_as,
+        )  # fmt: skip
+    known = await read(world, company=company)
+    assert {(each.proof, each.closed_as) for each in known.mutes} == {("sends", None), ("habit", "registration_lost")}
+    assert all(each.is_shown for each in known.mutes)
+    assert (await read(world, company=uuid4())).mutes == []
+
+
 async def test_lines_of_other_providers_are_no_lines_of_the_report(world: World) -> None:
     company = world.company()
     lines = {

@@ -74,6 +74,7 @@ def mute(since: datetime, end: datetime | None = None, *, number: int = 1, id: i
         "company_id": uuid(1),
         "proof": "sends",
         "since": since,
+        "suspected_at": since,
         "heard_at": end,
         "closed_at": end,
         "closed_as": "registration_lost" if end else None,
