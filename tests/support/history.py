@@ -165,6 +165,7 @@ class History:
         self.step = Step()
         self.member_since: dict[tuple[str, str], datetime] = {}
         self.ever_paused: set[str] = set()
+        self.owners: dict[str, set[str]] = {}
         self.before = self.after = self._take()
 
     def pass_time(self, interval: timedelta) -> None:
@@ -238,6 +239,8 @@ class History:
             for line in tables["wapi_instances"]
             if line["is_active"] is False or line["company_id"] in companies
         }
+        for line in tables["wapi_instances"]:
+            self.owners.setdefault(line["id"], set()).add(line["company_id"])
         members = {(member["company_id"], member["user_id"]) for member in tables["user_companies"]}
         self.member_since = {each: self.member_since.get(each, row["now"] + self.passed) for each in members}
         self.secrets |= {line["instance_token"] for line in tables["wapi_instances"] if line["instance_token"]}

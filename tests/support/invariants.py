@@ -227,6 +227,8 @@ def nobodys_last_word_is_wrong_for_longer_than_the_bound_forces(history: History
                 owed = since < told or now - max(since, told) > DAY + A_SWEEP
                 bad = last is not None and last["kind"] != "back"
                 _must(bad or not owed or lately >= MOST, "13", line, "is down, and somebody who belongs does not know")
+            elif line in history.ever_paused or len(history.owners[line]) > 1:
+                continue  # a pause and a move answer what was told before them
             elif outage is None and row["status"] == "connected" and last is not None and last["kind"] != "back":
                 held = all(history.after.now - each > STABLE + A_SWEEP for each in ended)
                 well = row["bad_since"] is None and row["unknown_since"] is None and held
@@ -265,7 +267,6 @@ def _last_word(history: History, line: str, user: str) -> Row | None:
     last = max(told, key=lambda row: (row["told_at"], row["id"]))
     outage = history.after.outages.get(last["outage_id"])
     is_answered = outage is not None and outage["closed_as"] in ("paused", "deleted")
-    is_answered |= last["kind"] == "unverified" and line in history.ever_paused
     return None if is_answered else last
 
 
