@@ -205,7 +205,7 @@ def a_fleet(lines: int, days: int, *, seed: int) -> list[LineOfTheYear]:
 
 
 def test_a_year_of_healthy_lines_rings_nobody_and_is_repaired_less_than_once_a_month() -> None:
-    lines, days = (200, 364) if HARD else (8, 240)
+    lines, days = (200, 364) if HARD else (5, 240)
     year = Year(a_fleet(lines, days, seed=int(os.environ.get("HARD_SEED", "1"))))
     year.play()
     months = lines * days / 30.4
