@@ -33,7 +33,7 @@ _PURGE_ENDS: Final = timedelta(seconds=480)
 _PURGE_AT_LEAST: Final = timedelta(seconds=20)
 _NOTICES_A_SWEEP: Final = 500
 _TELLING: Final = timedelta(seconds=20)
-_LINES_A_STEP: Final = 100
+_LINES_A_STEP: Final = 50
 """Of which is told what waited, in one transaction: their events wait for it."""
 _ROWS_A_STEP: Final = 5_000
 """Of each kind, in one transaction: some tens of milliseconds."""
