@@ -1,4 +1,4 @@
-"""Chores that follow each sweep: channels, notices refused or waiting, registrations, the relay's backlog, the purge.
+"""Chores that follow each sweep: notices refused or waiting, channels, mute lines, registrations, the relay, the purge.
 
 A chore that fails stops no other. Done by the asking sweep's function alone, after its last batch is decided or its
 budget is over.
@@ -61,11 +61,11 @@ async def keep_house(
         retention: How long what is kept is kept; the design's if none is given.
     """
     clock = asyncio.get_running_loop().time
-    if deliveries is not None:
-        until = clock() + _DELIVERIES.total_seconds()
-        await _guarded("deliveries.not_sent", deliveries.deliver(store.outbox, deadline=until))
     await _guarded("notices.not_retried", _retry_notices(store))
     await _guarded("notices.not_told", _tell_what_is_due(store))
+    if deliveries is not None:  # after what is told, so that nobody waits for the next sweep
+        until = clock() + _DELIVERIES.total_seconds()
+        await _guarded("deliveries.not_sent", deliveries.deliver(store.outbox, deadline=until))
     await _guarded("provider.clock_not_read", _tell_late_clock(store))
     await _guarded(
         "mutes.not_watched", watch_mutes(store.mutes, rule=MutePolicy(), deadline=clock() + _MUTES.total_seconds())
