@@ -137,6 +137,7 @@ secrets_of() {
 
 # Both services in the order in which they are deployed and promoted: the webhook serves a new secret before the sweep
 # learns it and registers it at the provider.
+# shellcheck disable=SC2034  # whoever reads this file uses it
 services_in_order="wapi-webhook follow-up-check"
 
 # The settings that a service takes from whoever deploys. What is not set here stays as it was deployed before;

@@ -5,6 +5,7 @@ Imports next to nothing: it is there before whatever takes a second to load.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -37,6 +38,8 @@ def run(name: str, command: Callable[[], int], *, cleans_up: bool = False) -> in
         _ignore_all()
         raise KeyboardInterrupt
 
+    # Of a socket that was being connected when the signal came asyncio logs a traceback; what fails is raised anyway.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     # asyncio takes the place of this very handler, to cancel what runs.
     signal.signal(signal.SIGINT, interrupt if cleans_up else signal.default_int_handler)
     for number in _SIGNALS[1:]:
