@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench.platform import PROJECT, memory_mb, sweep
 from bench.result import Result, at_most, shown, within
+from shared.settings import MAX_SWEEP_BUDGET_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +68,9 @@ def growth(platform: Platform, *, quick: bool) -> Iterator[Result]:
     peak: dict[int, float] = {}
     for count in sizes:
         platform.fleet(count, latency_ms=20)
-        with platform.function("follow_up_check", platform.environment(SWEEP_BUDGET_SECONDS=380)) as server:
+        with platform.function(
+            "follow_up_check", platform.environment(SWEEP_BUDGET_SECONDS=MAX_SWEEP_BUDGET_SECONDS)
+        ) as server:
             # A small fleet's sweep is short: several of them, so that a blip does not decide.
             rounds = max(1, 5_000 // count)
             took = statistics.median([sweep(server)[0] for _ in range(rounds)])
