@@ -56,7 +56,7 @@ HARD = os.environ.get("HARD") == "1"
 HARD_SEED = int(os.environ.get("HARD_SEED", "1"))
 SILENT_AFTER = timedelta(minutes=60)
 A_STEP = timedelta(minutes=2)
-HISTORIES, STEPS = (300, 40) if HARD else (20, 25)
+HISTORIES, STEPS = (300, 40) if HARD else (10, 25)
 A_ROUND = 10
 
 LIMITS = Limits(

@@ -12,6 +12,7 @@ from shared.database.mutes import OpenMutes, SilenceReview
 from shared.database.results import Purged, Retried, Told, ToldLater
 from shared.errors import StoreUnavailable
 from shared.housekeeping import keep_house
+from shared.receiving.mutes import LINES_A_PAGE
 
 if TYPE_CHECKING:
     import pytest
@@ -39,7 +40,7 @@ class House:
         self.mutes = self
 
     async def review_silence(self, after: UUID | None, until: UUID | None, *, limit: int, zone: str) -> SilenceReview:
-        assert (after, until, limit, zone) == (None, None, 2_000, "America/Sao_Paulo")
+        assert (after, until, limit, zone) == (None, None, LINES_A_PAGE, "America/Sao_Paulo")
         self.asked.append("mutes")
         if self.notices is None:
             raise StoreUnavailable("review_silence", "503")
