@@ -223,11 +223,11 @@ class Tally:
 
 
 def mishaps_of(calls: int, mishaps: tuple[Mishap, ...]) -> Iterator[tuple[int, Mishap]]:
-    """Every call with every mishap in ``HARD``; else a kill at every third call, and every sixth call goes wrong."""
+    """Every call with every mishap in ``HARD``; else a kill at every fourth call, and every eighth call goes wrong."""
     if HARD:
         yield from ((number, mishap) for number in range(calls) for mishap in mishaps)
         return
-    step = 3 if mishaps is KILLS else 6
+    step = 4 if mishaps is KILLS else 8
     for number in range(CHANCE.randrange(step), calls, step):
         yield number, CHANCE.choice(mishaps)
 

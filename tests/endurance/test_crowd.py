@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 HARD = os.environ.get("HARD") == "1"
 LINES, SWEEPERS, POSTERS = 200, 8, 4
-SWEEPS_EACH, EVENTS_EACH = (25, 5000) if HARD else (3, 150)
+SWEEPS_EACH, EVENTS_EACH = (25, 5000) if HARD else (2, 100)
 EVENTS_AT_ONCE = 12
 """More than the four calls that a process makes at once: the others travel together."""
 
