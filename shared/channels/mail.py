@@ -65,10 +65,15 @@ class AppriseChannel:
 
 def _quiet_apprise() -> ModuleType:
     """Import apprise, which costs half a second and megabytes, without a word of it or below it in any log."""
+    _silence()  # it speaks while it is imported
     import apprise  # noqa: PLC0415 - see above
 
+    _silence()
+    return apprise
+
+
+def _silence() -> None:
     for name in _CHATTY:
         logger = logging.getLogger(name)
         logger.setLevel(logging.CRITICAL + 1)
         logger.propagate = False
-    return apprise
