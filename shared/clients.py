@@ -67,19 +67,15 @@ class Clients:
     def provider(self) -> Provider:
         """W-API directly or, with ``WAPI_SEND_URL``, through the platform's function: all of it, or restarts alone."""
         settings = self._settings
-        direct = self._direct
-        http = self._provider_http
         if not settings.wapi_send_url:
-            return direct
-        send = WapiSendClient(http, settings.wapi_send_url, settings.supabase_service_role_key)
-        return send if settings.wapi_send_looks else RestartsThroughSend(direct, send)
+            return self._direct
+        send = WapiSendClient(self._provider_http, settings.wapi_send_url, settings.supabase_service_role_key)
+        return send if settings.wapi_send_looks else RestartsThroughSend(self._direct, send)
 
     def deliveries(self, settings: SweepSettings) -> Deliveries:
         """Whoever sends what waits in the outbox, through the channels that are configured."""
         if self._deliveries is None:
-            texter = None
-            if settings.alert_instance_id is not None:
-                texter = WapiClient(self._open(pooled_http(_PROVIDER_TIMEOUT)), settings.wapi_base_url)
+            texter = self._direct if settings.alert_instance_id is not None else None
             channels = channels_of(
                 lambda: self._open(httpx.AsyncClient(timeout=_PROVIDER_TIMEOUT, trust_env=False)),
                 settings.alert_email_url,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MIN_SECRET_LENGTH = 16
 FERNET_KEY_BYTES = 32
 MAX_SWEEP_BUDGET_SECONDS = 360
-"""With the housekeeping after it (120 s) a sweep ends within 500 s, before the function's own time-out of 540 s."""
+"""With the housekeeping after it (140 s) a sweep ends within 500 s, before the function's own time-out of 540 s."""
 
 _POLICY = Policy()
 _LIMITS = Limits()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.providers.answer import HttpAnswer
+    from shared.providers.wapi.values import Json
 
 # Nobody has written down the values of paymentStatus: these are the words that people use for it.
 _PAID: Final = re.compile(r"active|paid|ok|trial|approved|current|ativ[oa]|pag[oa]|em dia", re.IGNORECASE)
@@ -35,8 +36,8 @@ _ENDS: Final = ("expires", "dueDate", "expiresAt", "due_date", "expires_at")
 _WRAPPERS: Final = ("data", "payment", "subscription", "instance")
 
 
-def read_payment(answer: HttpAnswer) -> Subscription | Unanswered:
-    """Read ``GET /payment/status``: flat, or wrapped once. A form from which nothing can be concluded is no answer."""
+def read_object(answer: HttpAnswer) -> Json | Unanswered:
+    """What an answer tells, if it is a usable one: 200 with a JSON object without ``"error": true``."""
     if answer.status != HTTPStatus.OK:
         return Unanswered(f"http_{answer.status}", asked_to_wait=answer.asks_to_wait)
     found = answer.json_object()
@@ -44,6 +45,14 @@ def read_payment(answer: HttpAnswer) -> Subscription | Unanswered:
         return Unanswered("unreadable")
     if found.get("error") is True:
         return Unanswered("error_true")
+    return found
+
+
+def read_payment(answer: HttpAnswer) -> Subscription | Unanswered:
+    """Read ``GET /payment/status``: flat, or wrapped once. A form from which nothing can be concluded is no answer."""
+    found = read_object(answer)
+    if isinstance(found, Unanswered):
+        return found
     objects = (found, *(wrapped for name in _WRAPPERS if isinstance(wrapped := found.get(name), dict)))
     for told in objects:
         subscription = _subscription(told, _WORDS, _ENDS)

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from shared.core.registration import Registration, Unanswered, WebhookKind
-from shared.providers.wapi.payments import read_subscription
+from shared.providers.wapi.payments import read_object, read_subscription
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,13 +40,9 @@ def read_registration(answer: HttpAnswer) -> Registration | Unanswered:
 
     One that names no address at all is a line's if it says which.
     """
-    if answer.status != HTTPStatus.OK:
-        return Unanswered(f"http_{answer.status}", asked_to_wait=answer.asks_to_wait)
-    found = answer.json_object()
-    if found is None:
-        return Unanswered("unreadable")
-    if found.get("error") is True:
-        return Unanswered("error_true")
+    found = read_object(answer)
+    if isinstance(found, Unanswered):
+        return found
     told = _of_the_line(found)
     urls = {kind: str(told[name] or "") for kind, name in _FIELDS.items() if name in told}
     if not urls and not told.get("instanceId"):
