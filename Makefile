@@ -1,5 +1,7 @@
 # Each target works on a fresh clone; `make` alone lists them.
 PY := .venv/bin/python
+# Where the environment forbids compiled files, as images of containers do, every process would compile all of it again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install clean demo play stack test unit check lock types doctor report deploy bench mutants hard
 help:            ## this list

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 os.environ["ENV_FILE"] = os.devnull  # whatever a developer's .env says
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores Ctrl-C, and so would every program that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import py_compile
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fake_gcloud import SECRET_MARK
+import fake_gcloud
+from fake_gcloud import SECRET_MARK, keep, kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +35,14 @@ SECRETS = {
     "OPERATOR_ALERT_URLS": f"tgram://{SECRET_MARK}/1,https://ops.example.com/alerts?key={SECRET_MARK}",
     "OPERATOR_WEBHOOK_SECRET": f"{SECRET_MARK}-operator-webhook",
 }
+_FOLDER = tempfile.TemporaryDirectory(prefix="fake-gcloud-")  # gone with this process
 PRINTED = re.compile(r"^[+?] (gcloud .*)$", re.MULTILINE)
+
+
+@cache
+def _compiled() -> str:
+    """The fake, compiled once for the some thousand times that it starts."""
+    return str(py_compile.compile(fake_gcloud.__file__, cfile=f"{_FOLDER.name}/fake_gcloud.pyc", doraise=True))
 
 
 class Done(NamedTuple):
@@ -50,9 +61,7 @@ class FakeCloud:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._tool(
-            "gcloud", f'exec "{sys.executable}" -I -S "{Path(__file__).with_name("fake_gcloud.py")}" "{folder}" "$@"'
-        )
+        self._tool("gcloud", f'exec "{sys.executable}" -I -S "{_compiled()}" "{folder}" "$@"')
         self._tool(
             "curl",
             f'cat >> {folder}/curl.stdin; echo "$*" >> {folder}/curl.calls\n'
@@ -97,13 +106,13 @@ class FakeCloud:
 
     def begin_as(self, other: FakeCloud) -> None:
         """Know what another one was told, without having been told."""
-        shutil.copy(other.folder / "state.json", self.folder)
+        shutil.copy(other.folder / "state", self.folder)
 
     def add(self, kind: str, name: str, what: object) -> None:
         """Put something there that no script made."""
         state = self.state
         state[kind][name] = what
-        (self.folder / "state.json").write_text(json.dumps(state), "utf-8")
+        keep(str(self.folder / "state"), state)
 
     def fail(self, what: str, *, times: int = 1000) -> None:
         (self.folder / "failing").write_text(f"{times} {what}", "utf-8")
@@ -118,7 +127,7 @@ class FakeCloud:
     @property
     def calls(self) -> list[dict[str, Any]]:
         """Of every call its words, its standard input, and the names of variables that showed a secret."""
-        return [json.loads(line) for line in self._lines("calls")]
+        return kept(str(self.folder / "calls"))
 
     @property
     def asked(self) -> list[str]:
@@ -139,7 +148,7 @@ class FakeCloud:
 
     @property
     def state(self) -> dict[str, Any]:
-        return json.loads((self.folder / "state.json").read_text("utf-8"))
+        return kept(str(self.folder / "state"))[0]
 
     @property
     def bindings(self) -> set[tuple[str, str, str]]:

@@ -2,13 +2,13 @@
 
 It refuses to make what exists, to change what does not, and a first deployment without traffic. Of every call it keeps
 words, standard input and which of the caller's secrets its environment showed. It starts some thousand times, so it
-imports nothing that takes longer than its work, pathlib and typing among them.
+imports nothing that takes longer than its work: no pathlib, no json, no typing.
 """
 
-# ruff: noqa: PTH110, PTH123
+# ruff: noqa: PTH110, PTH123, PTH202
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import sys
 
@@ -200,9 +200,20 @@ def read(file: str) -> str:
         return opened.read()
 
 
-def write(file: str, text: str, how: str = "w") -> None:
-    with open(file, how, encoding="utf-8") as opened:
-        opened.write(text)
+def kept(file: str) -> list[Any]:
+    """All that ``keep`` has written there; nothing when there is no file."""
+    if not os.path.exists(file):
+        return []
+    with open(file, "rb") as opened:
+        size, values = os.path.getsize(file), []
+        while opened.tell() < size:
+            values.append(marshal.load(opened))
+    return values
+
+
+def keep(file: str, value: object, how: str = "wb") -> None:
+    with open(file, how) as opened:
+        marshal.dump(value, opened)
 
 
 def fails(folder: str, line: str) -> bool:
@@ -210,7 +221,8 @@ def fails(folder: str, line: str) -> bool:
     left, _, what = read(f"{folder}/failing").partition(" ")
     if not what or what not in line or int(left) == 0:
         return False
-    write(f"{folder}/failing", f"{int(left) - 1} {what}")
+    with open(f"{folder}/failing", "w", encoding="utf-8") as failing:
+        failing.write(f"{int(left) - 1} {what}")
     return True
 
 
@@ -219,12 +231,12 @@ def main() -> None:
     flags = {flag[2:].partition("=")[0]: flag.partition("=")[2] for flag in words if flag.startswith("--")}
     stdin = sys.stdin.read() if "--data-file=-" in words else ""
     leaked = [name for name, value in os.environ.items() if SECRET_MARK in value]
-    write(f"{folder}/calls", json.dumps({"words": words, "stdin": stdin, "leaked": leaked}) + "\n", "a")
+    keep(f"{folder}/calls", {"words": words, "stdin": stdin, "leaked": leaked}, "ab")
     if fails(folder, " ".join(words)):
         refuse("made to fail")
-    state = json.loads(read(f"{folder}/state.json") or "{}")
+    state = (kept(f"{folder}/state") or [{}])[0]
     Cloud(state, [word for word in words if not word.startswith("--")], flags, stdin).answer()
-    write(f"{folder}/state.json", json.dumps(state))
+    keep(f"{folder}/state", state)
 
 
 if __name__ == "__main__":

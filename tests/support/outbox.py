@@ -140,11 +140,13 @@ class Contacts:
     def judge(self, log: str) -> None:
         """Nobody hears of another company, a message again after its yes, or "voltou" first; no address is logged."""
         rows = self._world.sql(
-            "select d.*, c.company_id as contacts_company, o.company_id as outages_company from public.notice_deliveries d"
+            "select d.*, c.address, c.company_id as contacts_company, o.company_id as outages_company from public.notice_deliveries d"
             " join public.alert_contacts c on c.id = d.contact_id left join public.instance_outages o on o.id = d.outage_id"
         )
         for row in rows:
             assert row["contacts_company"] == row["company_id"], f"a message to another company: {row['id']}"
+            if row["kind"] != "back" and row["unheard"]:  # claimed by a sweep that died: it may have been sent
+                self._heard.add(row["address"])
         companies = {f"alert-{row['batch']}": str(row["company_id"]) for row in rows if row["company_id"]}
         for address, post in self.receiver.got[self._judged :]:
             assert post.id not in self._sent, f"{post.id} was sent again after a yes that was kept"
