@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from shared.providers.port import Line
 
-LINES, CHATS, MESSAGES, EVENTS, NOTICES = 20_000, 20_000, 100_000, 50_000, 50_000
+LINES, CHATS, MESSAGES, EVENTS, NOTICES = 10_000, 10_000, 50_000, 25_000, 25_000
 GROWS = {
     "wapi_instances", "wapi_conversations", "wapi_messages", "wapi_webhook_events", "wapi_contact_lids", "notifications",
     "instance_outages", "instance_events", "user_companies", "companies", "instance_health", "restart_claims", "notices",
