@@ -1,4 +1,9 @@
-"""The clients of one process: made at first use, reused by every request."""
+"""The clients of one process: made at first use, reused by every request.
+
+What not every function needs is loaded with the client that needs it: a function starts as fast as what it must load.
+"""
+
+# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -7,18 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
-from shared.channels.configured import channels_of
 from shared.database.store import Store, connect
-from shared.deliveries import Deliveries
 from shared.providers.exchange import pooled_http
-from shared.providers.own_address import OwnAddress
 from shared.providers.wapi.client import WapiClient
-from shared.providers.wapi.send import RestartsThroughSend, WapiSendClient
-from shared.relay import Relay
 
 if TYPE_CHECKING:
+    from shared.deliveries import Deliveries
     from shared.providers.port import Provider
     from shared.receiving.registrations import Registrations
+    from shared.relay import Relay
     from shared.settings import Settings, SweepSettings
 
 _STORE_TIMEOUT: Final = httpx.Timeout(15, connect=5)
@@ -60,6 +62,8 @@ class Clients:
         url = self._settings.event_relay_url
         if url is None:
             return None
+        from shared.relay import Relay
+
         http = self._open(httpx.AsyncClient(timeout=_PROVIDER_TIMEOUT, trust_env=False))
         return Relay(http, url, with_connections=self._settings.event_relay_connections)
 
@@ -69,12 +73,17 @@ class Clients:
         settings = self._settings
         if not settings.wapi_send_url:
             return self._direct
+        from shared.providers.wapi.send import RestartsThroughSend, WapiSendClient
+
         send = WapiSendClient(self._provider_http, settings.wapi_send_url, settings.supabase_service_role_key)
         return send if settings.wapi_send_looks else RestartsThroughSend(self._direct, send)
 
     def deliveries(self, settings: SweepSettings) -> Deliveries:
         """Whoever sends what waits in the outbox, through the channels that are configured."""
         if self._deliveries is None:
+            from shared.channels.configured import channels_of
+            from shared.deliveries import Deliveries
+
             texter = self._direct if settings.alert_instance_id is not None else None
             channels = channels_of(
                 lambda: self._open(httpx.AsyncClient(timeout=_PROVIDER_TIMEOUT, trust_env=False)),
@@ -95,7 +104,8 @@ class Clients:
         target = settings.target
         if target is None and settings.wapi_send_url and settings.wapi_send_looks:
             return None
-        from shared.receiving.registrations import Registrations  # noqa: PLC0415 - a webhook needs none of it
+        from shared.providers.own_address import OwnAddress
+        from shared.receiving.registrations import Registrations
 
         return Registrations(
             self._direct,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from shared import logs
 from shared.core.policy import MutePolicy, Retention
-from shared.receiving.mutes import watch_mutes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -67,9 +66,7 @@ async def keep_house(
         until = clock() + _DELIVERIES.total_seconds()
         await _guarded("deliveries.not_sent", deliveries.deliver(store.outbox, deadline=until))
     await _guarded("provider.clock_not_read", _tell_late_clock(store))
-    await _guarded(
-        "mutes.not_watched", watch_mutes(store.mutes, rule=MutePolicy(), deadline=clock() + _MUTES.total_seconds())
-    )
+    await _guarded("mutes.not_watched", _watch_mutes(store, deadline=clock() + _MUTES.total_seconds()))
     if registrations is not None:
         await _guarded(
             "registrations.not_kept",
@@ -94,6 +91,12 @@ async def _retry_notices(store: Store) -> None:
     retried = await store.retry_notices(limit=_NOTICES_A_SWEEP)
     if retried.told and not retried.refused_left:
         logs.info("notices.accepted", told=retried.told)
+
+
+async def _watch_mutes(store: Store, *, deadline: float) -> None:
+    from shared.receiving.mutes import watch_mutes  # noqa: PLC0415 - a sweep begins without its rules
+
+    await watch_mutes(store.mutes, rule=MutePolicy(), deadline=deadline)
 
 
 async def _tell_what_is_due(store: Store) -> None:

@@ -7,9 +7,10 @@ from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AwareDatetime, Field, SecretStr
 
 from shared.core.alerts import words_of
+from shared.core.model import Row
 from shared.core.notices import title_of_several
 
 EMAIL: Final = "email"
@@ -62,11 +63,7 @@ class Post:
     facts: tuple[dict[str, Any], ...] = ()
 
 
-class _Answered(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class SendingLine(_Answered):
+class SendingLine(Row):
     """The platform's line that sends alerts; as much of a line as a provider must know."""
 
     id: UUID
@@ -75,7 +72,7 @@ class SendingLine(_Answered):
     last_event_at: AwareDatetime | None = None
 
 
-class Item(_Answered):
+class Item(Row):
     """One occasion of a message: a notice's title and text, or an alert's cause and details."""
 
     occasion: str
@@ -93,7 +90,7 @@ class Item(_Answered):
         return self.title or "", self.message or ""
 
 
-class OutgoingMessage(_Answered):
+class OutgoingMessage(Row):
     """What is due for one contact, leased: one message, whatever number of lines it is about."""
 
     batch: int
@@ -121,7 +118,7 @@ class OutgoingMessage(_Answered):
         return Post(f"alert-{self.batch}", title, "\n".join(text for _, text in words), facts)
 
 
-class ClaimedMessages(_Answered):
+class ClaimedMessages(Row):
     """``dead``: channels that begin to count as dead; ``line``: who sends what goes by WhatsApp, if it may."""
 
     messages: list[OutgoingMessage]

@@ -116,7 +116,7 @@ Mark: TypeAlias = Literal["edited", "pinned", "kept"]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class Who(_Frozen):

@@ -114,12 +114,16 @@ class AuditKind(StrEnum):
     PHONE_CHANGED = "phone_changed"
 
 
-class _Row(BaseModel):
-    # A migration comes before the code that reads what it adds.
-    model_config = ConfigDict(frozen=True, extra="ignore")
+class Row(BaseModel):
+    """What the database answers, typed. A migration comes before the code that reads what it adds.
+
+    A validator is built when it is first needed: a function that starts needs few of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
-class Outage(_Row):
+class Outage(Row):
     """The open outage of a line."""
 
     id: UUID
@@ -136,7 +140,7 @@ class Outage(_Row):
         return self.told_at is None and self.opened_by is not OutageOpener.ADOPTION
 
 
-class Instance(_Row):
+class Instance(Row):
     """A leased row of ``wapi_instances`` with our bookkeeping of it, as ``claim_instances`` hands it out.
 
     ``id`` is our uuid, ``external_id`` the provider's, trimmed; ``lease`` proves that this sweep holds the line;
@@ -176,7 +180,7 @@ class Instance(_Row):
             return Status.DISCONNECTED
 
 
-class SuspectLine(_Row):
+class SuspectLine(Row):
     """What a connection event must know of its line to look at it; ``token_hash`` is of the token as it was then."""
 
     id: UUID

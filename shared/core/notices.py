@@ -228,6 +228,11 @@ SUBSCRIPTION_TEXTS: Final[dict[int, NoticeText]] = {
 }
 """By the days that are left."""
 
+EVENT_TEXTS: Final = {
+    name: TEXTS[name] for name in ("disconnected", "unstable", "reconnected", "verified", "moment", "downtime")
+}
+"""Of them what an event can tell: they travel with each, and all of them would be half of what does."""
+
 
 def title_of_several(titles: list[str], count: int) -> str:
     """The title of one message about several lines."""

@@ -6,10 +6,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime
 
+from shared.core.model import Row
 from shared.core.mute import Habit, MuteClosing, MuteProof, Sends, Suspicion
 from shared.core.notices import TEXTS
+from shared.core.policy import MutePolicy
 from shared.database.composites import interval
 from shared.database.results import Notified
 from shared.database.rpc import read_answer, read_list
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from shared.core.policy import MutePolicy
     from shared.database.rpc import Rpc
 
 MUTE_POLICY_FIELDS: Final = (
@@ -43,11 +44,7 @@ def mute_policy_row(rule: MutePolicy, event_ahead: timedelta) -> dict[str, Any]:
     return {name: interval(value) if isinstance(value, timedelta) else value for name, value in numbers.items()}
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class HabitRow(_Answer):
+class HabitRow(Row):
     """A habit; ``heard`` is hexadecimal, one byte for each hour of the week."""
 
     heard: str
@@ -60,7 +57,7 @@ class HabitRow(_Answer):
         return Habit(bytes.fromhex(self.heard), self.counted_from, self.suspicions)
 
 
-class SendsRow(_Answer):
+class SendsRow(Row):
     """Messages that nothing came back for, enough of them to prove something."""
 
     count: int
@@ -72,7 +69,7 @@ class SendsRow(_Answer):
         return Sends(self.count, self.chats, self.first_at, heard_since)
 
 
-class SilentLine(_Answer):
+class SilentLine(Row):
     """A line that lives and is silent; ``was_suspected``: of this very silence. ``is_probed``: its sends were read.
 
     ``failing_since``: since when its registration is known to be wrong and could not be set.
@@ -87,7 +84,7 @@ class SilentLine(_Answer):
     failing_since: AwareDatetime | None
 
 
-class OpenMute(_Answer):
+class OpenMute(Row):
     """An open suspicion; ``heard_at``: when the first event since it arrived; ``is_possible``: the line still lives.
 
     A repair is asked for at ``first_repaired_at`` and last at ``repaired_at``; ``set_at`` is when it was last done.
@@ -125,14 +122,14 @@ class OpenMute(_Answer):
         return [min(self.first_repaired_at or self.set_at, self.set_at), self.set_at]
 
 
-class Canary(_Answer):
+class Canary(Row):
     """The line that was repaired first when many were silent, and how its suspicion ended."""
 
     at: AwareDatetime
     closed_as: MuteClosing | None
 
 
-class OpenMutes(_Answer):
+class OpenMutes(Row):
     """All of them, the oldest first; ``now`` is the database's clock."""
 
     now: AwareDatetime
@@ -140,7 +137,7 @@ class OpenMutes(_Answer):
     canary: Canary | None
 
 
-class SilenceReview(_Answer):
+class SilenceReview(Row):
     """A page of the fleet: ``heard`` lines with a habit are not silent; ``lines`` are to be judged.
 
     A large fleet's review begins behind any line (``began_after``) and goes once around. With the first page comes what
@@ -156,7 +153,7 @@ class SilenceReview(_Answer):
     opened: OpenMutes | None
 
 
-class OpenedMute(_Answer):
+class OpenedMute(Row):
     """A new suspicion."""
 
     id: UUID
@@ -170,7 +167,7 @@ class MuteTold(Notified):
     begins: bool = False
 
 
-class Suspect(_Answer):
+class Suspect(Row):
     """A line that is to be suspected of being mute."""
 
     instance_id: UUID
@@ -186,13 +183,13 @@ class MuteStore:
     Args:
         rpc: The store's own.
         policy: The SQL type ``recovery_policy``.
-        rule: The numbers of mute lines.
         event_ahead: A moment further ahead of us is not believed.
     """
 
-    def __init__(self, rpc: Rpc, policy: dict[str, Any], *, rule: MutePolicy, event_ahead: timedelta) -> None:
+    def __init__(self, rpc: Rpc, policy: dict[str, Any], *, event_ahead: timedelta) -> None:
         self._rpc = rpc
         self._policy = policy
+        rule = MutePolicy()
         self._rule = mute_policy_row(rule, event_ahead)
         self._pause = interval(rule.shows_within)
 

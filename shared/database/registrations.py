@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, SecretStr
+from pydantic import AwareDatetime, SecretStr
 
+from shared.core.model import Row
 from shared.core.notices import TEXTS
 from shared.core.registration import Visit, WebhookState
 from shared.core.subscription import Ending, is_news
@@ -29,10 +30,8 @@ _MOST_LINES: Final = 2_000
 _LONGEST_TRANSACTION: Final = timedelta(seconds=30)
 
 
-class RegisteredLine(BaseModel):
+class RegisteredLine(Row):
     """A line that is due, leased to this sweep. ``ending_*`` is what was told last of its subscription."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: UUID
     external_id: str
@@ -56,19 +55,15 @@ class RegisteredLine(BaseModel):
         return Ending(self.ending_at, self.ending_days)
 
 
-class DueRegistrations(BaseModel):
+class DueRegistrations(Row):
     """Lines in the order of their urgency; ``now`` is the database's clock."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     now: AwareDatetime
     lines: list[RegisteredLine]
 
 
-class RegistrationsRecorded(BaseModel):
+class RegistrationsRecorded(Row):
     """What began (True) or ended (False) for the fleet with these visits; None is no change."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     recorded: int
     told: int

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Field, ValidationError
 
+from shared import logs
 from shared.core.event import EventOutcome, Noise
-from shared.core.model import Instance, SuspectLine
+from shared.core.model import Instance, Row, SuspectLine
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class SweepBegun(_Answer):
+class SweepBegun(Row):
     """A run row was written; both instants are on the database's clock.
 
     ``device_silent_since``: since when lines claim to be connected and the deep probe answers for none; ``asleep``:
@@ -28,7 +25,7 @@ class SweepBegun(_Answer):
     asleep: list[UUID]
 
 
-class Batch(_Answer):
+class Batch(Row):
     """Lines leased to this sweep; ``after_*`` say where the next batch begins. ``now`` is the database's clock.
 
     ``unreadable`` of them hold something that we cannot read: they are named in the log, and cost the others nothing.
@@ -41,7 +38,21 @@ class Batch(_Answer):
     after_id: UUID | None
 
 
-class SweepEnd(_Answer):
+def read_instance(row: Any) -> Instance | None:  # noqa: ANN401 - JSON
+    """One line of a batch; None, and a word in the log that names the fields, when it cannot be read."""
+    try:
+        instance = Instance.model_validate(row)
+    except ValidationError as error:
+        fields = sorted({str(wrong["loc"][0]) for wrong in error.errors() if wrong["loc"]})
+        logs.error("instance.unreadable", instance=row.get("id") if isinstance(row, dict) else None, fields=fields)
+        return None
+    logs.name_line(instance.id, unit=instance.unit, external_id=instance.external_id)
+    if odd := row.get("newly_odd"):
+        logs.warning("instance.odd_moments", instance=instance.id, fields=str(odd).split(","))
+    return instance
+
+
+class SweepEnd(Row):
     """``left``: due lines that nobody has looked at or holds; ``brake_released``: since when the brake was on.
 
     ``blind_sweeps``: how many in a row have found nothing out, with this one; ``unwatched``: lines that cannot be asked
@@ -56,7 +67,7 @@ class SweepEnd(_Answer):
     newly_unwatched: list[UUID]
 
 
-class CanaryClaim(_Answer):
+class CanaryClaim(Row):
     """``claimed``: ours to send; ``under_way``: another's is out; ``recovered``: one did since this sweep began."""
 
     claimed: bool
@@ -64,27 +75,27 @@ class CanaryClaim(_Answer):
     recovered: bool
 
 
-class Purged(_Answer):
+class Purged(Row):
     """One step of the purge: rows by kind; ``bodies_until`` is where the next step begins."""
 
     rows: dict[str, int]
     bodies_until: AwareDatetime | None
 
 
-class LateClock(_Answer):
+class LateClock(Row):
     """By how much disconnections of many lines are stale."""
 
     late_seconds: float
 
 
-class RestartClaim(_Answer):
+class RestartClaim(Row):
     """Whether this sweep may send one restart; the lease is renewed with it."""
 
     claimed: bool
     lease: AwareDatetime | None = None
 
 
-class Notified(_Answer):
+class Notified(Row):
     """Who was told: ``told`` users, None when no notice was due; ``refused`` ones by the platform's table.
 
     ``refusal_begins``: nothing was refused with this ``sqlstate`` before. ``held_back``: users who have heard too much
@@ -105,7 +116,7 @@ class Unverified(Notified):
     instance_id: UUID
 
 
-class Silence(_Answer):
+class Silence(Row):
     """Who was told; lines that fell silent with many others are not among them (``newly_together`` of them now)."""
 
     told: list[Unverified]
@@ -119,14 +130,14 @@ class ToldLater(Notified):
     failed: str | None = None
 
 
-class Told(_Answer):
+class Told(Row):
     """Of the lines that were due to be ``seen``, those of which somebody was told."""
 
     seen: int
     lines: list[ToldLater]
 
 
-class Retried(_Answer):
+class Retried(Row):
     """Notices that were refused and tried again; ``refused_left`` wait for their next try."""
 
     tried: int
@@ -142,7 +153,7 @@ class Transition(Notified):
     down_seconds: float | None = None
 
 
-class RelayEvent(_Answer):
+class RelayEvent(Row):
     """An event to forward, as it came."""
 
     id: int
@@ -150,7 +161,7 @@ class RelayEvent(_Answer):
     attempts: int = 0
 
 
-class RelayTurn(_Answer):
+class RelayTurn(Row):
     """The right to forward a line's events now, and its oldest waiting ones."""
 
     external_id: str

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import ValidationError
-from supabase import AsyncClient, AsyncClientOptions
-
 from shared import logs
-from shared.core.model import Instance, Witness
-from shared.core.notices import TEXTS
-from shared.core.policy import MutePolicy
+from shared.core.model import Witness
+from shared.core.notices import EVENT_TEXTS, TEXTS
 from shared.database.batching import Arrival, Batches
-from shared.database.composites import (
-    event_row,
-    evidence_row,
-    interval,
-    policy_row,
-    settlement_row,
-    sighting_row,
-)
-from shared.database.mutes import MuteStore
-from shared.database.outbox import Outbox
-from shared.database.registrations import RegistrationStore
+from shared.database.composites import event_row, evidence_row, interval, policy_row, settlement_row, sighting_row
 from shared.database.results import (
     Batch,
     CanaryClaim,
@@ -39,8 +26,9 @@ from shared.database.results import (
     SweepEnd,
     Told,
     Transition,
+    read_instance,
 )
-from shared.database.rpc import Rpc, not_an_answer, read_answer, read_count, read_list, stop_at_the_gateway
+from shared.database.rpc import Rpc, not_an_answer, read_answer, read_count, read_list, supabase_client
 from shared.errors import StoreError
 
 if TYPE_CHECKING:
@@ -50,12 +38,16 @@ if TYPE_CHECKING:
 
     import httpx
     from pydantic import SecretStr
+    from supabase import AsyncClient
 
     from shared.core.event import Event
     from shared.core.look import Look
     from shared.core.model import Evidence, Observation, RestartOutcome, Sighting, Status
     from shared.core.notices import NoticeText
     from shared.core.policy import Policy, Retention
+    from shared.database.mutes import MuteStore
+    from shared.database.outbox import Outbox
+    from shared.database.registrations import RegistrationStore
 
 NEWEST_MIGRATION: Final = "20261122101200"
 """The last file of supabase/migrations, which an upload does not hold."""
@@ -85,12 +77,10 @@ class Store:
 
     def __init__(self, client: AsyncClient, policy: Policy) -> None:
         self._rpc = Rpc(client)
+        self._numbers = policy
         self._policy = policy_row(policy)
-        self.registrations = RegistrationStore(self._rpc, policy)
         self._batches = Batches(self._receive_events)
         self._settlements = Batches(self._settle_events)
-        self.outbox = Outbox(self._rpc)
-        self.mutes = MuteStore(self._rpc, self._policy, rule=MutePolicy(), event_ahead=policy.event_ahead)
 
     async def is_migrated(self) -> bool:
         """Whether the database has had the newest migration that this code knows."""
@@ -100,6 +90,29 @@ class Store:
             if error.code in _NO_SUCH_TABLE:
                 return False
             raise
+
+    # What only the housekeeping needs is loaded when that begins.
+
+    @cached_property
+    def registrations(self) -> RegistrationStore:
+        """What the provider keeps of lines."""
+        from shared.database.registrations import RegistrationStore  # noqa: PLC0415
+
+        return RegistrationStore(self._rpc, self._numbers)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """What contacts and the operator are to hear."""
+        from shared.database.outbox import Outbox  # noqa: PLC0415
+
+        return Outbox(self._rpc)
+
+    @cached_property
+    def mutes(self) -> MuteStore:
+        """Lines whose events do not reach us."""
+        from shared.database.mutes import MuteStore  # noqa: PLC0415
+
+        return MuteStore(self._rpc, self._policy, event_ahead=self._numbers.event_ahead)
 
     # The sweep
 
@@ -130,7 +143,7 @@ class Store:
         answer = await self._rpc.call("claim_instances", arguments)
         if not isinstance(answer, dict) or not isinstance(rows := answer.get("instances"), list):
             raise not_an_answer("claim_instances")
-        instances = [instance for row in rows if (instance := _read_instance(row)) is not None]
+        instances = [instance for row in rows if (instance := read_instance(row)) is not None]
         read = answer | {"instances": instances, "unreadable": len(rows) - len(instances)}
         return read_answer(Batch, "claim_instances", read)
 
@@ -407,7 +420,7 @@ class Store:
         self, operation: str, arguments: dict[str, Any], count: int, patience: timedelta | None
     ) -> list[Intake]:
         arguments |= {
-            "p_texts": TEXTS,
+            "p_texts": EVENT_TEXTS,
             "p_policy": self._policy,
             "p_patience": interval(patience) if patience else None,
         }
@@ -467,20 +480,6 @@ class Store:
         return [str(each) for each in external_ids]
 
 
-def _read_instance(row: Any) -> Instance | None:  # noqa: ANN401 - JSON
-    """One line of a batch; None, and a word in the log that names the fields, when it cannot be read."""
-    try:
-        instance = Instance.model_validate(row)
-    except ValidationError as error:
-        fields = sorted({str(wrong["loc"][0]) for wrong in error.errors() if wrong["loc"]})
-        logs.error("instance.unreadable", instance=row.get("id") if isinstance(row, dict) else None, fields=fields)
-        return None
-    logs.name_line(instance.id, unit=instance.unit, external_id=instance.external_id)
-    if odd := row.get("newly_odd"):
-        logs.warning("instance.odd_moments", instance=instance.id, fields=str(odd).split(","))
-    return instance
-
-
 def _log_refusal(notified: Notified, instance: UUID | None) -> None:
     """Say it once: when the platform's table begins to refuse notices with this SQLSTATE."""
     if notified.refusal_begins:
@@ -490,10 +489,3 @@ def _log_refusal(notified: Notified, instance: UUID | None) -> None:
 def connect(url: str, key: SecretStr, http: httpx.AsyncClient, policy: Policy) -> Store:
     """A store over one shared HTTP client."""
     return Store(supabase_client(url, key, http), policy)
-
-
-def supabase_client(url: str, key: SecretStr, http: httpx.AsyncClient) -> AsyncClient:
-    """The Supabase client over our HTTP client: without its 120 s time-out, and a gateway's answers told apart."""
-    http.event_hooks = {"response": [stop_at_the_gateway]}
-    options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
-    return AsyncClient(url, key.get_secret_value(), options)

@@ -42,7 +42,7 @@ class Help(BaseModel):
         due_before: As the asking sweep sees it: what that has looked at is not due again.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     within_seconds: float = Field(gt=0, le=86_400, allow_inf_nan=False)
     due_before: AwareDatetime

@@ -16,7 +16,8 @@ from world import SECRET, check_environment, webhook_environment
 
 from dev.processes import StackError
 from shared.core.policy import Limits, Policy
-from shared.database.store import Store, connect, supabase_client
+from shared.database.rpc import supabase_client
+from shared.database.store import Store, connect
 from shared.errors import StoreError, StoreUnavailable
 from shared.providers.exchange import pooled_http
 from shared.providers.wapi.client import WapiClient

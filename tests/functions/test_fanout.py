@@ -21,7 +21,8 @@ from waiting import GENEROUS_SECONDS
 from world import check_environment
 
 from shared.core.policy import Limits, Policy
-from shared.database.store import Store, supabase_client
+from shared.database.rpc import supabase_client
+from shared.database.store import Store
 from shared.errors import EventRejected
 from shared.providers.exchange import pooled_http
 from shared.providers.wapi.client import WapiClient

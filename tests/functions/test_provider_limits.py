@@ -11,7 +11,8 @@ import pytest
 from pydantic import SecretStr
 
 from shared.core.policy import Limits, Policy
-from shared.database.store import Store, connect, supabase_client
+from shared.database.rpc import supabase_client
+from shared.database.store import Store, connect
 from shared.providers.exchange import pooled_http
 from shared.providers.wapi.client import WapiClient
 from shared.providers.wapi.send import WapiSendClient
