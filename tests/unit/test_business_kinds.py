@@ -1,0 +1,259 @@
+"""Every field of orders, payments, events, invitations and messages with buttons: the whole row, not a part of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from test_message_kinds import stored
+
+from shared.core.previews import preview
+
+AT, AT_TEXT = 1_790_000_000, "2026-09-21T14:13:20+00:00"
+LINK = "https://x.example/a"
+PICTURE = {"url": "https://media.example/f", "mimetype": "image/jpeg", "mediaKey": "a2V5", "directPath": "/v/f"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A message, and all of its row that its kind decides; ``shown`` is what a list of conversations shows."""
+
+    message: dict[str, Any]
+    type: str
+    content: str | None
+    shown: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    media: tuple[str | None, str | None, str | None] = (None, None, None)
+
+
+def flow(*buttons: tuple[str, dict[str, Any]], **body: Any) -> dict[str, Any]:
+    made = [{"name": name, "buttonParamsJson": json.dumps(params)} for name, params in buttons]
+    return {"interactiveMessage": body | ({"nativeFlowMessage": {"buttons": made}} if made else {})}
+
+
+def hydrated(*buttons: dict[str, Any], **body: Any) -> dict[str, Any]:
+    return {"hydratedTemplate": {"hydratedContentText": "amanhã", "hydratedButtons": list(buttons)} | body}
+
+
+PIX = {
+    "payment_settings": [
+        {"type": "pix_static_code", "pix_static_code": {"merchant_name": "Buffet", "key": "pix@example.com", "key_type": "EMAIL"}}
+    ],
+    "total_amount": {"value": 15000, "offset": 100}, "reference_id": "P1",
+}  # fmt: skip
+SHOWN = ("https://media.example/f", "a2V5", "/v/f")
+AS_HEADER = {"media_type": "image", "mimetype": "image/jpeg"}
+
+CASES = {
+    "an order": Case(
+        {"orderMessage": {
+            "orderId": "o1", "orderTitle": "Bolo", "itemCount": 3, "totalAmount1000": 150_000, "totalCurrencyCode": "BRL",
+            "status": "INQUIRY", "token": "tk", "message": "sem glúten",
+        }},
+        "order", "sem glúten",
+        metadata={
+            "order_id": "o1", "title": "Bolo", "item_count": 3, "amount": 150.0, "currency": "BRL",
+            "order_status": "INQUIRY", "token": "tk",
+        },
+    ),
+    "an order with a title alone": Case({"orderMessage": {"orderTitle": "Bolo", "status": 1}}, "order", "Bolo", metadata={"title": "Bolo", "order_status": 1}),
+    "an order of one": Case({"orderMessage": {"itemCount": 1}}, "order", None, "Pedido (1 item)", {"item_count": 1}),
+    "an order of nothing": Case({"orderMessage": {}}, "order", None, "Pedido"),
+    "a product": Case(
+        {"productMessage": {
+            "product": {
+                "productImage": PICTURE, "productId": "p1", "title": "Bolo", "description": "de cenoura", "currencyCode": "BRL",
+                "priceAmount1000": 90_000, "retailerId": "r1", "url": LINK,
+            },
+            "catalog": {"title": "Doces", "catalogImage": {"url": "https://other.example"}},
+        }},
+        "product", "Bolo\nde cenoura",
+        metadata={"title": "Bolo", "product_id": "p1", "retailer_id": "r1", "amount": 90.0, "currency": "BRL", "url": LINK},
+        media=SHOWN,
+    ),
+    "a product on sale with words of its own": Case(
+        {"productMessage": {"body": "Veja", "product": {"title": "Bolo", "priceAmount1000": 90_000, "salePriceAmount1000": 80_000}}},
+        "product", "Veja", metadata={"title": "Bolo", "amount": 80.0},
+    ),
+    "a catalogue": Case({"productMessage": {"catalog": {"title": "Doces", "catalogImage": PICTURE}}}, "product", "Doces", media=SHOWN),
+    "a request to pay": Case(
+        {"requestPaymentMessage": {
+            "noteMessage": {"extendedTextMessage": {"text": "sinal"}}, "amount": {"value": 5000, "offset": 100, "currencyCode": "BRL"},
+            "amount1000": 9, "currencyCodeIso4217": "USD", "expiryTimestamp": AT,
+        }},
+        "payment", "sinal", metadata={"amount": 50.0, "currency": "BRL", "expires_at": AT_TEXT},
+    ),
+    "an older request to pay": Case(
+        {"requestPaymentMessage": {"noteMessage": {"conversation": "sinal"}, "amount1000": 5000, "currencyCodeIso4217": "BRL"}},
+        "payment", "sinal", metadata={"amount": 5.0, "currency": "BRL"},
+    ),
+    "a request to pay without a word": Case({"requestPaymentMessage": {}}, "payment", None, "Pedido de pagamento"),
+    "a payment without a word": Case({"sendPaymentMessage": {}}, "payment", None, "Pagamento"),
+    "a split payment": Case(
+        {"splitPaymentMessage": {"description": "metade", "totalAmount": {"value": 700, "offset": 100, "currencyCode": "BRL"}}},
+        "payment", "metade", metadata={"amount": 7.0, "currency": "BRL"},
+    ),
+    "an invitation to pay": Case({"paymentInviteMessage": {"serviceType": "PIX"}}, "payment", None, "Pagamento", {"service": "PIX"}),
+    "an invitation to pay by number": Case({"paymentInviteMessage": {"serviceType": 4}}, "payment", None, "Pagamento", {"service": 4}),
+    "an invoice": Case(
+        {"invoiceMessage": {"note": "NF 12", "attachmentMimetype": "x/y", "attachmentMediaKey": "a2V5", "attachmentDirectPath": "/v/n"}},
+        "payment", "NF 12", metadata={"mimetype": "x/y"}, media=(None, "a2V5", "/v/n"),
+    ),
+    "an invoice without a word": Case({"invoiceMessage": {}}, "payment", None, "Fatura"),
+    "an event": Case(
+        {"eventMessage": {
+            "name": "Visita", "description": "ao salão", "startTime": AT, "endTime": AT + 60, "location": {"name": "Buffet"},
+            "joinLink": LINK, "isCanceled": True,
+        }},
+        "event", "Visita\nao salão",
+        metadata={"starts_at": AT_TEXT, "ends_at": "2026-09-21T14:14:20+00:00", "place": "Buffet", "url": LINK, "cancelled": True},
+    ),
+    "an event that is on": Case({"eventMessage": {"name": "Visita", "isCanceled": False}}, "event", "Visita"),
+    "an invitation to an event": Case(
+        {"eventInviteMessage": {"eventTitle": "Visita", "caption": "Venha", "eventId": "e1", "startTime": AT}},
+        "event", "Visita\nVenha", metadata={"event_id": "e1", "starts_at": AT_TEXT},
+    ),
+    "an invitation to an event without a word": Case({"eventInviteMessage": {}}, "event", None, "Convite para evento"),
+    "a call that is planned": Case(
+        {"scheduledCallCreationMessage": {"title": "Reunião", "scheduledTimestampMs": AT * 1000, "callType": "VIDEO"}},
+        "event", "Reunião", metadata={"starts_at": AT_TEXT, "call_type": "VIDEO"},
+    ),
+    "a call that is planned without a word": Case({"scheduledCallCreationMessage": {"callType": 2}}, "event", None, "Chamada agendada", {"call_type": 2}),
+    "a call that is live": Case({"bcallMessage": {"caption": "Entrem", "callLink": LINK}}, "event", "Entrem", metadata={"url": LINK}),
+    "a call that is live without a word": Case({"bcallMessage": {}}, "event", None, "Chamada ao vivo"),
+    "an invitation to a group": Case(
+        {"groupInviteMessage": {"groupJid": "1@g.us", "inviteCode": "c1", "groupName": "Festa", "caption": "Entra", "inviteExpiration": AT}},
+        "invite", "Entra", metadata={"name": "Festa", "address": "1@g.us", "code": "c1", "expires_at": AT_TEXT},
+    ),
+    "an invitation to a group without a word": Case({"groupInviteMessage": {}}, "invite", None, "Convite para grupo"),
+    "an invitation to lead a channel": Case(
+        {"newsletterAdminInviteMessage": {"newsletterJid": "1@newsletter", "newsletterName": "Canal"}},
+        "invite", "Canal", metadata={"name": "Canal", "address": "1@newsletter"},
+    ),
+    "an invitation to lead a channel without a word": Case({"newsletterAdminInviteMessage": {}}, "invite", None, "Convite para canal"),
+    "an invitation to follow a channel": Case(
+        {"newsletterFollowerInviteMessageV2": {"newsletterJid": "1@newsletter", "newsletterName": "Canal", "caption": "Siga"}},
+        "invite", "Siga", metadata={"name": "Canal", "address": "1@newsletter"},
+    ),
+    # With buttons.
+    "a template with every button": Case(
+        {"templateMessage": {"templateId": "t0"} | hydrated(
+            {"quickReplyButton": {"displayText": "Confirmo", "id": "ok"}},
+            {"urlButton": {"displayText": "Ver", "url": LINK}},
+            {"callButton": {"displayText": "Ligar", "phoneNumber": "0800"}},
+            {"index": 3},
+            hydratedTitleText="Lembrete", hydratedFooterText="Buffet",
+        )},
+        "template", "Lembrete\namanhã\nBuffet",
+        metadata={
+            "template_id": "t0",
+            "buttons": [
+                {"text": "Confirmo", "id": "ok"}, {"text": "Ver", "url": LINK}, {"text": "Ligar", "phone": "0800"}, {},
+            ],
+        },
+    ),
+    "a template that has its own id": Case(
+        {"templateMessage": {"templateId": "t0"} | hydrated(templateId="t1")}, "template", "amanhã", metadata={"template_id": "t1"},
+    ),
+    "a template of four rows under a picture": Case(
+        {"templateMessage": {"hydratedFourRowTemplate": {"imageMessage": PICTURE, "hydratedContentText": "Promo"}}},
+        "template", "Promo", metadata=AS_HEADER, media=SHOWN,
+    ),
+    "a template of four rows that are templates": Case(
+        {"templateMessage": {"fourRowTemplate": {
+            "imageMessage": PICTURE, "content": {"elementName": "corpo", "params": ["Ana"]}, "footer": {"elementName": "fim"},
+            "highlyStructuredMessage": {"elementName": "topo"},
+        }}},
+        "template", "topo\ncorpo\nAna\nfim", metadata=AS_HEADER, media=SHOWN,
+    ),
+    "an interactive template": Case({"templateMessage": {"interactiveMessageTemplate": {"body": {"text": "Escolha"}}}}, "template", "Escolha"),
+    "a template of nothing": Case({"templateMessage": {}}, "template", None, "Mensagem com botões"),
+    "an old template": Case({"highlyStructuredMessage": {"elementName": "lembrete", "params": ["Ana", "10h"]}}, "template", "lembrete\nAna\n10h"),
+    "an old template that is filled in": Case({"highlyStructuredMessage": {"elementName": "x", "hydratedHsm": hydrated()}}, "template", "amanhã"),
+    "buttons": Case(
+        {"buttonsMessage": {
+            "text": "Oi", "contentText": "Confirma?", "footerText": "Buffet",
+            "buttons": [{"buttonId": "s", "buttonText": {"displayText": "Sim"}}, {"buttonId": "n"}],
+        }},
+        "template", "Oi\nConfirma?\nBuffet", metadata={"buttons": [{"text": "Sim", "id": "s"}, {"id": "n"}]},
+    ),
+    "buttons under a picture": Case({"buttonsMessage": {"imageMessage": PICTURE, "contentText": "Confirma?"}}, "template", "Confirma?", metadata=AS_HEADER, media=SHOWN),
+    "every button of a flow": Case(
+        flow(
+            ("quick_reply", {"display_text": "Sim", "id": "s"}), ("cta_url", {"display_text": "Ver", "url": LINK}),
+            ("cta_call", {"display_text": "Ligar", "phone_number": "0800"}), ("cta_copy", {"display_text": "Copiar", "copy_code": "C1"}),
+            ("single_select", {"title": "Datas"}),
+            header={"title": "Menu", "subtitle": "de maio", "imageMessage": PICTURE}, body={"text": "Escolha"}, footer={"text": "fim"},
+        ),
+        "template", "Menu\nde maio\nEscolha\nfim", metadata=AS_HEADER | {"buttons": [
+            {"kind": "quick_reply", "text": "Sim", "id": "s"}, {"kind": "cta_url", "text": "Ver", "url": LINK},
+            {"kind": "cta_call", "text": "Ligar", "phone": "0800"}, {"kind": "cta_copy", "text": "Copiar", "code": "C1"},
+            {"kind": "single_select", "text": "Datas"},
+        ]}, media=SHOWN,
+    ),
+    "a picture under a flow": Case(flow(body={"text": "Veja"}, footer={"text": "fim", "imageMessage": PICTURE}), "template", "Veja\nfim", metadata=AS_HEADER, media=SHOWN),
+    "a PIX card": Case(
+        flow(("payment_info", PIX)), "payment", "Buffet\npix@example.com",
+        metadata={
+            "buttons": [{"kind": "payment_info"}],
+            "pix": {"key": "pix@example.com", "key_type": "EMAIL", "merchant_name": "Buffet", "amount": 150.0, "reference": "P1"},
+        },
+    ),
+    "a PIX card that comes second, by a code": Case(
+        flow(("cta_url", {"title": "Ver"}), ("review_and_pay", {"payment_settings": [{}, {"pix_dynamic_code": {"code": "000201"}}]}), body={"text": "Pague"}, footer={"text": "fim"}),
+        "payment", "Pague\n000201\nfim",
+        metadata={"buttons": [{"kind": "cta_url", "text": "Ver"}, {"kind": "review_and_pay"}], "pix": {"key": "000201"}},
+    ),
+    "a flow that pays nothing": Case(flow(("review_and_pay", {"payment_settings": [{"pix_static_code": {}}]})), "template", None, "Mensagem com botões", {"buttons": [{"kind": "review_and_pay"}]}),
+    "a carousel": Case(
+        {"interactiveMessage": {"body": {"text": "Salões"}, "carouselMessage": {"cards": [
+            {"body": {"text": "Azul"}},
+            {"body": {"text": "Verde"}, "header": {"imageMessage": PICTURE}, "nativeFlowMessage": {"buttons": [{"name": "cta_url", "buttonParamsJson": "{}"}]}},
+            {"body": {"text": "Rosa"}, "header": {"imageMessage": PICTURE | {"directPath": "/v/other"}}},
+        ]}}},
+        "template", "Salões\nAzul\nVerde\nRosa",
+        metadata=AS_HEADER | {"cards": [
+            {"text": "Azul"}, {"text": "Verde", "buttons": [{"kind": "cta_url"}], **AS_HEADER}, {"text": "Rosa", **AS_HEADER},
+        ]}, media=SHOWN,
+    ),
+    "a carousel in a card, which goes no deeper": Case(
+        {"interactiveMessage": {"carouselMessage": {"cards": [{"carouselMessage": {"cards": [
+            {"body": {"text": "b"}, "carouselMessage": {"cards": [{"body": {"text": "c"}}]}},
+        ]}}]}}},
+        "template", "b", metadata={"cards": [{"text": "b", "cards": [{"text": "b"}]}]},
+    ),
+    "a list": Case(
+        {"listMessage": {
+            "title": "Datas", "description": "Escolha", "footerText": "fim", "buttonText": "Ver",
+            "sections": [{"rows": [{"title": "10/05", "description": "sábado", "rowId": "r1"}]}, {"rows": [{"title": "11/05"}]}, {}],
+        }},
+        "list", "Datas\nEscolha\nfim",
+        metadata={"button": "Ver", "rows": [{"title": "10/05", "description": "sábado", "id": "r1"}, {"title": "11/05"}]},
+    ),
+    "a list of nothing": Case({"listMessage": {}}, "list", None, "Lista"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_each_field_has_its_place_in_the_row(case: Case) -> None:
+    row = stored(case.message)
+    metadata = {name: fact for name, fact in row.metadata.items() if name != "provider_event"}
+    assert (row.type, row.content, preview(row)) == (case.type, case.content, case.shown or case.content)
+    assert metadata == case.metadata
+    assert (row.media_url, row.media_key, row.media_direct_path) == case.media
+
+
+@pytest.mark.parametrize(
+    ("many", "of", "kept"),
+    [
+        ({"buttonsMessage": {"buttons": [{"buttonId": str(n)} for n in range(60)]}}, "buttons", 50),
+        (flow(*[("cta_url", {"id": str(n)}) for n in range(60)]), "buttons", 50),
+        ({"templateMessage": hydrated(*[{"urlButton": {"url": LINK}} for _ in range(60)])}, "buttons", 50),
+        ({"interactiveMessage": {"carouselMessage": {"cards": [{"body": {"text": "c"}}] * 30}}}, "cards", 20),
+        ({"listMessage": {"sections": [{"rows": [{"title": "t"}] * 150}] * 2}}, "rows", 200),
+    ],
+)
+def test_of_very_many_the_first_are_kept(many: dict[str, Any], of: str, kept: int) -> None:
+    assert len(stored(many).metadata[of]) == kept
