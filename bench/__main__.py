@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bench import sweeps
-from bench.charts import draw
+from bench.charts import draw, draw_history
 from bench.platform import PROJECT, Platform
-from bench.result import table_of, write
+from bench.result import history_in, remember, table_of, write
 from bench.shape import shape
 from bench.starts import starts
 from bench.webhook import webhook
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.result import Result
 
 RESULTS = PROJECT / "bench" / "results"
+HISTORY = RESULTS / "history.jsonl"
 MEASUREMENTS = {
     "floor": sweeps.against_the_floor,
     "growth": sweeps.growth,
@@ -54,12 +55,15 @@ def main(arguments: list[str] | None = None) -> int:
             except Exception:  # noqa: BLE001 - a quarter of an hour of other figures must not go with it
                 console.print_exception()
                 failed.append(name)
-    console.print(table_of(results))
+    runs = history_in(HISTORY)
+    console.print(table_of(results, runs[-1]["figures"] if runs else {}))
     complete = not (chosen.quick or chosen.only or failed)
     file = RESULTS / ("latest.json" if complete else "quick.json")
     write(results, file, quick=chosen.quick)
     if complete:
         draw(results, RESULTS)
+        remember(results, HISTORY)
+        draw_history(history_in(HISTORY), RESULTS)
     console.print(f"Written to {file.relative_to(PROJECT)}")
     if failed:
         console.print(f"Not measured, see above: {', '.join(failed)}")

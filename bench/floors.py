@@ -1,7 +1,7 @@
 """The floor of a sweep: a bare aiohttp loop that makes the same provider calls at the same concurrency.
 
-``python -m bench.floors URL LINES CONCURRENCY`` prints the seconds it took, as JSON. It runs in a process of its own, as
-the function does.
+``python -m bench.floors URL LINES CONCURRENCY`` prints the seconds it took and its CPU seconds, as JSON. It runs in a
+process of its own, as the function does.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import aiohttp
 from bench.platform import external_id, token
 
 
-async def look_at_all(url: str, count: int, concurrency: int) -> float:
-    """Ask ``status-instance`` and ``device`` of every line; return seconds.
+async def look_at_all(url: str, count: int, concurrency: int) -> tuple[float, float]:
+    """Ask ``status-instance`` and ``device`` of every line; return seconds, and seconds of CPU.
 
     Raises:
         ValueError: A line did not answer as a healthy one does: then this is no floor.
@@ -37,11 +37,11 @@ async def look_at_all(url: str, count: int, concurrency: int) -> float:
                     if not (await answer.json())["connectedPhone"]:
                         raise ValueError(external_id(number))
 
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         async with asyncio.TaskGroup() as tasks:
             for _ in range(concurrency):
                 tasks.create_task(work())
-        return time.perf_counter() - began
+        return time.perf_counter() - began, time.process_time() - worked
 
 
 if __name__ == "__main__":

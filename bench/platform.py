@@ -162,6 +162,12 @@ def sweep(server: FunctionServer) -> tuple[float, dict[str, Any]]:
     return time.perf_counter() - began, answer.json()
 
 
+def cpu_seconds(pid: int) -> float:
+    """What a process and its children have worked."""
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return float(sum(times.user + times.system for times in (process.cpu_times() for process in processes)))
+
+
 def memory_mb(pid: int, *, peak: bool) -> float:
     """Resident megabytes of a process and its children: now, or the sum of their highest marks."""
     total_kb = 0

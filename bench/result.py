@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -43,6 +43,11 @@ class Result:
     met: bool | None
     samples: list[float] = field(default_factory=list)
 
+    @property
+    def name(self) -> str:
+        """The same in every run."""
+        return f"{self.group}: {self.what}"
+
 
 def at_most(
     group: str, what: str, value: float, floor: float, limit: float, *, unit: str, samples: Sequence[float] = ()
@@ -70,14 +75,15 @@ def shown(group: str, what: str, value: float, *, unit: str, floor: float | None
     return Result(group, what, value, unit, floor, value / floor if floor else value, "", None)
 
 
-def table_of(results: Sequence[Result]) -> Table:
-    """The results as a terminal shows them."""
+def table_of(results: Sequence[Result], before: Mapping[str, float]) -> Table:
+    """The results as a terminal shows them, beside the same figures of the whole run before."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title, justify in (
         ("what", "left"),
         ("value", "right"),
         ("floor", "right"),
         ("ratio", "right"),
+        ("before", "right"),
         ("goal", "right"),
         ("", "left"),
     ):
@@ -90,7 +96,9 @@ def table_of(results: Sequence[Result]) -> Table:
         floor = "" if each.floor is None else f"{each.floor:,.3g} {each.unit}"
         ratio = "" if each.floor is None else f"{each.ratio:.2f}"
         verdict = "" if each.met is None else ("[green]met[/]" if each.met else "[red]missed[/]")
-        table.add_row(f"  {each.what}", f"{_figure(each.value)} {each.unit}", floor, ratio, each.goal, verdict)
+        was = before.get(each.name)
+        last = "" if was is None else f"{was:.2f}" if each.floor is not None else _figure(was)
+        table.add_row(f"  {each.what}", f"{_figure(each.value)} {each.unit}", floor, ratio, last, each.goal, verdict)
     return table
 
 
@@ -100,11 +108,25 @@ def _figure(value: float) -> str:
 
 def write(results: Sequence[Result], file: Path, *, quick: bool) -> None:
     """Keep the results, with the machine they were measured on."""
-    document: dict[str, Any] = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "quick": quick,
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
-        "results": [asdict(each) for each in results],
-    }
+    document: dict[str, Any] = {**_circumstances(), "quick": quick, "results": [asdict(each) for each in results]}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+
+
+def remember(results: Sequence[Result], file: Path) -> None:
+    """Add a whole run to the history: what each figure's goal speaks about, one line a run."""
+    figures = {each.name: round(each.ratio, 3) for each in results}
+    with file.open("a", encoding="utf-8") as history:
+        history.write(json.dumps({**_circumstances(), "figures": figures}) + "\n")
+
+
+def history_in(file: Path) -> list[dict[str, Any]]:
+    """The whole runs so far, oldest first."""
+    return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
+
+
+def _circumstances() -> dict[str, Any]:
+    return {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
+    }

@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from bench.platform import PROJECT, memory_mb, sweep
+from bench.platform import PROJECT, cpu_seconds, memory_mb, sweep
 from bench.result import Result, at_most, shown, within
+from shared.core.policy import Limits
 from shared.receiving.mutes import LINES_A_PAGE
 from shared.settings import MAX_SWEEP_BUDGET_SECONDS
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from bench.platform import Platform
 
 BATCH = 500
+MANY = 1_000_000
 CHORES = 6
 """Of the housekeeping: each asks the database once when it has nothing to do, and the search for mute lines page by page."""
 LINE_SPREAD = 1.15
@@ -32,11 +34,12 @@ SECONDS_A_RESTART = 5
 """A restarted line is back after 4 s; the looks fall at 2 and 5 s."""
 
 
-def floor_seconds(platform: Platform, count: int, concurrency: int) -> float:
-    """The bare loop, in a process of its own."""
+def bare_loop(platform: Platform, count: int, concurrency: int) -> tuple[float, float]:
+    """The floor, in a process of its own: seconds, and seconds of CPU."""
     command = [sys.executable, "-m", "bench.floors", platform.addresses["wapi_url"], str(count), str(concurrency)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout))
+    took, worked = json.loads(done.stdout)
+    return took, worked
 
 
 def against_the_floor(platform: Platform, *, quick: bool) -> Iterator[Result]:
@@ -47,17 +50,32 @@ def against_the_floor(platform: Platform, *, quick: bool) -> Iterator[Result]:
         platform.fleet(count, latency_ms=200)
         for concurrency in (128, 256):
             with platform.function("follow_up_check", platform.environment(LOOK_CONCURRENCY=concurrency)) as server:
-                ours, floors = [], []
+                ours, floors, worked, floor_worked = [], [], [], []
                 for _ in range(rounds):
-                    floors.append(floor_seconds(platform, count, concurrency))
+                    floor_took, floor_cpu = bare_loop(platform, count, concurrency)
+                    before = cpu_seconds(server.pid)
                     took, counts = sweep(server)
                     if counts["alive"] != count:
                         raise AssertionError(f"a healthy fleet was not found alive: {counts}")
+                    worked.append((cpu_seconds(server.pid) - before) / count * 1000)
+                    floor_worked.append(floor_cpu / count * 1000)
+                    floors.append(floor_took)
                     ours.append(took)
             yield at_most(
                 "sweep of healthy lines, provider at 200 ms",
                 f"{count:,} lines, concurrency {concurrency}",
                 statistics.median(ours), statistics.median(floors), 1.25, unit="s", samples=ours,
+            )  # fmt: skip
+            yield shown(
+                "what a line costs the function, provider at 200 ms",
+                f"{count:,} lines, concurrency {concurrency}: CPU a line",
+                statistics.median(worked), unit="ms", floor=statistics.median(floor_worked),
+            )  # fmt: skip
+            in_time = Limits().budget.total_seconds() * count / statistics.median(ours)
+            yield shown(
+                "what a line costs the function, provider at 200 ms",
+                f"{count:,} lines, concurrency {concurrency}: functions at once for a million lines",
+                math.ceil(MANY / in_time), unit="",
             )  # fmt: skip
 
 
