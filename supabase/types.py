@@ -775,6 +775,7 @@ class PublicProviderState(BaseModel):
     own_address_failing_since: Optional[datetime.datetime] = Field(alias="own_address_failing_since")
     provider: str = Field(alias="provider")
     registrations_failing_since: Optional[datetime.datetime] = Field(alias="registrations_failing_since")
+    registrations_walked_to: Optional[uuid.UUID] = Field(alias="registrations_walked_to")
     server: str = Field(alias="server")
 
 
@@ -793,6 +794,7 @@ class PublicProviderStateInsert(TypedDict):
     registrations_failing_since: NotRequired[
         Annotated[Optional[datetime.datetime], Field(alias="registrations_failing_since")]
     ]
+    registrations_walked_to: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="registrations_walked_to")]]
     server: NotRequired[Annotated[str, Field(alias="server")]]
 
 
@@ -811,6 +813,7 @@ class PublicProviderStateUpdate(TypedDict):
     registrations_failing_since: NotRequired[
         Annotated[Optional[datetime.datetime], Field(alias="registrations_failing_since")]
     ]
+    registrations_walked_to: NotRequired[Annotated[Optional[uuid.UUID], Field(alias="registrations_walked_to")]]
     server: NotRequired[Annotated[str, Field(alias="server")]]
 
 

@@ -831,6 +831,7 @@ export type Database = {
           own_address_failing_since: string | null;
           provider: string;
           registrations_failing_since: string | null;
+          registrations_walked_to: string | null;
           server: string;
         };
         ComputedFields: never;
@@ -845,6 +846,7 @@ export type Database = {
           own_address_failing_since?: string | null;
           provider: string;
           registrations_failing_since?: string | null;
+          registrations_walked_to?: string | null;
           server?: string;
         };
         Update: {
@@ -858,6 +860,7 @@ export type Database = {
           own_address_failing_since?: string | null;
           provider?: string;
           registrations_failing_since?: string | null;
+          registrations_walked_to?: string | null;
           server?: string;
         };
         Relationships: [];
@@ -1084,9 +1087,10 @@ export type Database = {
           updated_at: string;
           user_id: string;
           alive_as: string | null;
+          has_registration: boolean | null;
           is_down: boolean | null;
         };
-        ComputedFields: "alive_as" | "is_down";
+        ComputedFields: "alive_as" | "has_registration" | "is_down";
         Insert: {
           addon_valid_until?: string | null;
           auto_recovery_attempts?: number | null;
@@ -1449,6 +1453,7 @@ export type Database = {
           p_lease: string;
           p_most: number;
           p_now?: string;
+          p_page: number;
           p_payment_every: string;
           p_registers: boolean;
           p_run: string;
@@ -1625,6 +1630,10 @@ export type Database = {
         };
         Returns: Json;
       };
+      follow_lines: {
+        Args: { p_now: string; p_page: number };
+        Returns: undefined;
+      };
       free_places: {
         Args: {
           p_instance: string;
@@ -1648,6 +1657,15 @@ export type Database = {
       };
       halve_counts: { Args: { p_counts: string }; Returns: string };
       has_open_outage: { Args: { p_instance: string }; Returns: boolean };
+      has_registration: {
+        Args: {
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+        };
+        Returns: boolean;
+      };
       heard_since: {
         Args: { p_from: string; p_instances: string[]; p_since: string[] };
         Returns: {

@@ -27,6 +27,8 @@ _LEASE: Final = timedelta(minutes=3)
 """Longer than the chore and the recording of its end take together."""
 _MOST_LINES: Final = 2_000
 """So many, eight at once, are read in the chore's time: fleets of 140,000 lines come round in six hours."""
+LINES_A_PAGE: Final = 10_000
+"""In one claim; the next one goes on behind it: a fleet of 140,000 lines comes round in an hour and a quarter."""
 _LONGEST_TRANSACTION: Final = timedelta(seconds=30)
 
 
@@ -115,12 +117,13 @@ class RegistrationStore:
         arguments = {"p_instance": str(instance), "p_pause": interval(self._policy.registration_waits[0])}
         return await self._rpc.call("request_registration", arguments) is True
 
-    async def claim(self, run: UUID, *, registers: bool) -> DueRegistrations:
+    async def claim(self, run: UUID, *, registers: bool, lines_a_page: int = LINES_A_PAGE) -> DueRegistrations:
         """Lease the lines that are due.
 
         Args:
             run: The sweep's, whose looks bound them.
             registers: False asks about subscriptions alone, once a day.
+            lines_a_page: So much of the fleet is searched for lines that came, went or became others.
         """
         policy = self._policy
         arguments = {
@@ -132,6 +135,7 @@ class RegistrationStore:
             "p_share": policy.registration_share,
             "p_at_least": policy.registration_lines,
             "p_most": _MOST_LINES,
+            "p_page": lines_a_page,
             "p_slack": interval(_LONGEST_TRANSACTION),
         }
         return await self._rpc.ask(DueRegistrations, "claim_registrations", arguments)

@@ -47,16 +47,26 @@ comment on column public.instance_registrations.payment_word is 'What the provid
 comment on column public.instance_registrations.ending_at is 'The end of which was told last …';
 comment on column public.instance_registrations.ending_days is '… and how near it was then: 7, 3 or 1 days, 0 on lapse.';
 
+-- Reader: claim_registrations. A line's turn; those that somebody suspects.
+create index if not exists registrations_by_turn on public.instance_registrations (next_try_at, instance_id);
+create index if not exists requested_registrations on public.instance_registrations (next_try_at) where requested_at is not null;
+-- Reader: record_registrations, whether none can be set.
+create index if not exists failing_registrations on public.instance_registrations (failing_since) where failing_since is not null;
+create index if not exists registrations_by_setting on public.instance_registrations (set_at) where set_at is not null;
+
 alter table public.instance_registrations enable row level security;
 revoke all on public.instance_registrations from public, anon, authenticated;
 grant all on public.instance_registrations to service_role;
 
 alter table public.provider_state add column if not exists registrations_failing_since timestamptz;
 alter table public.provider_state add column if not exists own_address_failing_since timestamptz;
+alter table public.provider_state add column if not exists registrations_walked_to uuid;
 comment on column public.provider_state.registrations_failing_since is
   'Since when it is known that for a day registrations were tried to be set, and none was.';
 comment on column public.provider_state.own_address_failing_since is
   'Since when our own address has not taken the key that was to be set: nothing is set.';
+comment on column public.provider_state.registrations_walked_to is
+  'In a fleet of several pages: how far lines were held against their registrations; the next claim goes on behind it.';
 
 do $$
 begin
@@ -105,53 +115,54 @@ $$;
 comment on function public.request_registration is
   'Asks the next housekeeping to set a line''s registration again, whatever it finds. False: it was set or asked for lately, or waits after a try in vain. Whoever asks for several lines goes in the order of their ids.';
 
--- An audit event carries the beginning of its transaction: it may become visible that much later than the claim it precedes.
-create or replace function public.claim_registrations(
-  p_run uuid,                         -- the sweep: a share of its looks is the most that is claimed
-  p_registers boolean,                -- false: only subscriptions are asked about
-  p_every interval,
-  p_payment_every interval,
-  p_lease interval,
-  p_share double precision,
-  p_at_least integer,
-  p_most integer,
-  p_slack interval,                   -- the longest transaction
-  p_now timestamptz default null      -- tests bring a clock; null = the clock
-)
-returns jsonb
-language plpgsql volatile security invoker set search_path = ''
+create or replace function public.has_registration(p_instance public.wapi_instances)
+returns boolean
+language sql stable security invoker set search_path = ''
+as $$
+  select p_instance.is_active is not false and lower(replace(coalesce(p_instance.provider, 'wapi'), '-', '')) = 'wapi'
+    and btrim(p_instance.instance_id) <> '' and btrim(p_instance.instance_token) <> '';
+$$;
+comment on function public.has_registration is 'Whether a line is one of ours that can be asked about.';
+
+create or replace function public.follow_lines(p_page integer, p_now timestamptz)
+returns void
+language plpgsql volatile security invoker set search_path = '' set plan_cache_mode = force_custom_plan
 as $$
 declare
-  v_now constant timestamptz := coalesce(p_now, clock_timestamp());
-  v_asleep constant uuid[] := public.inactive_companies();
-  v_limit integer;
+  v_none constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_after constant uuid := coalesce((
+    select s.registrations_walked_to from public.provider_state s where s.provider = 'wapi' and s.server = ''), v_none);
+  v_until uuid;
+  v_count integer;
   v_odd uuid[];
-  v_changed uuid[] := '{}';
-  v_lines jsonb;
 begin
-  select least(p_most, greatest(p_at_least, floor(p_share * coalesce(sum(h.checked), 0))))::integer into v_limit
-  from public.health_check_runs h
-  where h.started_at >= (select b.started_at from public.health_check_runs b where b.id = p_run);
+  select max(p.id::text)::uuid, count(*) into v_until, v_count
+  from (select i.id from public.wapi_instances i where i.id > v_after order by i.id limit p_page) p;
+  if v_count < p_page then
+    v_until := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  end if;
 
   -- Lines that came, went or became another one at the provider: few, found in one walk.
   select array_agg(coalesce(i.id, r.instance_id)) into v_odd
-  from public.instance_registrations r
-  full join public.wapi_instances i on i.id = r.instance_id
+  from (
+    select g.instance_id, g.external_id from public.instance_registrations g
+    where g.instance_id > v_after and g.instance_id <= v_until
+  ) r
+  full join (
+    select w.id, w.instance_id, public.has_registration(w) as is_kept
+    from public.wapi_instances w where w.id > v_after and w.id <= v_until
+  ) i on i.id = r.instance_id
   where i.id is null or r.external_id <> btrim(i.instance_id) and btrim(i.instance_id) <> ''
-    or r.instance_id is null
-      and i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
-      and btrim(i.instance_id) <> '' and btrim(i.instance_token) <> '';
+    or r.instance_id is null and i.is_kept;
   if v_odd is not null then
     delete from public.instance_registrations r
     where r.instance_id = any (v_odd) and not exists (select from public.wapi_instances i where i.id = r.instance_id);
     insert into public.instance_registrations (instance_id, external_id, next_try_at)
-    select n.id, n.external_id, v_now
+    select n.id, n.external_id, p_now
     from (
       select i.id, btrim(i.instance_id) as external_id
       from public.wapi_instances i
-      where i.id = any (v_odd)
-        and i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
-        and btrim(i.instance_id) <> '' and btrim(i.instance_token) <> ''
+      where i.id = any (v_odd) and public.has_registration(i)
         and not exists (select from public.instance_registrations r where r.instance_id = i.id)
       for key share of i skip locked
     ) n
@@ -159,7 +170,7 @@ begin
     -- Another line at the provider; who is at the old one records nothing.
     update public.instance_registrations r
     set external_id = c.external_id, found = null, cause = null, tries = 0, failing_since = null, requested_at = null,
-        next_try_at = v_now, lease_until = null, subscription_read_at = null
+        next_try_at = p_now, lease_until = null, subscription_read_at = null
     from (
       select g.instance_id, btrim(i.instance_id) as external_id
       from public.instance_registrations g
@@ -170,33 +181,102 @@ begin
     where r.instance_id = c.instance_id;
   end if;
 
-  if p_registers then
-    select coalesce(array_agg(distinct e.instance_id), '{}') into v_changed
-    from public.instance_events e
-    join public.instance_registrations r on r.instance_id = e.instance_id
-    where e.at > v_now - p_every and (r.claimed_at is null or e.at > r.claimed_at - p_slack)
-      and (e.kind = 'restart_requested' or e.kind in ('status_changed', 'outage_closed') and e.to_status = 'connected');
+  if v_after <> v_none or v_count = p_page then  -- a fleet of one page leaves no trace
+    insert into public.provider_state as s (provider, registrations_walked_to)
+    values ('wapi', case when v_count = p_page then v_until end)
+    on conflict (provider, server) do update set registrations_walked_to = excluded.registrations_walked_to;
   end if;
+end
+$$;
+comment on function public.follow_lines is
+  'Holds a page of the fleet against its registrations: a line that came gets a row, one that went loses it, one that is another at the provider begins anew.';
 
-  with due as (
-    select r.instance_id, r.requested_at is not null as is_requested, r.instance_id = any (v_changed) as is_changed,
-      r.next_try_at as was_due_at
+-- An audit event carries the beginning of its transaction: it may become visible that much later than the claim it precedes.
+-- Planned anew each time: what it costs does not grow with the fleet, if its limits are known.
+create or replace function public.claim_registrations(
+  p_run uuid,                         -- the sweep: a share of its looks is the most that is claimed
+  p_registers boolean,                -- false: only subscriptions are asked about
+  p_every interval,
+  p_payment_every interval,
+  p_lease interval,
+  p_share double precision,
+  p_at_least integer,
+  p_most integer,
+  p_page integer,                     -- so many lines are held against their registrations; the next claim goes on
+  p_slack interval,                   -- the longest transaction
+  p_now timestamptz default null      -- tests bring a clock; null = the clock
+)
+returns jsonb
+language plpgsql volatile security invoker set search_path = '' set plan_cache_mode = force_custom_plan
+as $$
+declare
+  v_now constant timestamptz := coalesce(p_now, clock_timestamp());
+  v_asleep constant uuid[] := public.inactive_companies();
+  v_limit integer;
+  v_lines jsonb;
+begin
+  select least(p_most, greatest(p_at_least, floor(p_share * coalesce(sum(h.checked), 0))))::integer into v_limit
+  from public.health_check_runs h
+  where h.started_at >= (select b.started_at from public.health_check_runs b where b.id = p_run);
+  perform public.follow_lines(p_page, v_now);
+
+  -- Each reason has its own index, and gives no more than is claimed at all. The line's row is looked up, not joined: the
+  -- estimates of these conditions are far off, and a join begins with the fleet.
+  with requested as (
+    select r.instance_id
     from public.instance_registrations r
-    join public.wapi_instances i on i.id = r.instance_id
-    where (r.next_try_at <= v_now or r.instance_id = any (v_changed))
-      and (r.lease_until is null or r.lease_until <= v_now)
-      and i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
-      and btrim(i.instance_id) <> '' and btrim(i.instance_token) <> ''
-      and (i.company_id is null or i.company_id <> all (v_asleep))
-    order by is_requested desc, is_changed desc, r.next_try_at, r.instance_id
+    where r.requested_at is not null and r.next_try_at <= v_now and (r.lease_until is null or r.lease_until <= v_now)
+      and (select public.has_registration(i) and (i.company_id is null or i.company_id <> all (v_asleep))
+        from public.wapi_instances i where i.id = r.instance_id)
+    order by r.next_try_at
     limit v_limit
     for no key update of r skip locked
+  ),
+  changed as (
+    select r.instance_id
+    from public.instance_registrations r
+    where p_registers and r.instance_id in (
+        select e.instance_id from public.instance_events e
+        join public.instance_registrations g on g.instance_id = e.instance_id
+        where e.at > v_now - p_every and (g.claimed_at is null or e.at > g.claimed_at - p_slack)
+          and (e.kind = 'restart_requested' or e.kind in ('status_changed', 'outage_closed') and e.to_status = 'connected'))
+      and (r.lease_until is null or r.lease_until <= v_now)
+      and (select public.has_registration(i) and (i.company_id is null or i.company_id <> all (v_asleep))
+        from public.wapi_instances i where i.id = r.instance_id)
+    order by r.next_try_at, r.instance_id
+    limit v_limit
+    for no key update of r skip locked
+  ),
+  turned as (
+    select r.instance_id
+    from public.instance_registrations r
+    where r.next_try_at <= v_now and (r.lease_until is null or r.lease_until <= v_now)
+      and (select public.has_registration(i) and (i.company_id is null or i.company_id <> all (v_asleep))
+        from public.wapi_instances i where i.id = r.instance_id)
+    order by r.next_try_at, r.instance_id
+    limit v_limit
+    for no key update of r skip locked
+  ),
+  due as (
+    select r.instance_id, r.requested_at is not null as is_requested, d.is_changed, r.next_try_at as was_due_at
+    from (
+      select f.instance_id, bool_or(f.is_changed) as is_changed
+      from (
+        select instance_id, false as is_changed from requested
+        union all select instance_id, true from changed
+        union all select instance_id, false from turned
+      ) f
+      group by f.instance_id
+    ) d
+    join public.instance_registrations r on r.instance_id = d.instance_id
+    order by is_requested desc, d.is_changed desc, r.next_try_at, r.instance_id
+    limit v_limit
   ),
   claimed as (
     -- It stays due until what came of it is recorded: a process that is killed loses nothing.
     update public.instance_registrations r
     set claimed_at = v_now, lease_until = v_now + p_lease, next_try_at = least(r.next_try_at, v_now)
-    from due where r.instance_id = due.instance_id
+    from due where r.instance_id = due.instance_id and (r.lease_until is null or r.lease_until <= v_now)
     returning r.*, due.is_requested, due.is_changed, due.was_due_at
   )
   select coalesce(jsonb_agg(
@@ -371,7 +451,7 @@ comment on function public.record_registrations is
 do $$
 begin
   perform public.keep_for_service(
-    'request_registration', 'claim_registrations', 'alert_of_registration', 'record_registrations');
+    'request_registration', 'has_registration', 'follow_lines', 'claim_registrations', 'alert_of_registration', 'record_registrations');
 end
 $$;
 

@@ -21,6 +21,8 @@ from psycopg.types.json import Jsonb
 from shared.core.look import Look, RestartAnswer
 from shared.core.model import Observation
 from shared.core.policy import Limits, MutePolicy, Policy, Retention
+from shared.core.registration import Visit, WebhookState
+from shared.database.registrations import Visited
 from shared.database.store import Store
 from shared.providers.wapi.events import parse_event
 from shared.receiving.mutes import watch_mutes
@@ -38,7 +40,7 @@ LINES, CHATS, MESSAGES, EVENTS, NOTICES = 10_000, 10_000, 50_000, 25_000, 25_000
 GROWS = {
     "wapi_instances", "wapi_conversations", "wapi_messages", "wapi_webhook_events", "wapi_contact_lids", "notifications",
     "instance_outages", "instance_events", "user_companies", "companies", "instance_health", "restart_claims", "notices",
-    "instance_habits", "instance_mutes",
+    "instance_habits", "instance_mutes", "instance_registrations",
 }  # fmt: skip
 
 
@@ -53,6 +55,7 @@ _SCALARS = (
     "timestamp with time zone",
     "bigint[]",
     "uuid[]",
+    "interval[]",
     "text[]",
     "timestamp with time zone[]",
 )
@@ -249,6 +252,14 @@ def grown(world: World) -> Iterator[Plans]:
         from public.wapi_instances, generate_series(1, 3)
         """
     )
+    world.sql(
+        """
+        insert into public.instance_registrations (instance_id, external_id, next_try_at, claimed_at, found, set_at)
+        select id, instance_id, now() + random() * interval '6 hours' - interval '5 minutes', now() - interval '1 hour', 'good',
+          case when random() < 0.1 then now() - interval '9 days' end
+        from public.wapi_instances
+        """
+    )
     world.sql("analyze")
     with psycopg.connect(world.stack.database_url, autocommit=True, row_factory=dict_row) as connection:
         yield Plans(connection)
@@ -316,6 +327,17 @@ async def every_step_of_the_mutes(world: World, store: Store) -> None:
     await watch_mutes(store.mutes, rule=MutePolicy(), deadline=math.inf)
 
 
+async def every_step_of_the_registrations(store: Store) -> None:
+    """Lines whose turn it is, one that somebody suspects, one that was restarted; a part of the fleet is walked."""
+    run = (await store.begin_sweep()).run_id
+    due = await store.registrations.claim(run, registers=True, lines_a_page=200)
+    assert len(due.lines) > 1
+    first, *others = due.lines
+    visits = [Visited(first, Visit.NOT_SET, WebhookState.MISSING, "without_effect")]
+    visits += [Visited(line, Visit.KEPT, WebhookState.GOOD) for line in others]
+    await store.registrations.record(visits, registers=True, own_address=True)
+
+
 async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: World, grown: Plans) -> None:
     store = Store(grown, Policy())  # type: ignore[arg-type]
     world.sql(
@@ -378,12 +400,13 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: Worl
     await store.find_late_clock()
     grown.call("draw_witnesses", {"p_limit": 20, "p_degraded_since": None})
     await every_step_of_the_mutes(world, store)
+    await every_step_of_the_registrations(store)
 
     wanted = {
         "begin_sweep", "claim_instances", "record_looks", "claim_restart", "apply_verdict", "finish_sweep", "purge_history",
         "receive_events", "settle_events", "enter_brake", "draw_witnesses", "retry_notices", "tell_what_is_due", "find_late_clock", "claim_relay", "finish_relay", "list_relay_backlog",
         "review_silence", "find_heard", "note_silences", "open_mutes", "prove_mutes", "repair_mutes",
-        "close_mutes", "tell_mute",
+        "close_mutes", "tell_mute", "claim_registrations", "record_registrations",
     }  # fmt: skip
     assert grown.called == wanted
     scans = {scan for scan in grown.scans if scan[0] in GROWS}

@@ -379,6 +379,21 @@ async def test_a_line_that_is_gone_leaves_nothing_and_waits_for_nobody(house: Ho
     assert house.world.sql("select instance_id as id from public.instance_registrations") == [{"id": stays.id}]
 
 
+async def test_a_fleet_of_several_pages_is_walked_page_by_page(house: House) -> None:
+    lines = [house.line() for _ in range(5)]
+    claim, run = house.ours.store.registrations.claim, (await house.ours.store.begin_sweep()).run_id
+    found = [{line.id for line in (await claim(run, registers=True, lines_a_page=2)).lines} for _ in range(4)]
+    ids = sorted(line.id for line in lines)
+    assert found == [{*ids[:2]}, {*ids[2:4]}, {ids[4]}, set()]
+    # The walk has begun anew: what came, what went and what is another line by now is found in its page.
+    house.world.sql("delete from public.wapi_instances where id = %s", ids[2])
+    house.world.sql("update public.wapi_instances set instance_id = 'LITE-ANOTHER-1' where id = %s", ids[3])
+    [due] = (await claim(run, registers=True, lines_a_page=2)).lines
+    assert (due.id, due.external_id) == (ids[3], "LITE-ANOTHER-1")
+    rows = house.world.sql("select instance_id from public.instance_registrations")
+    assert {row["instance_id"] for row in rows} == {*ids} - {ids[2]}
+
+
 async def test_a_suspected_line_is_set_again_whatever_is_found_and_not_every_five_minutes(house: House) -> None:
     line = house.line()
     await house.round()
