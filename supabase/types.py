@@ -398,6 +398,7 @@ class PublicInstanceOutages(BaseModel):
     id: uuid.UUID = Field(alias="id")
     instance_id: uuid.UUID = Field(alias="instance_id")
     life_counts_from: datetime.datetime = Field(alias="life_counts_from")
+    lived: str = Field(alias="lived")
     opened_at: datetime.datetime = Field(alias="opened_at")
     opened_by: str = Field(alias="opened_by")
     reason: str = Field(alias="reason")
@@ -418,6 +419,7 @@ class PublicInstanceOutagesInsert(TypedDict):
     id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
     instance_id: Annotated[uuid.UUID, Field(alias="instance_id")]
     life_counts_from: Annotated[datetime.datetime, Field(alias="life_counts_from")]
+    lived: NotRequired[Annotated[str, Field(alias="lived")]]
     opened_at: NotRequired[Annotated[datetime.datetime, Field(alias="opened_at")]]
     opened_by: Annotated[str, Field(alias="opened_by")]
     reason: Annotated[str, Field(alias="reason")]
@@ -438,6 +440,7 @@ class PublicInstanceOutagesUpdate(TypedDict):
     id: NotRequired[Annotated[uuid.UUID, Field(alias="id")]]
     instance_id: NotRequired[Annotated[uuid.UUID, Field(alias="instance_id")]]
     life_counts_from: NotRequired[Annotated[datetime.datetime, Field(alias="life_counts_from")]]
+    lived: NotRequired[Annotated[str, Field(alias="lived")]]
     opened_at: NotRequired[Annotated[datetime.datetime, Field(alias="opened_at")]]
     opened_by: NotRequired[Annotated[str, Field(alias="opened_by")]]
     reason: NotRequired[Annotated[str, Field(alias="reason")]]
@@ -1163,6 +1166,10 @@ class PublicDeliveryPolicy(BaseModel):
     keep_trying: Optional[str] = Field(alias="keep_trying")
     waits: Optional[List[str]] = Field(alias="waits")
     dead_after: Optional[str] = Field(alias="dead_after")
+    settled_after: Optional[str] = Field(alias="settled_after")
+    counted_within: Optional[str] = Field(alias="counted_within")
+    notices_most: Optional[int] = Field(alias="notices_most")
+    silent_after: Optional[str] = Field(alias="silent_after")
     down_after: Optional[str] = Field(alias="down_after")
     device_gone_after: Optional[str] = Field(alias="device_gone_after")
     blind_sweeps: Optional[int] = Field(alias="blind_sweeps")

@@ -428,6 +428,7 @@ export type Database = {
           id: string;
           instance_id: string;
           life_counts_from: string;
+          lived: string;
           opened_at: string;
           opened_by: string;
           reason: string;
@@ -450,6 +451,7 @@ export type Database = {
           id?: string;
           instance_id: string;
           life_counts_from: string;
+          lived?: string;
           opened_at?: string;
           opened_by: string;
           reason: string;
@@ -469,6 +471,7 @@ export type Database = {
           id?: string;
           instance_id?: string;
           life_counts_from?: string;
+          lived?: string;
           opened_at?: string;
           opened_by?: string;
           reason?: string;
@@ -1583,12 +1586,14 @@ export type Database = {
       finish_delivery: {
         Args: {
           p_cause: string;
+          p_channel: string;
           p_event_ahead: string;
           p_ids: number[];
           p_lease: string;
           p_line?: string;
           p_message_id: string;
           p_now?: string;
+          p_phone: string;
           p_policy: Database["public"]["CompositeTypes"]["delivery_policy"];
           p_result: string;
           p_text: string;
@@ -1912,6 +1917,13 @@ export type Database = {
         };
         Returns: string;
       };
+      lasted: {
+        Args: {
+          p_now: string;
+          p_occasion: Database["public"]["CompositeTypes"]["occasion"];
+        };
+        Returns: string;
+      };
       learn_sender: {
         Args: {
           p_instance: Omit<
@@ -2187,6 +2199,7 @@ export type Database = {
           id: string;
           instance_id: string;
           life_counts_from: string;
+          lived: string;
           opened_at: string;
           opened_by: string;
           reason: string;
@@ -2224,6 +2237,18 @@ export type Database = {
         Returns: string[];
       };
       phone_forms: { Args: { p_phone: string }; Returns: string[] };
+      place_at: {
+        Args: {
+          p_delivery: Omit<
+            Database["public"]["Tables"]["notice_deliveries"]["Row"],
+            Database["public"]["Tables"]["notice_deliveries"]["ComputedFields"]
+          >;
+          p_now: string;
+          p_policy: Database["public"]["CompositeTypes"]["delivery_policy"];
+        };
+        Returns: string;
+      };
+      plain_name: { Args: { p_name: string }; Returns: string };
       preconditions_hold: {
         Args: {
           p_health: Omit<
@@ -2639,13 +2664,6 @@ export type Database = {
         };
         Returns: Json;
       };
-      told_until: {
-        Args: {
-          p_now: string;
-          p_occasion: Database["public"]["CompositeTypes"]["occasion"];
-        };
-        Returns: string;
-      };
       unanswered_sends: {
         Args: {
           p_from: string;
@@ -2740,6 +2758,10 @@ export type Database = {
         keep_trying: string | null;
         waits: string[] | null;
         dead_after: string | null;
+        settled_after: string | null;
+        counted_within: string | null;
+        notices_most: number | null;
+        silent_after: string | null;
         down_after: string | null;
         device_gone_after: string | null;
         blind_sweeps: number | null;

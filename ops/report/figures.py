@@ -13,6 +13,7 @@ from ops.report.incidents import (
     Restart,
     RestartResult,
     Spread,
+    cures_in,
     people_told,
     restarts_in,
     spread,
@@ -234,6 +235,7 @@ def _lines(history: History, restarts: Sequence[Restart], now: datetime) -> list
     traces: defaultdict[UUID, list[datetime]] = defaultdict(list)
     for event in history.events:
         traces[event.instance_id].append(event.at)
+    cures = cures_in(history.events)
     blind = unseen(history.runs, since=max(history.runs_since, history.outages_since), window=Window.MONTH.before(now))
 
     def figures_of(line: Line) -> LineFigures:
@@ -245,7 +247,7 @@ def _lines(history: History, restarts: Sequence[Restart], now: datetime) -> list
             index = bisect_right(heard, after)
             return heard[index] if index < len(heard) else None
 
-        time = timeline(line, own, blind, now=now, next_trace=next_trace)
+        time = timeline(line, own, blind, now=now, next_trace=next_trace, cures=cures.get(line.id, ()))
         return LineFigures(
             line=line,
             condition=condition_of(line, open_outage, now=now),

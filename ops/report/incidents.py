@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from ops.report.spans import Span
 from ops.report.sweeps import is_blind, looking
 from shared.core.model import AuditKind, OutageClosing, OutageOpener, Status
 from shared.core.notices import FallKind
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from ops.report.rows import LineEvent, Outage, Run
-    from ops.report.spans import Span
 
 
 class RestartResult(Enum):
@@ -33,6 +34,7 @@ class RestartResult(Enum):
 
 
 _RESULTS: Final = {result.value: result for result in RestartResult}
+_CURES: Final = (AuditKind.OUTAGE_CLOSED, AuditKind.STATUS_CHANGED)
 _BACK_TO_LIFE: Final = (OutageClosing.RECOVERED, OutageClosing.ALIVE, OutageClosing.EVENT)
 
 
@@ -67,6 +69,25 @@ def spread(durations: Iterable[timedelta]) -> Spread | None:
         return ordered[math.ceil(share * count) - 1]
 
     return Spread(count, sum(ordered, timedelta(0)) / count, rank(0.5), rank(0.95))
+
+
+def cures_in(events: Sequence[LineEvent]) -> dict[UUID, list[Span]]:
+    """By line, the time that silent cures held before their outage was opened again: no outage is down in it.
+
+    Args:
+        events: Oldest first.
+    """
+    alive_since: dict[UUID, datetime] = {}
+    cures: defaultdict[UUID, list[Span]] = defaultdict(list)
+    for event in events:
+        if event.outage_id is None:
+            continue
+        if event.to_status == Status.CONNECTED and event.kind in _CURES:
+            alive_since[event.outage_id] = event.at
+        elif event.kind is AuditKind.OUTAGE_REOPENED and event.outage_id in alive_since:
+            died = event.at - timedelta(seconds=event.dead_for_seconds or 0)
+            cures[event.instance_id].append(Span(alive_since.pop(event.outage_id), died))
+    return dict(cures)
 
 
 def restarts_in(events: Sequence[LineEvent]) -> list[Restart]:

@@ -95,6 +95,7 @@ class LineEvent(Row):
     outage_id: UUID | None
     told: int | None = Field(alias="details->told")
     later: str | None = Field(default=None, alias="details->later")
+    dead_for_seconds: float | None = Field(default=None, alias="details->dead_for_seconds")
 
 
 EVENT_KINDS: Final = (
@@ -105,8 +106,10 @@ EVENT_KINDS: Final = (
     AuditKind.STATUS_CHANGED,
     AuditKind.USERS_TOLD,
     AuditKind.OUTAGE_CLOSED,
+    AuditKind.OUTAGE_REOPENED,
 )
-"""Of the audit: restarts and how they ended, who was told, and what proves that somebody looked again."""
+"""Of the audit: restarts and how they ended, who was told, what proves that somebody looked again, cures that did not
+hold."""
 
 
 class Notice(Row):

@@ -134,6 +134,7 @@ def timeline(
     *,
     now: datetime,
     next_trace: NextTrace = lambda _: None,
+    cures: Sequence[Span] = (),
 ) -> Timeline:
     """Say what is known of a line's last 30 days.
 
@@ -143,9 +144,11 @@ def timeline(
         unseen: When no sweep looked at anybody.
         now: The end.
         next_trace: Says when somebody was at the line again after a pause.
+        cures: When it lived in the midst of an outage that was opened again.
     """
     window = Window.MONTH.before(now)
     down = union((Span(each.started_at, each.closed_at or now) for each in outages), window)
+    down = minus(down, union(cures, window))
     unknown = [*unseen, *_pauses(outages, next_trace, now), *_unproven(line, outages, now)]
     if line.created_at:
         unknown.append(Span(window.start, line.created_at))

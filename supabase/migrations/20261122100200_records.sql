@@ -94,6 +94,7 @@ create table if not exists public.instance_outages (
   opened_by text not null,
   reason text not null,
   restarts integer not null default 0,
+  lived interval not null default '0',
   told_at timestamptz,
   told_as text,
   told_text text,
@@ -115,6 +116,7 @@ comment on column public.instance_outages.opened_at is 'When this row was writte
 comment on column public.instance_outages.life_counts_from is 'Webhook moments before this do not prove life.';
 comment on column public.instance_outages.reason is 'The observation or event that opened it, in lower case.';
 comment on column public.instance_outages.restarts is 'Restarts requested in this outage.';
+comment on column public.instance_outages.lived is 'How long silent cures held before it was opened again: no part of the time it was down.';
 comment on column public.instance_outages.told_at is
   'When the company''s users were told, or damping kept it from them; null = a silent outage. One with it is a fall of its line.';
 comment on column public.instance_outages.told_as is

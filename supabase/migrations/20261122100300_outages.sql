@@ -120,14 +120,17 @@ begin
 
   -- Dead again soon after a cure that nobody heard of: the same outage, not a new one.
   update public.instance_outages o
-  set closed_at = null, closed_as = null, life_counts_from = p_life_counts_from
+  set closed_at = null, closed_as = null, life_counts_from = p_life_counts_from,
+      lived = o.lived + greatest(interval '0', p_started_at - o.closed_at)
   where o.id = (
       select l.id from public.instance_outages l where l.instance_id = p_instance.id order by l.closed_at desc limit 1
     )
     and o.closed_as = 'recovered' and o.told_at is null and o.closed_at > p_now - p_policy.reopen_within
   returning * into v_outage;
   if found then
-    perform public.record_event(p_instance, 'outage_reopened', p_why, null, v_outage.id, '{}', p_now);
+    perform public.record_event(
+      p_instance, 'outage_reopened', p_why, null, v_outage.id,
+      jsonb_build_object('dead_for_seconds', extract(epoch from p_now - p_started_at)), p_now);
     return v_outage;
   end if;
 
@@ -214,19 +217,30 @@ $$;
 comment on function public.recipients is
   'Who is to be told now: the direct users of the occasion''s company (back again: those who were told), but for who has it and who was refused lately.';
 
+create or replace function public.plain_name(p_name text)
+returns text
+language sql immutable security invoker set search_path = ''
+as $$
+  -- Line breaks, controls and signs that turn the direction of writing would let a name speak for the rest of a message.
+  select case when length(n.name) > 100 then left(n.name, 99) || '…' else n.name end
+  from (select btrim(regexp_replace(
+    coalesce(p_name, ''), '[\u0001-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]+', ' ', 'g')) as name) n;
+$$;
+comment on function public.plain_name is 'A name that somebody wrote, as one line of at most 100 characters.';
+
 create or replace function public.name_of_line(p_occasion public.occasion)
 returns text
 language sql stable security invoker set search_path = ''
 as $$
   select coalesce(
-    nullif(btrim(p_occasion.unit), ''),
-    (select btrim(c.name) || case when i.digits <> '' then ' (final ' || right(i.digits, 4) || ')' else '' end
+    nullif(public.plain_name(p_occasion.unit), ''),
+    (select public.plain_name(c.name) || case when i.digits <> '' then ' (final ' || right(i.digits, 4) || ')' else '' end
      from public.companies c
      left join lateral (
        select regexp_replace(coalesce(l.phone_number, ''), '[^0-9]', '', 'g') as digits
        from public.wapi_instances l where l.id = p_occasion.instance_id) i on true
-     where c.id = p_occasion.company_id and btrim(c.name) <> ''),
-    p_occasion.external_id, '');
+     where c.id = p_occasion.company_id and public.plain_name(c.name) <> ''),
+    public.plain_name(p_occasion.external_id));
 $$;
 comment on function public.name_of_line is 'How people know a line: its unit, else its company and the last four digits of its number, else the external id.';
 
@@ -258,13 +272,16 @@ $$;
 comment on function public.free_places is
   'Nobody hears too often of one line: who of these users may be told now. The last place of a day is for bad news only.';
 
-create or replace function public.told_until(p_occasion public.occasion, p_now timestamptz)
-returns timestamptz
+create or replace function public.lasted(p_occasion public.occasion, p_now timestamptz)
+returns interval
 language sql stable security invoker set search_path = ''
 as $$
-  select coalesce((select o.closed_at from public.instance_outages o where o.id = p_occasion.outage_id), p_now);
+  select greatest(interval '0', coalesce(o.closed_at, p_now) - p_occasion.since - coalesce(o.lived, '0'))
+  from (select p_occasion.outage_id) q (id)
+  left join public.instance_outages o on o.id = q.id;
 $$;
-comment on function public.told_until is 'The end of what a notice is about: of the outage, or now.';
+comment on function public.lasted is
+  'How long what a notice is about has been so: an outage until its end, without what silent cures held in between, all else until now.';
 
 -- The texts live in one Python module and arrive in p_texts; here they are only filled in.
 create or replace function public.render_notice(
@@ -278,7 +295,7 @@ as $$
     replace(
       replace(p_texts -> p_text ->> 'message', '{downtime}',
         -- "Voltou" may come late: it tells how long the line was down, not for how long nobody said so.
-        public.render_downtime(public.told_until(p_occasion, p_now) - p_occasion.since, p_texts -> 'downtime')),
+        public.render_downtime(public.lasted(p_occasion, p_now), p_texts -> 'downtime')),
       '{since}', public.render_moment(p_occasion.since, p_now, p_texts -> 'moment')),
     '{unit}', public.name_of_line(p_occasion));
 $$;
@@ -302,7 +319,7 @@ declare
   v_name constant text := public.name_of_line(p_occasion);
   v_is_outage constant boolean := p_occasion.outage_id is not null;
   v_message constant text := public.render_notice(p_occasion, p_text, p_texts, p_now);
-  v_duration constant interval := public.told_until(p_occasion, p_now) - p_occasion.since;
+  v_duration constant interval := public.lasted(p_occasion, p_now);
   v_written integer;
 begin
   -- What may not be told twice is decided here, by the unique key, before the platform's table hears of it.
@@ -330,7 +347,7 @@ begin
         case p_kind when 'mute' then 'mute_since' when 'subscription' then 'ends_at' else 'unverified_since' end,
         p_occasion.since) end
       || case when v_is_outage and p_kind = 'back'
-      then jsonb_build_object('down_seconds', greatest(0, floor(extract(epoch from v_duration)))::bigint)
+      then jsonb_build_object('down_seconds', floor(extract(epoch from v_duration))::bigint)
       else '{}'::jsonb end,
     p_now
   from told;
@@ -677,7 +694,7 @@ begin
   where instance_id = p_instance.id;
   return jsonb_build_object(
     'outage_id', v_outage.id, 'told', null, 'from', p_instance.status, 'to', 'connected',
-    'down_seconds', floor(extract(epoch from p_now - v_outage.started_at))
+    'down_seconds', floor(extract(epoch from p_now - v_outage.started_at - v_outage.lived))
   ) || v_notified;
 end
 $$;
@@ -716,8 +733,8 @@ do $$
 begin
   perform public.keep_for_service(
     'lock_health', 'record_event', 'believed', 'last_life', 'knows_life_since', 'open_outage', 'render_downtime', 'render_moment', 'outage_occasion',
-    'unverified_occasion', 'name_of_line', 'recipients',
-    'free_places', 'told_until', 'render_notice', 'write_notices', 'is_refusal', 'notify_users', 'retry_notices',
+    'unverified_occasion', 'plain_name', 'name_of_line', 'recipients',
+    'free_places', 'lasted', 'render_notice', 'write_notices', 'is_refusal', 'notify_users', 'retry_notices',
     'take_instance_down', 'bring_instance_back', 'close_outage_of_paused_instance');
 end
 $$;

@@ -38,8 +38,7 @@ as $$
       select from public.instance_outages o
       where o.instance_id = p_outage.instance_id and o.id <> p_outage.id
         and o.company_id is not distinct from p_outage.company_id
-        and o.told_at > p_outage.told_at - p_policy.counted_within and o.told_at <= p_outage.told_at
-        and o.closed_at > p_outage.told_at - p_policy.counted_within)
+        and o.told_at > p_outage.told_at - p_policy.counted_within and o.told_at <= p_outage.told_at)
       then p_policy.back_after
     else interval '0' end;
 $$;

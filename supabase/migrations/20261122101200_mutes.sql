@@ -525,7 +525,8 @@ begin
   end if;
   update public.instance_mutes
   set company_id = v_mute.company_id, unit = v_mute.unit,
-      told_at = case when (v_notified ->> 'told')::integer > 0 then p_now end
+      -- Who has heard too much today hears it as soon as there is a place.
+      told_at = case when (v_notified ->> 'told')::integer > 0 and not v_notified ? 'held_back' then p_now end
   where id = p_id;
   return v_notified || jsonb_build_object('instance_id', v_instance.id, 'begins', v_begins);
 end

@@ -155,6 +155,7 @@ def test_a_fall_that_lasts_15_minutes_is_told_also_the_one_told_as_unstable(told
     told.sweeps(55)
     assert told.heard()[-1] == (55, "down_lasting")
     assert told.world.bells()[-1]["data"]["action"] == "check_token"
+    assert told.world.outages(told.line)[-1]["told_at"] == moment(55)
 
 
 def test_a_line_that_falls_while_its_voltou_waits_is_unstable_however_long_the_fall_before_was(told: Told) -> None:
@@ -218,6 +219,61 @@ def test_a_silent_cure_is_no_fall_but_begins_the_waiting_anew(told: Told) -> Non
     told.falls(50, text=None)
     told.rises(51, as_="recovered")
     assert [each["told_as"] for each in told.world.outages(told.line)] == ["down", "down", None, None]
+
+
+def test_what_a_silent_cure_held_is_no_time_that_people_are_told_of(told: Told) -> None:
+    """Section 3.1: what people are told counts only the time it was down."""
+    told.falls(0, text=None)
+    told.rises(1, as_="recovered")
+    told.falls(26, dead_since=21)
+    told.rises(31)
+    assert told.world.bells()[-1]["message"] == "WhatsApp da unidade Moema voltou a funcionar depois de 11 min."
+    assert told.world.bells()[-1]["data"]["down_seconds"] == 660
+
+
+def test_falls_of_more_than_a_day_ago_are_not_counted_however_lately_they_ended(told: Told) -> None:
+    told.falls(0)
+    told.rises(DAY + 10)
+    told.falls(DAY + 20)
+    told.rises(DAY + 21)
+    told.falls(DAY + 100)
+    assert told.heard()[-1] == (DAY + 100, "down")
+
+
+def test_nobody_is_told_that_it_lasts_while_somebody_pairs_the_line(told: Told) -> None:
+    unstable(told)
+    told.world.set(told.line, "status = 'qr_code', pairing_since = %s", moment(10))
+    told.sweeps_until(19, 39)
+    assert told.heard()[-1] == (4, "unstable")
+    told.sweeps(41)
+    assert told.heard()[-1] == (41, "down_lasting")
+
+
+def test_a_company_that_sleeps_is_not_reminded(told: Told) -> None:
+    told.falls(0)
+    told.world.sql("update public.companies set is_active = false")
+    told.sweeps_until(DAY, 2 * DAY, each=HOUR)
+    assert told.heard() == [(0, "down")]
+
+
+@pytest.mark.parametrize(
+    ("unit", "name"),
+    [
+        pytest.param("A\r\nB", "A B", id="lines"),
+        pytest.param("\u202eA\u2066B\u200b", "A B", id="signs that turn the writing"),
+        pytest.param(
+            "{unit} {downtime} <b>*A*</b> \\1", "{unit} {downtime} <b>*A*</b> \\1", id="markup and placeholders"
+        ),
+        pytest.param("x" * 10_000, "x" * 99 + "…", id="ten thousand characters"),
+        pytest.param("\n\u200f", "Buffet Alegria (final 0001)", id="nothing that can be read"),
+    ],
+)
+def test_a_name_is_one_line_of_a_message_and_says_nothing_more(told: Told, unit: str, name: str) -> None:
+    told.world.set(told.line, "unit = %s, phone_number = '5511999990001'", unit)
+    told.falls(0)
+    assert told.world.bells()[0]["message"] == (
+        f"WhatsApp da unidade {name} perdeu conexão. Reconecte via QR Code em Configurações."
+    )
 
 
 def test_a_line_that_looks_bad_is_not_told_to_be_back(told: Told) -> None:
@@ -296,6 +352,23 @@ def test_the_bound_of_one_user_is_nobody_elses(user_and_told: tuple[UUID, Told])
     filled(told, user, 7, -600)
     told.falls(0)
     assert (told.heard(user), told.heard(other)) == ([], [(0, "down")])
+
+
+def test_that_a_line_is_mute_is_told_to_each_as_soon_as_there_is_a_place(user_and_told: tuple[UUID, Told]) -> None:
+    user, told = user_and_told
+    [row] = told.world.sql("select company_id from public.wapi_instances")
+    other = told.world.user(row["company_id"])
+    filled(told, user, 7, -600)
+    [mute] = told.world.sql(
+        "insert into public.instance_mutes (instance_id, external_id, company_id, unit, proof, silent_since, since, suspected_at)"
+        " values (%s, %s, %s, 'Moema', 'sends', %s, %s, %s) returning id",
+        told.line.id, told.line.external_id, row["company_id"], *[moment(-60)] * 3,
+    )  # fmt: skip
+    tell = f"select public.tell_mute('{mute['id']}', %(texts)s, {POLICY}, %(now)s) as answer"
+    for at in (0, 5, DAY - 601, DAY - 600, DAY):
+        told._call(tell, at, "ALIVE")
+    bells = told.world.bells(kind="instance_mute")
+    assert [(bell["user_id"], minutes(bell["created_at"])) for bell in bells] == [(other, 0), (user, DAY - 600)]
 
 
 def test_subscriptions_take_no_place(user_and_told: tuple[UUID, Told]) -> None:
@@ -420,6 +493,7 @@ def test_the_new_company_of_an_unstable_line_hears_of_its_next_fall_and_the_old_
     told.falls(6)
     told.sweeps_until(7, 30)
     assert (told.heard(user)[-1], told.heard(theirs)) == ((4, "unstable"), [(6, "down")])
+    assert [each["answered_at"] is not None for each in told.world.outages(told.line)] == [True] * 3 + [False]
     told.rises(31)
     told.sweeps_until(32, DAY)
     assert (told.heard(user)[-1], told.heard(theirs)) == ((4, "unstable"), [(6, "down"), (31, "back")])

@@ -136,6 +136,18 @@ def test_an_outage_that_nobody_watched_is_down_all_the_same() -> None:
     assert day_of(outage(ago(hours=4), ago(hours=3)), unseen=blind) == Uptime(20 * HOUR, HOUR, 3 * HOUR)
 
 
+def test_what_a_cure_held_in_an_outage_that_was_opened_again_is_up() -> None:
+    again = outage(ago(hours=5), ago(hours=1))
+    told = {"outage_id": again.id}
+    events = [
+        event(ago(hours=4.5), "outage_closed", id=1, to_status="connected", **told),
+        event(ago(hours=4), "outage_reopened", id=2, dead_for_seconds=600, **told),
+        event(ago(hours=1), "status_changed", id=3, to_status="connected", **told),
+    ]
+    figures = only_line(history(lines=[line()], outages=[again], events=events))
+    assert figures.uptimes[Window.DAY].down == 4 * HOUR - minutes(20)
+
+
 def test_nothing_known_has_no_share() -> None:
     assert day_of(of=line(last_alive_at=None)).share is None
     assert day_of().share == 1
