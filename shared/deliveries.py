@@ -1,7 +1,8 @@
 """Send what waits in the outbox: at least once, and never again once a channel's yes was heard.
 
-A message is leased, sent and recorded. A channel that fails in a round gets nothing more in it; the others go on. A yes
-that the database did not take is offered to it again, now and in the next round, before anything else is claimed.
+A message is leased, sent and recorded. A channel that is not heard in a round, or asks to wait, gets nothing more in
+it; the others go on. A yes that the database did not take is offered to it again, now and in the next round, before
+anything else is claimed.
 """
 
 from __future__ import annotations
@@ -147,8 +148,7 @@ class _Round:
                 answer = _NOT_TRIED
             else:
                 answer = await self._deliveries.try_to_send(message, channel)
-                if answer.result is SendResult.UNCLEAR:
-                    self.is_over = True
+                self.is_over = self.is_over or answer.ends_round
             sent_by = self._line.id if message.channel == WHATSAPP and self._line else None
             await self._deliveries.record(self._outbox, message, answer, sent_by)
             if answer.result is SendResult.SENT:

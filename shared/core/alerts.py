@@ -20,7 +20,9 @@ class AlertCause(StrEnum):
     BRAKE = "brake"
     SWEEP_BLIND = "sweep_blind"
     CONTRACT_DRIFTED = "contract_drifted"
-    """Subject: the call. Details: ``what``."""
+    """Subject: the deep probe, or any route. Details: ``what``."""
+    LINES_SILENT = "lines_silent"
+    """Details: ``count``, ``since``."""
     NOTICES_REFUSED = "notices_refused"
     CHANNEL_DEAD = "channel_dead"
     """Subject: the channel."""
@@ -47,6 +49,10 @@ _WORDS: Final[Mapping[AlertCause, tuple[str, str]]] = {
     AlertCause.CONTRACT_DRIFTED: (
         "The provider's contract has changed",
         "{what} does not answer any more as we know it.",
+    ),
+    AlertCause.LINES_SILENT: (
+        "Lines fell silent together",
+        "{count} lines have answered nothing since {since}, while others do: one cause. No venue was notified.",
     ),
     AlertCause.NOTICES_REFUSED: (
         "Notices are refused",

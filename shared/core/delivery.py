@@ -16,6 +16,7 @@ from shared.core.notices import title_of_several
 EMAIL: Final = "email"
 WHATSAPP: Final = "whatsapp"
 OPERATOR: Final = "operator"
+_ASKED_TO_WAIT: Final = "http_429"
 
 
 class SendResult(StrEnum):
@@ -44,6 +45,11 @@ class SendAnswer:
     result: SendResult
     cause: str | None = None
     message_id: str | None = None
+
+    @property
+    def ends_round(self) -> bool:
+        """Whether the channel is to be left alone for now: it was not heard, or asks to wait."""
+        return self.result is SendResult.UNCLEAR or self.cause == _ASKED_TO_WAIT
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,8 +188,14 @@ class DeliveryPolicy:
     """Before a delivery that failed is tried again; the last one for ever."""
     dead_after: timedelta = timedelta(hours=1)
     """A channel that fails for so long is told to the operator."""
+    settled_after: timedelta = timedelta(minutes=15)
+    """That an alert is over is told when it has been so for so long: what comes and goes is one alert."""
+    counted_within: timedelta = _DESIGN.counted_within
+    notices_most: int = _DESIGN.notices_most
+    """A contact hears no oftener of a line than a user does."""
+    silent_after: timedelta = _DESIGN.silent_after
     down_after: timedelta = timedelta(minutes=60)
-    """So is a line that is down for so long."""
+    """A line that is down for so long is told to the operator, too."""
     device_gone_after: timedelta = _DESIGN.device_gone_after
     blind_sweeps: int = _DESIGN.blind_sweeps
 

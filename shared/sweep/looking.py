@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from shared.core.model import Observation, Sighting
 from shared.providers.looks import agree, look_once
+from shared.sweep.report import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +87,7 @@ class Looking:
         answered = await self._ask(instance, one_begun)
         if (look := answered.look) is None:
             return Sighting(instance, None, Observation.UNKNOWN, answered.cause, answered.looked_at)
+        self._context.report.outcomes[Outcome.DRIFTED] += look.drifted
         return Sighting(instance, look.observation, look.observation, look.cause, answered.looked_at, look.phone)
 
     async def _ask(self, line: Instance | Witness, one_begun: Callable[[], None]) -> _Answered:

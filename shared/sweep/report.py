@@ -30,6 +30,8 @@ class Outcome(StrEnum):
     """Kept back by the brake."""
     NOTIFIED = "notified"
     """Users told."""
+    DRIFTED = "drifted"
+    """Looks that the provider answered as if it had changed its contract."""
     ERRORS = "errors"
     """Lines given up this time."""
 

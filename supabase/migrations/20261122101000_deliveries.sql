@@ -99,7 +99,7 @@ comment on column public.notice_deliveries.sent_by is 'wapi_instances.id of the 
 comment on column public.notice_deliveries.acked_at is 'WhatsApp only: a "queued" is not delivered before the phone has said so.';
 -- Readers: claim_deliveries; write_deliveries; note_acks.
 create index if not exists waiting_deliveries_by_contact on public.notice_deliveries (contact_id, due_at) where state = 'waiting';
-create index if not exists deliveries_by_instance on public.notice_deliveries (instance_id, id);
+create index if not exists deliveries_by_line_and_contact on public.notice_deliveries (instance_id, contact_id, id);
 create index if not exists unacked_deliveries on public.notice_deliveries (sent_at)
   where state = 'sent' and channel = 'whatsapp' and acked_at is null;
 create index if not exists deliveries_by_age on public.notice_deliveries (created_at);
@@ -117,6 +117,7 @@ comment on column public.operator_alerts.cause is 'AlertCause in shared/core/ale
 comment on column public.operator_alerts.subject is 'Which of them: a line, a channel. Empty where there is one alone.';
 create unique index if not exists one_open_alert_per_cause_and_subject on public.operator_alerts (cause, subject)
   where resolved_at is null;
+create index if not exists alerts_by_cause_and_subject on public.operator_alerts (cause, subject, id);
 create index if not exists alerts_by_age on public.operator_alerts (raised_at);
 
 create table if not exists public.alert_channels (
@@ -145,7 +146,11 @@ begin
       keep_trying interval,       -- after this a delivery is given up
       waits interval[],           -- before a delivery that failed is tried again; the last one for ever
       dead_after interval,        -- a channel that fails for so long is told to the operator
-      down_after interval,        -- so is a line that is down for so long …
+      settled_after interval,     -- that an alert is over is told when it has been so for so long
+      counted_within interval,    -- in this time a contact hears of one line so often at most,
+      notices_most integer,       -- the last of them bad news only
+      silent_after interval,      -- lines that answer nothing for so long, and whose users were not told, have one cause
+      down_after interval,        -- a line that is down for so long is told to the operator, too …
       device_gone_after interval, -- … the deep probe that answers for none …
       blind_sweeps integer        -- … and so many sweeps in a row that found nothing out
     );
@@ -215,6 +220,21 @@ as $$
 declare
   v_alert bigint;
 begin
+  -- What is so again before anybody has heard that it was over goes on, and nobody hears anything.
+  update public.operator_alerts o set resolved_at = null
+  where o.id = (
+      select a.id from public.operator_alerts a where a.cause = p_cause and a.subject = p_subject order by a.id desc limit 1)
+    and o.resolved_at is not null
+    and exists (select from public.notice_deliveries d where d.occasion = 'alert:' || o.id and d.kind = 'resolved')
+    and not exists (
+      select from public.notice_deliveries d
+      where d.occasion = 'alert:' || o.id and d.kind = 'resolved' and (d.state <> 'waiting' or d.unheard > 0))
+  returning o.id into v_alert;
+  if v_alert is not null then
+    delete from public.notice_deliveries
+    where occasion = 'alert:' || v_alert and kind = 'resolved' and state = 'waiting' and unheard = 0;
+    return false;
+  end if;
   insert into public.operator_alerts (cause, subject, details, raised_at) values (p_cause, p_subject, p_details, p_now)
   on conflict (cause, subject) where resolved_at is null do nothing
   returning id into v_alert;
@@ -231,7 +251,7 @@ begin
 end
 $$;
 comment on function public.raise_alert is
-  'Tells the operator of a cause, once until it is resolved; true when it begins now. Within any transaction: what is rolled back was not told. Raise it as often as it is so.';
+  'Tells the operator of a cause, once until it is resolved and told so; true when it begins now. Within any transaction: what is rolled back was not told. Raise it as often as it is so.';
 
 create or replace function public.resolve_alert(
   p_cause text, p_subject text default '', p_now timestamptz default now()
@@ -372,6 +392,9 @@ declare
   v_refused integer;
   v_sqlstates text;
   v_down record;
+  v_silent integer;
+  v_silent_since timestamptz;
+  v_drifted integer;
 begin
   select * into v_state from public.provider_state where provider = 'wapi' and server = '';
   perform public.set_alert(v_state.braked_since is not null, 'brake', '', jsonb_build_object('since', v_state.braked_since), p_now);
@@ -379,6 +402,26 @@ begin
     jsonb_build_object('count', v_state.blind_sweeps), p_now);
   perform public.set_alert(coalesce(v_state.device_silent_since <= p_now - p_policy.device_gone_after, false),
     'contract_drifted', 'device', jsonb_build_object('what', 'device', 'since', v_state.device_silent_since), p_now);
+  select (r.outcomes ->> 'drifted')::integer into v_drifted
+  from public.health_check_runs r
+  where r.finished_at is not null and r.checked > 0 order by r.started_at desc limit 1;
+  perform public.set_alert(coalesce(v_drifted > 0, false), 'contract_drifted', 'route',
+    jsonb_build_object('what', 'A route (' || v_drifted || ' looks)'), p_now);
+  -- Lines that fell silent with others are told to no venue. Where nobody answers at all another alert says so.
+  select count(*), min(h.unknown_since) into v_silent, v_silent_since
+  from public.instance_health h
+  join public.wapi_instances i on i.id = h.instance_id
+  where h.unknown_since <= p_now - p_policy.silent_after and h.unverified_since is null
+    and (h.last_event_at is null or h.last_event_at < h.unknown_since)
+    and i.status in ('connected', 'degraded') and i.is_active is not false
+    and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi' and not public.is_asleep(i.company_id);
+  if v_silent = 0 or coalesce(
+    v_silent > 1 and v_state.blind_sweeps < p_policy.blind_sweeps and v_state.braked_since is null
+    and coalesce(v_state.device_silent_since > p_now - p_policy.device_gone_after, true), false)
+  then
+    perform public.set_alert(v_silent > 0, 'lines_silent', '',
+      jsonb_build_object('count', v_silent, 'since', v_silent_since), p_now);
+  end if;
   select count(*), string_agg(distinct sqlstate, ', ') into v_refused, v_sqlstates
   from public.notices where state = 'refused' and next_try_at is not null;
   perform public.set_alert(v_refused > 0, 'notices_refused', '',
@@ -395,8 +438,8 @@ begin
         where a.cause = 'line_down' and a.subject = o.id::text and a.resolved_at is null)
   loop
     perform public.raise_alert('line_down', v_down.id::text, jsonb_build_object(
-      'instance', v_down.instance_id, 'unit', coalesce(nullif(btrim(v_down.unit), ''), v_down.external_id),
-      'company', v_down.company, 'since', v_down.started_at), p_now);
+      'instance', v_down.instance_id, 'unit', coalesce(nullif(public.plain_name(v_down.unit), ''), v_down.external_id),
+      'company', public.plain_name(v_down.company), 'since', v_down.started_at), p_now);
   end loop;
   perform public.resolve_alert(a.cause, a.subject, p_now)
   from public.operator_alerts a
@@ -405,7 +448,7 @@ begin
     where o.id::text = a.subject and o.closed_at is null);
 end
 $$;
-comment on function public.note_causes is 'Raises and resolves what our tables say of themselves: brake, blind sweeps, drift, refused notices, lines down for long.';
+comment on function public.note_causes is 'Raises and resolves what our tables say of themselves: brake, blind sweeps, drift, lines silent together, refused notices, lines down for long.';
 
 -- Sending
 
@@ -439,7 +482,7 @@ begin
   from public.wapi_instances i
   where (btrim(i.instance_id) = p_line or i.id::text = lower(p_line))
     and i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
-    and i.status = 'connected' and btrim(i.instance_token) <> ''
+    and i.status = 'connected' and btrim(i.instance_token) <> '' and not public.is_asleep(i.company_id)
     and (i.connected_at is null or i.connected_at <= p_now - p_policy.line_proven)
     and not exists (
       select from public.instance_outages o
@@ -526,6 +569,23 @@ $$;
 comment on function public.waits_for_others is
   'Whether a contact of an earlier position may still be reached, or was: the next one is due when that is not so.';
 
+create or replace function public.place_at(
+  p_delivery public.notice_deliveries, p_policy public.delivery_policy, p_now timestamptz
+)
+returns timestamptz
+language sql stable security invoker set search_path = ''
+as $$
+  -- As free_places has it for the bell. An alert is no line's.
+  select coalesce(d.sent_at, d.first_tried_at) + p_policy.counted_within
+  from public.notice_deliveries d
+  where d.instance_id = p_delivery.instance_id and d.contact_id = p_delivery.contact_id and d.id <> p_delivery.id
+    and public.was_reached(d) and coalesce(d.sent_at, d.first_tried_at) > p_now - p_policy.counted_within
+  order by coalesce(d.sent_at, d.first_tried_at) desc
+  offset p_policy.notices_most - 1 - (p_delivery.kind = 'back')::integer limit 1;
+$$;
+comment on function public.place_at is
+  'When a contact that has heard too often of a line today may hear of it again; null: now. The last place of a day is for bad news only.';
+
 create or replace function public.claim_deliveries(
   p_channels text[],          -- of companies' contacts, as far as they are configured
   p_operator text[],          -- fingerprints of the operator's channels
@@ -553,6 +613,7 @@ declare
   v_given_up integer := 0;
   v_cancelled integer := 0;
   v_why text;
+  v_place_at timestamptz;
 begin
   perform public.note_operators(p_operator, p_now);
   perform public.note_causes(p_policy, p_now);
@@ -612,13 +673,27 @@ begin
       end if;
       if v_quiet is not null then
         update public.notice_deliveries
-        set due_at = v_quiet, note = 'quiet', give_up_at = v_quiet + p_policy.keep_trying, lease_until = null
+        set due_at = v_quiet, note = 'quiet', lease_until = null,
+            -- The first night postpones the end, no other one does.
+            give_up_at = coalesce(v_delivery.give_up_at, v_quiet + p_policy.keep_trying)
         where id = v_delivery.id;
         continue;
       elsif v_why is not null then
         update public.notice_deliveries set due_at = p_now + p_policy.waits[1], note = v_why, lease_until = null
         where id = v_delivery.id;
         perform public.note_channel(public.channel_key(v_contact.channel, v_contact.address), false, v_why, p_now);
+        continue;
+      end if;
+      -- That it is over is told when it has settled; until then it may begin again, and nobody hears either.
+      if v_delivery.kind = 'resolved' and v_delivery.created_at > p_now - p_policy.settled_after then
+        update public.notice_deliveries set due_at = created_at + p_policy.settled_after where id = v_delivery.id;
+        continue;
+      end if;
+      v_place_at := case when v_delivery.tries = 0 then public.place_at(v_delivery, p_policy, p_now) end;
+      if v_place_at is not null then
+        update public.notice_deliveries
+        set due_at = v_place_at, note = 'enough', give_up_at = v_place_at + p_policy.keep_trying
+        where id = v_delivery.id;
         continue;
       end if;
       continue when public.waits_for_others(v_delivery, v_contact, p_policy, p_now)
@@ -644,7 +719,7 @@ begin
     v_batch := coalesce(v_batch, v_ids[1]);
     update public.notice_deliveries
     set lease_until = p_now + p_lease, tries = tries + 1, unheard = unheard + 1, note = null,
-        first_tried_at = coalesce(first_tried_at, p_now), batch = v_batch
+        first_tried_at = coalesce(first_tried_at, p_now), batch = v_batch, channel = v_contact.channel
     where id = any (v_ids);
     v_messages := v_messages || jsonb_build_array((
       select jsonb_build_object(
@@ -668,8 +743,10 @@ create or replace function public.finish_delivery(
   p_lease timestamptz,     -- as claimed
   p_result text,           -- sent | refused (a no that was heard) | unclear | not_tried
   p_cause text,            -- a word, when it was not sent
+  p_channel text,          -- what fails together, as channel_key has it
   p_message_id text,       -- the channel's
-  p_text text,             -- what was sent, for the line's own conversation
+  p_phone text,            -- to whom a line sent it, and …
+  p_text text,             -- … what, for its own conversation
   p_policy public.delivery_policy,
   p_event_ahead interval,
   p_line uuid default null,  -- that sent it
@@ -678,9 +755,6 @@ create or replace function public.finish_delivery(
 returns void
 language plpgsql volatile security invoker set search_path = ''
 as $$
-declare
-  v_first public.notice_deliveries;
-  v_address text;
 begin
   if p_result = 'sent' then
     -- Late or not, a yes is a yes.
@@ -701,13 +775,10 @@ begin
   if p_result = 'not_tried' then
     return;
   end if;
-  select * into v_first from public.notice_deliveries where id = p_ids[1];
-  select address into v_address from public.alert_contacts where id = v_first.contact_id;
-  if found then
-    perform public.note_channel(public.channel_key(v_first.channel, v_address), p_result = 'sent', p_cause, p_now);
-  end if;
-  if p_result = 'sent' and p_line is not null and p_message_id is not null and v_address is not null then
-    perform public.keep_alert_message(p_line, p_message_id, v_address, p_text, p_event_ahead, p_now);
+  -- Whoever the contact is by now: this is what was done.
+  perform public.note_channel(p_channel, p_result = 'sent', p_cause, p_now);
+  if p_result = 'sent' and p_line is not null and p_message_id is not null then
+    perform public.keep_alert_message(p_line, p_message_id, p_phone, p_text, p_event_ahead, p_now);
   end if;
 end
 $$;
@@ -773,7 +844,7 @@ begin
   perform public.keep_for_service(
     'is_zone', 'is_bad_news', 'was_reached', 'write_deliveries', 'raise_alert', 'resolve_alert', 'channel_key', 'note_channel', 'note_dead_channels',
     'note_operators', 'set_alert', 'note_causes', 'quiet_until', 'alert_line', 'note_acks', 'is_over', 'waits_for_others',
-    'claim_deliveries', 'finish_delivery', 'keep_alert_message', 'purge_deliveries');
+    'place_at', 'claim_deliveries', 'finish_delivery', 'keep_alert_message', 'purge_deliveries');
 end
 $$;
 

@@ -281,9 +281,48 @@ async def test_an_ack_spares_the_next_position(world: World, ours: OnTheWire) ->
     assert [address for address, _ in receiver.got] == [PHONE, PHONE], "only who was reached hears that it is back"
 
 
+async def test_a_contact_whose_channel_has_changed_is_told_and_counted_by_the_new_one(
+    world: World, ours: OnTheWire
+) -> None:
+    sending = alert_line(world)
+    company = world.company(users=1)
+    who = contact(world, company, PHONE, channel="whatsapp")
+    contact(world, company, BIA, position=2)
+    down(world, company)
+    world.sql("update public.alert_contacts set channel = 'email', address = %s where id = %s", ANA, who)
+    receiver = Receiver()
+    for _ in range(2):
+        await deliver(sender(receiver, line=sending.external_id), ours.store.outbox)
+        world.pass_time(6 * MINUTE)
+
+    assert [address for address, _ in receiver.got] == [ANA], "a mail needs no ack"
+    assert [row["channel"] for row in world.sql("select channel from public.alert_channels")] == ["email"]
+
+
+async def test_what_was_sent_to_a_phone_is_kept_as_sent_to_it_whatever_the_contact_says_by_then(
+    world: World, ours: OnTheWire
+) -> None:
+    sending = alert_line(world)
+    company = world.company(users=1)
+    contact(world, company, PHONE, channel="whatsapp")
+    down(world, company)
+
+    def meanwhile(_: str, __: Post) -> SendAnswer:
+        world.sql("update public.alert_contacts set channel = 'email', address = %s", ANA)
+        return SendAnswer(SendResult.SENT, message_id="ALERT-1")
+
+    await deliver(sender(Receiver(meanwhile), line=sending.external_id), ours.store.outbox)
+
+    assert [row["contact_phone"] for row in world.sql("select contact_phone from public.wapi_conversations")] == [PHONE]
+    assert [row["channel"] for row in world.sql("select channel from public.alert_channels")] == ["whatsapp"]
+
+
 @pytest.mark.parametrize(
     "unfit",
     [
+        pytest.param(
+            "company_id = (select id from public.companies where is_active is false)", id="of a company that sleeps"
+        ),
         pytest.param("status = 'disconnected'", id="down"),
         pytest.param("is_active = false", id="paused"),
         pytest.param("connected_at = now() - interval '59 minutes'", id="back for less than an hour"),
@@ -295,6 +334,7 @@ async def test_a_line_that_may_not_send_sends_nothing_and_nobody_elses_does(
 ) -> None:
     sending = alert_line(world)
     world.line(world.company(), "Uma linha sã")
+    world.sql("update public.companies set is_active = false where id = %s", world.company())
     world.set(sending, unfit)
     company = world.company(users=1)
     contact(world, company, PHONE, channel="whatsapp", position=1)
@@ -367,6 +407,50 @@ async def test_a_message_that_fails_is_tried_again_with_growing_waits_and_given_
     assert {b - a for a, b in itertools.pairwise(tried_after[6:])} == {240}
     assert tried_after[-1] < 24 * 60
     assert deliveries_of(world)[0] == (ANA, "down", "given_up", "http_500")
+
+
+async def test_a_night_of_quiet_does_not_let_a_dead_channel_be_tried_for_ever(world: World, ours: OnTheWire) -> None:
+    """Regression: each night gave another day of tries, and nobody was told that nothing arrives."""
+    company = world.company(users=1)
+    who = contact(world, company, ANA)
+    down(world, company)
+    receiver = Receiver(lambda _, __: NO)
+    for _ in range(5):
+        for quiet in ("('00:00', '24:00')", "(null, null)"):
+            world.sql(f"update public.alert_contacts set (quiet_from, quiet_until) = {quiet} where id = %s", who)
+            world.sql("update public.notice_deliveries set due_at = now() where state = 'waiting'")
+            await deliver(sender(receiver, operator=False), ours.store.outbox)
+            world.pass_time(12 * 60 * MINUTE)
+    assert len(receiver.got) <= 2, "the first night alone postpones the end"
+    assert deliveries_of(world)[0][2] == "given_up"
+
+
+async def test_a_contact_hears_of_a_line_seven_times_a_day_at_most_and_then_what_is_so(
+    world: World, ours: OnTheWire
+) -> None:
+    """Invariant 13. Regression: a line down for 16 of every 30 minutes was 46 messages a day to the manager's phone."""
+    company = world.company(users=1)
+    who = contact(world, company, ANA)
+    line = world.line(company, "Centro")
+    world.sql(
+        "insert into public.notice_deliveries"
+        " (occasion, contact_id, kind, company_id, instance_id, channel, state, created_at, due_at, sent_at)"
+        " select n::text, %s, 'down', %s, %s, 'email', 'sent', now(), now(), now() - n * interval '1 hour'"
+        " from generate_series(1, 7) n",
+        who, company, line.id,
+    )  # fmt: skip
+    mark_down(world, line)
+    receiver = Receiver()
+    deliveries = sender(receiver, operator=False)
+    heard = []
+    for hour in range(21):
+        if hour == 18:
+            bring_back(world, line)
+        await deliver(deliveries, ours.store.outbox)
+        heard.append(len(receiver.got))
+        world.pass_time(60 * MINUTE)
+    assert heard == [0] * 17 + [1, 1, 2, 2], "the last place of a day is for bad news only"
+    assert ["perdeu" in text for text in receiver.to(ANA)] == [True, False]
 
 
 async def test_who_was_not_reached_does_not_hear_that_it_is_back_and_who_may_have_been_does(
@@ -492,8 +576,11 @@ async def test_a_yes_that_could_not_be_kept_is_kept_before_anything_is_sent_agai
     assert deliveries_of(world)[0][2] == "sent"
 
 
-async def test_a_channel_that_hangs_costs_the_others_nothing_and_is_not_asked_again_in_that_round(
-    world: World, ours: OnTheWire
+@pytest.mark.parametrize(
+    "says", [NOTHING_HEARD, SendAnswer(SendResult.REFUSED, "http_429")], ids=["nothing", "to wait"]
+)
+async def test_a_channel_that_hangs_or_asks_to_wait_costs_the_others_nothing_and_is_not_asked_again_in_that_round(
+    world: World, ours: OnTheWire, says: SendAnswer
 ) -> None:
     company = world.company(users=1)
     sending = alert_line(world)
@@ -501,9 +588,7 @@ async def test_a_channel_that_hangs_costs_the_others_nothing_and_is_not_asked_ag
         contact(world, company, f"c{n}@example.com")
     contact(world, company, PHONE, channel="whatsapp")
     down(world, company)
-    receiver = Receiver(
-        lambda address, _: SendAnswer(SendResult.SENT, message_id="A") if address == PHONE else NOTHING_HEARD
-    )
+    receiver = Receiver(lambda address, _: SendAnswer(SendResult.SENT, message_id="A") if address == PHONE else says)
 
     await deliver(sender(receiver, line=sending.external_id), ours.store.outbox)
 
@@ -528,9 +613,30 @@ async def test_an_alert_is_one_message_and_one_more_when_it_is_over(world: World
     assert not await outbox.resolve_alert(AlertCause.LINE_MUTE, "x")
     for _ in range(2):
         await deliver(deliveries, outbox)
+        world.pass_time(15 * MINUTE)
 
     assert [post.title for _, post in receiver.got] == ["A line is mute", "Resolved: A line is mute"]
     assert receiver.got[0][1].text == "Centro (B) lives, but its events do not reach us since 14:35."
+
+
+async def test_an_alert_that_comes_and_goes_is_one(world: World, ours: OnTheWire) -> None:
+    """Regression: the brake on and off in turns was twelve messages an hour to each of the operator's channels."""
+    receiver = Receiver()
+    deliveries, outbox = sender(receiver), ours.store.outbox
+    for n in range(12):
+        assert await outbox.raise_alert(AlertCause.OWN_ADDRESS, details={"why": "401"}) is (n == 0)
+        await deliver(deliveries, outbox)
+        world.pass_time(5 * MINUTE)
+        assert await outbox.resolve_alert(AlertCause.OWN_ADDRESS)
+        await deliver(deliveries, outbox)
+        world.pass_time(5 * MINUTE)
+    assert len(receiver.got) == 1
+    world.pass_time(10 * MINUTE)
+    await deliver(deliveries, outbox)
+    assert [post.title.startswith("Resolved") for _, post in receiver.got] == [False, True]
+    assert await outbox.raise_alert(AlertCause.OWN_ADDRESS), "who has heard that it is over hears of it anew"
+    await deliver(deliveries, outbox)
+    assert len(receiver.got) == 3
 
 
 async def test_an_alert_that_was_over_before_anybody_heard_is_told_to_nobody(world: World, ours: OnTheWire) -> None:
@@ -550,6 +656,12 @@ def causes(world: World) -> dict[str, tuple[str, str]]:
     state = "update public.provider_state set"
     company = world.company(users=1)
     line = world.line(company, "Centro")
+    run = (
+        "insert into public.health_check_runs (started_at, finished_at, checked, outcomes)"
+        " values (clock_timestamp(), now(), 9, jsonb_build_object('drifted', {}))"
+    )
+    silent = f"array['{world.line(company).id}', '{world.line(company).id}']::uuid[]"
+    world.sql(f"insert into public.instance_health (instance_id) select unnest({silent})")
     world.sql(
         "insert into public.notices (occasion, kind, user_id, company_id, instance_id, text, since, state, told_at, sqlstate)"
         " values ('x', 'down', gen_random_uuid(), %s, %s, 'disconnected', now(), 'refused', now(), '23514')",
@@ -564,6 +676,13 @@ def causes(world: World) -> dict[str, tuple[str, str]]:
         "sweep_blind": (f"{state} blind_sweeps = 3", f"{state} blind_sweeps = 2"),
         "contract_drifted": (
             f"{state} device_silent_since = now() - interval '61 minutes'", f"{state} device_silent_since = now()",
+        ),
+        "contract_drifted, a route": (
+            run.format(1), run.format(0),
+        ),
+        "lines_silent": (
+            f"update public.instance_health set unknown_since = now() - interval '61 minutes' where instance_id = any ({silent})",
+            f"update public.instance_health set unknown_since = null where instance_id = any ({silent})",
         ),
         "notices_refused": (f"{notices} = now()", f"{notices} = null"),
         "line_down": (
@@ -584,8 +703,12 @@ async def test_what_our_tables_say_is_told_when_it_begins_and_when_it_ends(
         for statement in (begins, begins, ends, ends):
             world.sql(statement)
             await deliver(deliveries, ours.store.outbox)
+        world.sql("update public.notice_deliveries set created_at = created_at - interval '15 minutes', due_at = now()"
+                  " where state = 'waiting'")  # fmt: skip
+        await deliver(deliveries, ours.store.outbox)
         told = [(fact["cause"], fact["kind"]) for _, post in receiver.got for fact in post.facts]
-        assert told == [(cause, "alert"), (cause, "resolved")]
+        name = cause.partition(",")[0]
+        assert told == [(name, "alert"), (name, "resolved")]
         receiver.got.clear()
 
 
@@ -616,8 +739,9 @@ async def test_a_channel_that_fails_for_an_hour_is_told_by_another(world: World,
     assert ANA not in "".join(post.text for _, post in receiver.got)
 
     receiver.answers = lambda _, __: SendAnswer(SendResult.SENT)
-    world.pass_time(5 * 60 * MINUTE)
-    await deliver(sender(receiver), ours.store.outbox)
+    for passed in (5 * 60, 15):
+        world.pass_time(passed * MINUTE)
+        await deliver(sender(receiver), ours.store.outbox)
     assert [post.title for _, post in receiver.got if "Resolved" in post.title] == ["Resolved: A channel is dead"]
 
 
