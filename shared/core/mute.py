@@ -185,8 +185,8 @@ def next_look(silence: Silence, *, rule: MutePolicy, now: datetime) -> datetime:
     """Before when this silence, or one that begins later, cannot be improbable; an event in between changes nothing."""
     if not silence.improbable_at:
         return now + rule.look_again
-    # Or it is improbable, in an hour without a habit.
-    return max(silence.improbable_at[0], now + QUARTER)
+    first = silence.improbable_at[0]
+    return first if first > now else now + QUARTER  # it is improbable, in an hour without a habit
 
 
 def next_probe(last_event_at: datetime, *, rule: MutePolicy, now: datetime) -> datetime:

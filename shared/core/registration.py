@@ -123,8 +123,11 @@ def judge_url(url: str | None, target: Target, external_id: str) -> WebhookState
         return WebhookState.UNTOLD
     if not url.strip():
         return WebhookState.MISSING
+    url = url.strip()
+    if "://" not in url:
+        url = f"//{url}"  # nobody can post there; whose it was meant to be is its host all the same
     try:
-        given, place, ours = urlsplit(url.strip()), _place(url.strip()), _place(target.url)
+        given, place, ours = urlsplit(url), _place(url), _place(target.url)
     except ValueError:
         return WebhookState.FOREIGN
     if place != ours:

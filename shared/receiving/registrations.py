@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from shared import logs
 from shared.core.registration import (
@@ -27,7 +27,7 @@ from shared.database.registrations import Visited
 from shared.receiving.subscriptions import tell_operator, with_subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from shared.providers.port import Registrar
 
 _AT_ONCE: Final = 8
-
-_Told = TypeVar("_Told", Registration | Unanswered, Subscription | Unanswered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +77,14 @@ class Registrations:
             await _Round(self, store, deadline, due.now).go(due.lines)
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A line so far; ``registration``: where the provider posts its events, if it told."""
+
+    visited: Visited
+    registration: Registration | None = None
+
+
 class _Round:
     def __init__(self, how: Registrations, store: Store, deadline: float, now: datetime) -> None:
         self._how = how
@@ -87,6 +93,7 @@ class _Round:
         self._now = now
         self._clock = asyncio.get_running_loop().time
         self._ended = False
+        self._payments_ended = False
         self._own_address: bool | None = None
         self._refusal: str | None = None
         self._outcomes: Counter[Visit] = Counter()
@@ -96,76 +103,99 @@ class _Round:
         return self._ended or self._clock() >= self._deadline
 
     async def go(self, lines: list[RegisteredLine]) -> None:
+        """Read where events go, set what is wrong, and ask about payment last: it may keep nobody from being heard."""
         for line in lines:
             logs.name_line(line.id, unit=line.unit, external_id=line.external_id)
-        read: dict[UUID, tuple[Visited, Registration | None]] = {}
-        waiting = iter(lines)
-        await asyncio.gather(*(self._read_some(waiting, read) for _ in range(min(_AT_ONCE, len(lines)))))
-        wrong: list[tuple[Visited, tuple[WebhookKind, ...]]] = []
-        done: list[Visited] = []
-        for line in lines:
-            visited, registration = read.get(line.id, (Visited(line, Visit.LEFT), None))
-            kinds = self._kinds_to_set(line, registration)
-            if kinds and registration is not None:
-                wrong.append((visited, kinds))
-            else:
-                done.append(visited)
-        for number, (visited, kinds) in enumerate(wrong):
-            if number == self._how.policy.registration_sets or self._is_over or await self._is_refused(visited.line):
-                done += [replace(each, outcome=Visit.LEFT) for each, _ in wrong[number:]]
+        read: dict[UUID, _Read] = {}
+        await self._some_at_once(lines, read, self._read)
+        wrong: list[tuple[_Read, tuple[WebhookKind, ...]]] = []
+        done: list[Visited] = [Visited(line, Visit.LEFT) for line in lines if line.id not in read]
+        for found in read.values():
+            kinds = self._kinds_to_set(found.visited.line, found.registration)
+            if kinds:
+                wrong.append((found, kinds))
+        for number, (found, kinds) in enumerate(wrong):
+            line = found.visited.line
+            if number == self._how.policy.registration_sets or self._is_over or await self._is_refused(line):
+                for each, _ in wrong[number:]:
+                    read[each.visited.line.id] = replace(each, visited=replace(each.visited, outcome=Visit.LEFT))
                 break
+            del read[line.id]
+            visited = await self._set(found.visited, kinds)
             # At once: whoever dies now has lost the knowledge of one line.
-            await self._record([await self._set(visited, kinds)])
+            await self._record([(await self._with_payment(replace(found, visited=visited))).visited])
+        paid: dict[UUID, _Read] = {}
+        others = [each.visited.line for each in read.values()]
+        await self._some_at_once(others, paid, lambda line: self._with_payment(read[line.id]))
+        done += [each.visited for each in (read | paid).values()]
         if done:
             await self._record(done)
         if self._ended:
             logs.warning("registration.throttled", left=self._outcomes[Visit.LEFT])
+        elif self._payments_ended:
+            logs.warning("subscription.throttled")
         logs.info("registrations.read", **{outcome.value: self._outcomes[outcome] for outcome in Visit})
 
     # Reading
 
-    async def _read_some(
-        self, waiting: Iterator[RegisteredLine], read: dict[UUID, tuple[Visited, Registration | None]]
+    async def _some_at_once(
+        self,
+        lines: Sequence[RegisteredLine],
+        found: dict[UUID, _Read],
+        ask: Callable[[RegisteredLine], Awaitable[_Read]],
     ) -> None:
-        for line in waiting:
-            if self._is_over:
-                return
-            read[line.id] = await self._read(line)
+        waiting = iter(lines)
 
-    async def _read(self, line: RegisteredLine) -> tuple[Visited, Registration | None]:
-        """Ask about payment, if that is due, and about the registration: the one may tell of the other."""
-        own, registrar = self._how.own, self._how.registrar
+        async def ask_some() -> None:
+            for line in waiting:
+                if self._is_over:
+                    return
+                found[line.id] = await ask(line)
+
+        await asyncio.gather(*(ask_some() for _ in range(min(_AT_ONCE, len(lines)))))
+
+    async def _read(self, line: RegisteredLine) -> _Read:
+        """Ask where the line's events go, if we have an address."""
+        own = self._how.own
+        if own is None:
+            return _Read(Visited(line, Visit.LEFT if line.asks_payment else Visit.KEPT))
+        told = await self._ask(self._how.registrar.registration(line, within=self._time))
+        if isinstance(told, Unanswered):
+            return _Read(Visited(line, Visit.UNREAD, cause=told.cause))
+        return _Read(Visited(line, Visit.KEPT, found=worst_of(told, own.target, line.external_id)), told)
+
+    async def _with_payment(self, read: _Read) -> _Read:
+        """Ask about payment, if that is due; what does not answer in a known form is told by the registration."""
+        how, line, registration = self._how, read.visited.line, read.registration
+        if not line.asks_payment or self._is_over:
+            return read
         subscription: Subscription | None = None
-        told: Registration | Unanswered = Unanswered("not_asked")
-        if line.asks_payment:
-            payment = await self._ask(registrar.subscription(line, within=self._time))
-            if isinstance(payment, Subscription):
-                subscription = payment
-            else:
-                told = payment
-        if not self._ended and (own is not None or subscription is None):
-            told = await self._ask(registrar.registration(line, within=self._time))
-        registration = told if isinstance(told, Registration) else None
-        if registration is not None and line.asks_payment and subscription is None:
+        if not self._payments_ended:
+            told = await how.registrar.subscription(line, within=self._time)
+            if isinstance(told, Subscription):
+                subscription = told
+            else:  # one route that is throttled says nothing of the others: they say it themselves
+                self._payments_ended |= told.asked_to_wait
+        if subscription is None and how.own is None:
+            asked = await self._ask(how.registrar.registration(line, within=self._time))
+            if isinstance(asked, Unanswered):
+                return replace(read, visited=replace(read.visited, outcome=Visit.UNREAD, cause=asked.cause))
+            registration = asked
+        if subscription is None and registration is not None:
             subscription = registration.subscription
-        if isinstance(told, Unanswered) and (own is not None or subscription is None):
-            visited = Visited(line, Visit.UNREAD, cause=told.cause)
-        elif registration is not None and own is not None:
-            visited = Visited(line, Visit.KEPT, found=worst_of(registration, own.target, line.external_id))
-        else:
-            visited = Visited(line, Visit.KEPT)
-        if subscription is not None:
-            how = self._how
-            visited = with_subscription(
-                visited, subscription, policy=how.policy, tell_venues=how.tell_venues, now=self._now
-            )
-        return visited, registration
+        if subscription is None:
+            return read
+        visited = read.visited if how.own is not None else replace(read.visited, outcome=Visit.KEPT)
+        visited = with_subscription(
+            visited, subscription, policy=how.policy, tell_venues=how.tell_venues, now=self._now
+        )
+        return replace(read, visited=visited)
 
     @property
     def _time(self) -> timedelta:
         return min(self._how.within, timedelta(seconds=max(self._deadline - self._clock(), 0.001)))
 
-    async def _ask(self, asking: Awaitable[_Told]) -> _Told:
+    async def _ask(self, asking: Awaitable[Registration | Unanswered]) -> Registration | Unanswered:
         told = await asking
         if isinstance(told, Unanswered) and told.asked_to_wait:
             self._ended = True

@@ -21,7 +21,9 @@ def with_subscription(
     visited: Visited, subscription: Subscription, *, policy: Policy, tell_venues: bool, now: datetime
 ) -> Visited:
     """A visit with what was told of the line's subscription, and whom that is told."""
-    ending = ending_of(subscription, visited.line.told, stages=policy.subscription_stages, now=now)
+    ending = visited.line.told  # as long as nothing is told from which anything could be concluded
+    if subscription.is_clear:
+        ending = ending_of(subscription, ending, stages=policy.subscription_stages, now=now)
     news = tell_venues and ending is not None and is_news(ending, visited.line.told)
     text = SUBSCRIPTION_TEXTS[ending.days] if ending is not None and news else None
     return replace(visited, subscription=subscription, ending=ending, text=text)

@@ -256,7 +256,7 @@ async def test_twenty_lines_are_read_a_sweep_or_a_tenth_of_what_it_has_looked_at
     assert house.calls()["fetch-instance"] == 23
 
 
-@pytest.mark.parametrize("asked", ["fetch-instance", "payment-status", "update-webhook-disconnected"])
+@pytest.mark.parametrize("asked", ["fetch-instance", "update-webhook-disconnected"])
 async def test_who_is_asked_to_wait_ends_the_round(house: House, asked: str, caplog: pytest.LogCaptureFixture) -> None:
     lines = [house.line("") for _ in range(12)]
     house.world.simulator.set_lines([line.external_id for line in lines], faults={asked: "429"})
@@ -270,6 +270,36 @@ async def test_who_is_asked_to_wait_ends_the_round(house: House, asked: str, cap
     house.pass_time(minutes=15)
     await house.round()
     assert all(house.is_registered(line) for line in lines)
+
+
+async def test_payments_that_are_throttled_for_ever_keep_no_registration_from_being_set(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [house.line("", expires="2020-01-01") for _ in range(12)]
+    house.world.simulator.set_lines([line.external_id for line in lines], faults={"payment-status": "429"})
+    await house.round()
+    assert all(house.is_registered(line) for line in lines)
+    assert house.calls()["payment-status"] == 1
+    assert "subscription.throttled" in facts(caplog)
+    # What the registration tells of the subscription counts meanwhile.
+    assert {house.row(line)["ending_days"] for line in lines} == {0}
+
+
+async def test_what_was_told_of_a_subscription_stands_until_something_else_is(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = house.line(expires="2020-01-01", payment_status="")
+    await house.round()
+    assert facts(caplog) == {"subscription.ending": "ERROR"}
+    house.world.behave(line, expires="", faults={"payment-status": "500"})  # and fetch-instance tells nothing
+    house.pass_time(hours=24)
+    await house.round()
+    assert house.row(line)["ending_days"] == 0
+    assert ("subscription_ending", f"{line.id}:2020-01-01:0") in house.alerts()
+    house.world.behave(line, expires="2020-01-01", faults={})
+    house.pass_time(hours=24)
+    await house.round()
+    assert facts(caplog) == {}, "it is no news"
 
 
 async def test_one_line_that_cannot_be_read_costs_the_others_nothing(house: House) -> None:
@@ -308,6 +338,7 @@ async def test_nothing_is_set_unless_our_own_address_takes_the_key(
     assert "put" not in house.calls()
     assert {house.row(line)["tries"] for line in lines} == {0}
     assert house.alerts() == {("own_address", "")}
+    assert all(house.row(line)["subscription_read_at"] for line in lines), "payment is asked about all the same"
 
     with caplog.at_level("INFO", logger="line_recovery"):
         caplog.clear()

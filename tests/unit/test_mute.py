@@ -232,6 +232,15 @@ def test_an_event_in_between_makes_a_look_too_early_and_never_too_late() -> None
         assert found >= promised
 
 
+def test_a_silence_that_is_improbable_within_the_quarter_is_looked_at_then() -> None:
+    """Not a quarter later: found within two sweeps."""
+    improbable_at = judge_silence(SHOP, at(10), rule=RULE, zone=ZONE, now=at(10)).improbable_at[0]
+    for before in (14 * MINUTE, MINUTE):
+        now = improbable_at - before
+        silence = judge_silence(SHOP, at(10), rule=RULE, zone=ZONE, now=now)
+        assert next_look(silence, rule=RULE, now=now) == improbable_at
+
+
 def test_the_sends_of_a_silent_line_are_read_each_quarter_and_then_each_hour() -> None:
     waits = [next_probe(at(0), rule=RULE, now=at(hours)) - at(hours) for hours in (0.5, 2, 3, 10, 4000)]
     assert waits == [15 * MINUTE, 30 * MINUTE, 45 * MINUTE, HOUR, HOUR]

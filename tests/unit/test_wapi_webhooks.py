@@ -55,6 +55,8 @@ AN_OLD_KEY = line_key(OLD, OURS)
         pytest.param("https://hook.example@evil.example/", WebhookState.FOREIGN, id="a host as user"),
         pytest.param("https://[broken", WebhookState.FOREIGN, id="no URL"),
         pytest.param("https://hook.example:notaport/", WebhookState.FOREIGN, id="no port"),
+        pytest.param(GOOD_URL.removeprefix("https://"), WebhookState.ELSEWHERE, id="no scheme"),
+        pytest.param("crm.example/hook", WebhookState.FOREIGN, id="another host without a scheme"),
         pytest.param("", WebhookState.MISSING, id="empty"),
         pytest.param(" ", WebhookState.MISSING, id="blank"),
         pytest.param(None, WebhookState.UNTOLD, id="not told"),
@@ -118,7 +120,7 @@ def test_a_registration_is_read_tolerantly_and_keeps_no_token() -> None:
     }
     found = read_registration(answer(told))
     assert isinstance(found, Registration)
-    assert found.urls == {WebhookKind.CONNECTED: "", WebhookKind.MESSAGE_STATUS: "5"}
+    assert found.urls == {WebhookKind.CONNECTED: ""}
     assert found.subscription == Subscription()
     assert "a-token" not in repr(found)
 
@@ -128,6 +130,30 @@ def test_a_line_is_read_where_it_is_wrapped_and_where_it_names_no_address() -> N
         {WebhookKind.CONNECTED: GOOD_URL}
     )
     assert read_registration(answer({"instanceId": OURS, "connected": True})) == Registration({})
+
+
+@pytest.mark.parametrize(
+    ("told", "urls"),
+    [
+        pytest.param({"webhookreceivedurl": GOOD_URL}, {WebhookKind.RECEIVED: GOOD_URL}, id="lower case"),
+        pytest.param({"webhookReceivedUrl": "null"}, {WebhookKind.RECEIVED: ""}, id="a word for nothing"),
+        pytest.param({"webhookReceivedUrl": " Undefined "}, {WebhookKind.RECEIVED: ""}, id="another"),
+        pytest.param({"webhookReceivedUrl": {"url": GOOD_URL}}, {}, id="an object"),
+        pytest.param({"webhookReceivedUrl": True}, {}, id="no text"),
+    ],
+)
+def test_an_address_is_read_however_it_is_told(told: dict[str, Any], urls: dict[WebhookKind, str]) -> None:
+    assert read_registration(answer({"instanceId": OURS, **told})) == Registration(urls)
+
+
+@pytest.mark.parametrize("where", [None, "instance", "data"])
+def test_an_answer_about_another_line_says_nothing_of_this_one(where: str | None) -> None:
+    for named, is_ours in (("LITE-OTHER1-AAAA11", False), (OURS, True), (f" {OURS.lower()} ", True), ("4711", True)):
+        told: dict[str, Any] = {"instanceId": named, "webhookReceivedUrl": GOOD_URL, "paymentStatus": "expired"}
+        found = answer({where: told} if where else told)
+        assert (read_payment(found, external_id=OURS) == Unanswered("another_line")) is not is_ours
+        if where != "data":
+            assert (read_registration(found, external_id=OURS) == Unanswered("another_line")) is not is_ours
 
 
 NEXT_MONDAY = datetime(2026, 12, 7, tzinfo=UTC)
@@ -199,7 +225,11 @@ def test_a_word_about_payment_that_nobody_knows_is_not_interpreted(status: str |
         pytest.param(answer({"error": False}), None, id="a yes"),
         pytest.param(answer({}), None, id="an object that says nothing"),
         pytest.param(answer({"error": True, "message": {"x": 1}}), Unanswered("refused"), id="an error with 200"),
+        pytest.param(answer({"success": False}), Unanswered("refused"), id="no success"),
+        pytest.param(answer({"error": False}, 201), None, id="another yes"),
+        pytest.param(answer(b"", 204), None, id="a yes without a body"),
         pytest.param(answer(b"<html>"), Unanswered("refused"), id="a page"),
+        pytest.param(answer({}, 302), Unanswered("http_302"), id="elsewhere"),
         pytest.param(answer({}, 403), Unanswered("http_403"), id="forbidden"),
         pytest.param(answer({}, 429), Unanswered("http_429", asked_to_wait=True), id="throttled"),
         pytest.param(answer({}, 503), Unanswered("http_503"), id="away"),

@@ -204,7 +204,7 @@ def _read_as(belief: Belief, answer: HttpAnswer, line: LineRow) -> str:
         case beliefs.DEVICE:
             return str(read_device(answer))
         case beliefs.REGISTRATION:
-            found = read_registration(answer)
+            found = read_registration(answer, external_id=line.external_id)
             if not isinstance(found, Registration):
                 return found.cause
             return f"{counted(len(found.urls), 'webhook')}; {_subscription(found.subscription)}"
@@ -212,7 +212,7 @@ def _read_as(belief: Belief, answer: HttpAnswer, line: LineRow) -> str:
             sent = read_sent(answer)
             return f"{sent.result} ({sent.cause})" if sent.cause else str(sent.result)
         case beliefs.PAYMENT:
-            paid = read_payment(answer)
+            paid = read_payment(answer, external_id=line.external_id)
             return _subscription(paid) if isinstance(paid, Subscription) else paid.cause
         case _:
             return ""
@@ -269,7 +269,7 @@ async def walk(asker: Asker, *, now: datetime) -> Walked:
         if belief is beliefs.DEVICE and isinstance(parsed, dict):
             device = parsed
         if belief is beliefs.REGISTRATION and answer is not None:
-            told = read_registration(answer)
+            told = read_registration(answer, external_id=line.external_id)
             registration = told if isinstance(told, Registration) else None
     return Walked(now, _plan_of(line.external_id), tuple(answers), log, registration, device)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from shared.core.delivery import SendAnswer, SendResult
 from shared.core.look import UNREADABLE, Look, RestartAnswer, unknown
 from shared.core.model import Observation
-from shared.providers.wapi.names import read_own_phone
+from shared.providers.wapi.names import is_told, read_own_phone
 from shared.providers.wapi.values import id_of
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def read_device(answer: HttpAnswer) -> DeviceView:
 
 def _is_phone(value: object) -> bool:
     """Whether something is shown at all: a blank and a word for nothing are none. Seen at several integrators."""
-    return value is not None and str(value).strip().lower() not in ("", "null", "undefined", "none", "false")
+    return value is not None and is_told(str(value))
 
 
 _PROVEN_BY: Final = {

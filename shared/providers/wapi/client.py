@@ -111,7 +111,7 @@ class WapiClient:
         if not await self._pacer.ready():
             return _NOT_ASKED
         try:
-            return read_registration(await self._get("fetch-instance", line, within))
+            return read_registration(await self._get("fetch-instance", line, within), external_id=line.external_id)
         except ExchangeFailedError as error:
             return Unanswered(error.cause)
 
@@ -120,7 +120,7 @@ class WapiClient:
         if not await self._pacer.ready():
             return _NOT_ASKED
         try:
-            return read_payment(await self._ask("GET", "payment/status", line, within))
+            return read_payment(await self._ask("GET", "payment/status", line, within), external_id=line.external_id)
         except ExchangeFailedError as error:
             return Unanswered(error.cause)
 

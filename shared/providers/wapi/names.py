@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PROVIDER: Final = "wapi"
 """The column ``wapi_instances.provider``, as we write it."""
@@ -25,6 +28,19 @@ def read_own_phone(value: object) -> str | None:
         return None
     digits = value.strip().partition("@")[0].partition(":")[0].removeprefix("+")
     return digits if _PHONE.fullmatch(digits) else None
+
+
+def is_told(text: str) -> bool:
+    """Whether a text says anything: a blank and a word for nothing do not. Seen at several integrators."""
+    return text.strip().lower() not in ("", "null", "undefined", "none", "false")
+
+
+def names_another(told: Mapping[str, object], external_id: str | None) -> bool:
+    """Whether an answer is about another line than was asked about. An id of a form that is not known tells nothing."""
+    named = told.get("instanceId")
+    if external_id is None or not isinstance(named, str):
+        return False
+    return has_form(named.strip().upper()) and named.strip().upper() != external_id.upper()
 
 
 def has_form(external_id: str) -> bool:

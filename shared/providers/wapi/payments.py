@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from shared.core.registration import Unanswered
 from shared.core.subscription import Payment, Subscription
+from shared.providers.wapi.names import names_another
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,8 +37,13 @@ _ENDS: Final = ("expires", "dueDate", "expiresAt", "due_date", "expires_at")
 _WRAPPERS: Final = ("data", "payment", "subscription", "instance")
 
 
-def read_object(answer: HttpAnswer) -> Json | Unanswered:
-    """What an answer tells, if it is a usable one: 200 with a JSON object without ``"error": true``."""
+def read_object(answer: HttpAnswer, *, external_id: str | None = None) -> Json | Unanswered:
+    """What an answer tells, if it is a usable one: 200 with a JSON object without ``"error": true``.
+
+    Args:
+        answer: The provider's.
+        external_id: Of the line that was asked about; an answer that names another one says nothing of this line.
+    """
     if answer.status != HTTPStatus.OK:
         return Unanswered(f"http_{answer.status}", asked_to_wait=answer.asks_to_wait)
     found = answer.json_object()
@@ -45,15 +51,17 @@ def read_object(answer: HttpAnswer) -> Json | Unanswered:
         return Unanswered("unreadable")
     if found.get("error") is True:
         return Unanswered("error_true")
+    if any(names_another(told, external_id) for told in _objects(found)):
+        return Unanswered("another_line")
     return found
 
 
-def read_payment(answer: HttpAnswer) -> Subscription | Unanswered:
+def read_payment(answer: HttpAnswer, *, external_id: str | None = None) -> Subscription | Unanswered:
     """Read ``GET /payment/status``: flat, or wrapped once. A form from which nothing can be concluded is no answer."""
-    found = read_object(answer)
+    found = read_object(answer, external_id=external_id)
     if isinstance(found, Unanswered):
         return found
-    objects = (found, *(wrapped for name in _WRAPPERS if isinstance(wrapped := found.get(name), dict)))
+    objects = _objects(found)
     for told in objects:
         subscription = _subscription(told, _WORDS, _ENDS)
         if subscription.ends_at is not None:
@@ -101,6 +109,10 @@ def _instant(told: str) -> datetime | None:
         return datetime(int(date[3]), int(date[2]), int(date[1]), tzinfo=UTC)
     instant = datetime.fromisoformat(told)
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def _objects(found: Json) -> tuple[Json, ...]:
+    return found, *(wrapped for name in _WRAPPERS if isinstance(wrapped := found.get(name), dict))
 
 
 def _subscription(told: Mapping[str, object], words: tuple[str, ...], ends: tuple[str, ...]) -> Subscription:
