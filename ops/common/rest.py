@@ -1,4 +1,4 @@
-"""The project's tables through PostgREST, read only, a page at a time.
+"""The project's tables through PostgREST, a page at a time, and its functions.
 
 Plain HTTP and not the Supabase client, which hides the status of a refusal: a wrong key, a key of another role and a
 missing table are different findings.
@@ -50,7 +50,7 @@ class KeyRefused(StoreRefused):
 
 
 class Rest:
-    """Reads tables of schema public.
+    """Reads tables of schema public, and calls functions where somebody says so.
 
     Args:
         http: Follows no redirects.
@@ -136,6 +136,10 @@ class Rest:
         query = [("select", shape.columns()), ("order", f"{by}.desc"), ("limit", "1")]
         return _shaped(shape, await self._get(shape.table, query))
 
+    async def call(self, function: str, arguments: Mapping[str, object]) -> Any:  # noqa: ANN401 - JSON
+        """Call a function; what it does is its own affair."""
+        return await self._ask("POST", f"rpc/{function}", arguments=arguments)
+
     async def _pages(
         self, shape: type[_Shape], filters: Sequence[tuple[str, str]], *, by: str, newest: bool, most: int | None
     ) -> AsyncIterator[list[_Shape]]:
@@ -156,10 +160,24 @@ class Rest:
             last = [_after(page[-1], by, key, newest=newest)]
 
     async def _get(self, table: str, query: Sequence[tuple[str, str]]) -> Any:  # noqa: ANN401 - JSON
+        return await self._ask("GET", table, query=query)
+
+    async def _ask(
+        self,
+        method: str,
+        table: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        arguments: Mapping[str, object] | None = None,
+    ) -> Any:  # noqa: ANN401 - JSON
         try:
             async with asyncio.timeout(_SECONDS):
-                answer = await self._http.get(
-                    f"{self._base}/{table}", params=httpx.QueryParams(list(query)), headers=self._headers
+                answer = await self._http.request(
+                    method,
+                    f"{self._base}/{table}",
+                    params=httpx.QueryParams(list(query)),
+                    json=arguments,
+                    headers=self._headers,
                 )
         except (TimeoutError, httpx.HTTPError, OSError) as error:
             raise StoreUnavailable(table, type(error).__name__) from error

@@ -171,8 +171,9 @@ def _silent_quarters(
 ) -> Iterator[tuple[datetime, float]]:
     """Ends of the silent quarters of hours with a habit, each with log P of the silence so far."""
     quarter, total, added = _next_quarter(last_event_at + rule.life_kept_each), 0.0, None
+    turns = (quarter.minute - _wall(quarter, zone).minute) % 60  # some zones are not whole hours away
     while quarter + QUARTER <= until:
-        if added is None or quarter.minute == 0:  # the clock's name of it changes on the hour
+        if added is None or quarter.minute == turns:  # the clock's name of it changes on the hour
             share = shares[_hour_of_week(_wall(quarter, zone))]
             added = math.log1p(-share) if share >= rule.habit_share else 0.0
         quarter += QUARTER

@@ -315,6 +315,37 @@ def test_whoever_ends_it_leaves_the_right_address(contract: Contract, number: si
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_before_the_address_is_changed_a_sweep_is_asked_to_set_it_right(contract: Contract) -> None:
+    """So that a SIGKILL costs the line's messages of some minutes, and not of the six hours until its turn."""
+    asked: list[dict[str, Any]] = []
+
+    def say(text: str) -> None:
+        if text.startswith("sent; our address"):
+            asked.extend(
+                contract.world.sql(
+                    "select requested_at is not null and requested_at = next_try_at as is_asked, next_try_at - now() as within"
+                    " from public.instance_registrations where instance_id = %s",
+                    contract.line.id,
+                )
+            )
+            assert set(contract.webhooks.values()) != {contract.url}
+
+    waits = Waits(QUICK.path, NO_TIME, NO_TIME, QUICK.poll, (*QUICK.put_back, timedelta(minutes=3)))
+    assert contract.walk(send=True, waits=waits, say=say)[0] == 0
+    [row] = asked
+    assert row["is_asked"]
+    assert timedelta(minutes=2) < row["within"] < timedelta(minutes=3)
+
+    contract.said.clear()
+    contract.world.sql("alter function public.request_registration rename to request_registration_away")
+    try:
+        _, said = contract.walk(send=True)
+    finally:
+        contract.world.sql("alter function public.request_registration_away rename to request_registration")
+    assert "no sweep could be asked" in said["undelivered"]["cause"]
+    assert not [told for told in contract.said if told.startswith("sent; our address")]
+
+
 def test_nothing_is_sent_where_nothing_can_be_followed_or_nobody_can_be_asked(
     contract: Contract, doctor: Doctor
 ) -> None:

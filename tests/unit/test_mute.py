@@ -126,6 +126,15 @@ def test_the_clock_changes_and_the_habit_goes_with_the_shop() -> None:
     assert silence.improbable_at[0] == datetime(2026, 3, 30, 8, 0, tzinfo=UTC)  # ten o'clock
 
 
+def test_an_hour_begins_where_its_zone_begins_it() -> None:
+    """Kathmandu is 5 h 45 min ahead: open until 19 o'clock is until 13:15 UTC, and what comes later is no silence."""
+    zone = ZoneInfo("Asia/Kathmandu")
+    shop, monday = Habit(SHOP.heard, datetime(2026, 8, 3, tzinfo=zone)), datetime(2026, 9, 28, tzinfo=zone)
+    found = judge_silence(shop, monday + 18.9 * HOUR, rule=RULE, zone=zone, now=monday + 20 * HOUR)
+    ours = judge_silence(SHOP, at(18.9), rule=RULE, zone=ZONE, now=at(20))
+    assert [each - monday for each in found.improbable_at] == [each - ON for each in ours.improbable_at]
+
+
 def test_a_holiday_is_repaired_once_and_never_rings() -> None:
     silence = judge_silence(SHOP, at(18.9), rule=RULE, zone=ZONE, now=at(34))
     assert len(silence.improbable_at) == 1

@@ -2,7 +2,8 @@
 
 The second answers whether the provider's log holds what was not delivered. While it lasts the three webhooks of
 messages point to our own address with a key that opens nothing: no stranger gets an event, and whoever finds it so
-(``--fix-webhooks``) knows it for ours and sets it right. What was there before is put back whatever happens.
+(``--fix-webhooks``) knows it for ours and sets it right. What was there before is put back whatever happens; whoever
+kills this has a sweep do it, which was asked before.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ops.doctor.contract import beliefs
 from ops.doctor.contract.walk import log_pages
 from shared.core.event import EventKind
 from shared.core.registration import Registration, Unanswered, WebhookKind
+from shared.errors import StoreError
 from shared.providers.wapi.names import read_own_phone
 from shared.providers.wapi.webhooks import read_update, update_call
 
@@ -226,6 +228,10 @@ class Sender:
         """
         since = self.rest.now()
         answers: list[Answered] = []
+        try:
+            await self._ask_sweeps()
+        except StoreError as error:
+            return answers, RefusedFound(cause=f"no sweep could be asked to put the address right after it: {error}")
         async with self._refusing(answers) as failed:
             if failed:
                 return answers, RefusedFound(cause=f"the address could not be changed: {failed}")
@@ -285,6 +291,12 @@ class Sender:
             if clock() >= end:
                 return
             await asyncio.sleep(self.waits.poll.total_seconds())
+
+    async def _ask_sweeps(self) -> None:
+        """Have the line's registration set again, whatever it is, by the first sweep after all this should be over."""
+        over_at = self.rest.now() + sum(self.waits.put_back, self.waits.wrong)
+        arguments = {"p_instance": str(self.asker.line.id), "p_pause": "0 seconds", "p_now": over_at.isoformat()}
+        await self.rest.call("request_registration", arguments)
 
     @asynccontextmanager
     async def _refusing(self, answers: list[Answered]) -> AsyncIterator[str | None]:
