@@ -84,7 +84,9 @@ class Deliveries:
                 logs.error("channel.dead", channel=channel)
             if claimed.given_up:
                 logs.warning("deliveries.given_up", count=claimed.given_up)
-            if not claimed.messages or not await self._send_all(outbox, claimed, begins_until):
+            if claimed.messages and not await self._send_all(outbox, claimed, begins_until):
+                break
+            if not claimed.messages and not claimed.more:
                 break
 
     async def _send_all(self, outbox: Outbox, claimed: ClaimedMessages, begins_until: float) -> bool:

@@ -125,9 +125,13 @@ class OutgoingMessage(Row):
 
 
 class ClaimedMessages(Row):
-    """``dead``: channels that begin to count as dead; ``line``: who sends what goes by WhatsApp, if it may."""
+    """``dead``: channels that begin to count as dead; ``line``: who sends what goes by WhatsApp, if it may.
+
+    ``more``: contacts are left that nobody has looked at.
+    """
 
     messages: list[OutgoingMessage]
+    more: bool = False
     line: SendingLine | None = None
     dead: list[str]
     given_up: int

@@ -52,7 +52,7 @@ comment on column public.alert_contacts.position is 'The next position is due wh
 comment on column public.alert_contacts.after_minutes is 'How long the bell may stay unread; 0 = at once.';
 comment on column public.alert_contacts.quiet_from is 'In zone. null: never quiet. An operator''s contact is never quiet.';
 comment on column public.alert_contacts.starts_at is 'Hears what is told from then on.';
-create index if not exists contacts_by_company on public.alert_contacts (company_id);
+create index if not exists contacts_by_company_and_position on public.alert_contacts (company_id, position);
 
 create table if not exists public.notice_deliveries (
   id bigint generated always as identity primary key,
@@ -512,41 +512,45 @@ as $$
 $$;
 comment on function public.note_acks is 'Notes which of the messages that the provider queued have arrived on a phone.';
 
+-- What is asked for each of thousands of contacts is PL/pgSQL, which keeps its plans: SQL would plan at each call.
 create or replace function public.is_over(
   p_delivery public.notice_deliveries, p_contact public.alert_contacts
 )
 returns text
-language sql stable security invoker set search_path = ''
+language plpgsql stable security invoker set search_path = ''
 as $$
-  select case
-    when p_delivery.kind = 'alert' then (
-      select 'resolved' from public.operator_alerts a
-      where a.id = split_part(p_delivery.occasion, ':', 2)::bigint and a.resolved_at is not null)
-    when p_delivery.kind = 'resolved' then
-      case when not exists (
-        select from public.notice_deliveries d
-        where d.occasion = p_delivery.occasion and d.contact_id = p_contact.id and d.kind = 'alert' and public.was_reached(d))
-      then 'not_reached' end
-    when p_delivery.company_id is distinct from p_contact.company_id or not exists (
-      select from public.wapi_instances i
-      where i.id = p_delivery.instance_id and i.company_id = p_delivery.company_id) then 'moved'
-    when p_delivery.kind = 'back' then
-      -- Who after all was not reached has nothing to hear; who is down again hears that.
-      case
-        when not exists (
+begin
+  return (
+    select case
+      when p_delivery.kind = 'alert' then (
+        select 'resolved' from public.operator_alerts a
+        where a.id = split_part(p_delivery.occasion, ':', 2)::bigint and a.resolved_at is not null)
+      when p_delivery.kind = 'resolved' then
+        case when not exists (
           select from public.notice_deliveries d
-          where d.instance_id = p_delivery.instance_id and d.contact_id = p_contact.id and d.kind <> 'back'
-            and d.id < p_delivery.id and public.was_reached(d)) then 'not_reached' end
-    when p_delivery.outage_id is not null and not exists (
-      select from public.instance_outages o
-      join public.wapi_instances i on i.id = o.instance_id and i.is_active is not false
-      where o.id = p_delivery.outage_id and o.closed_at is null) then 'back'
-    -- A row that is gone counts as unread: a job may have deleted it.
-    when exists (
-      select from public.notices n
-      join public.notifications f on f.id = n.notification_id
-      where n.occasion = p_delivery.occasion and n.kind = p_delivery.kind and n.state = 'sent'
-        and to_jsonb(f) ->> 'read' = 'true') then 'read' end;
+          where d.occasion = p_delivery.occasion and d.contact_id = p_contact.id and d.kind = 'alert' and public.was_reached(d))
+        then 'not_reached' end
+      when p_delivery.company_id is distinct from p_contact.company_id or not exists (
+        select from public.wapi_instances i
+        where i.id = p_delivery.instance_id and i.company_id = p_delivery.company_id) then 'moved'
+      when p_delivery.kind = 'back' then
+        -- Who after all was not reached has nothing to hear; who is down again hears that.
+        case
+          when not exists (
+            select from public.notice_deliveries d
+            where d.instance_id = p_delivery.instance_id and d.contact_id = p_contact.id and d.kind <> 'back'
+              and d.id < p_delivery.id and public.was_reached(d)) then 'not_reached' end
+      when p_delivery.outage_id is not null and not exists (
+        select from public.instance_outages o
+        join public.wapi_instances i on i.id = o.instance_id and i.is_active is not false
+        where o.id = p_delivery.outage_id and o.closed_at is null) then 'back'
+      -- A row that is gone counts as unread: a job may have deleted it.
+      when exists (
+        select from public.notices n
+        join public.notifications f on f.id = n.notification_id
+        where n.occasion = p_delivery.occasion and n.kind = p_delivery.kind and n.state = 'sent'
+          and to_jsonb(f) ->> 'read' = 'true') then 'read' end);
+end
 $$;
 comment on function public.is_over is 'Why a delivery is no news any more; null: it is.';
 
@@ -554,17 +558,26 @@ create or replace function public.waits_for_others(
   p_delivery public.notice_deliveries, p_contact public.alert_contacts, p_policy public.delivery_policy, p_now timestamptz
 )
 returns boolean
-language sql stable security invoker set search_path = ''
+language plpgsql stable security invoker set search_path = ''
 as $$
-  select public.is_bad_news(p_delivery.kind) and exists (
-    select from public.notice_deliveries l
-    join public.alert_contacts c on c.id = l.contact_id and c.is_active and c.position < p_contact.position
-    where l.occasion = p_delivery.occasion and l.kind = p_delivery.kind and l.company_id = p_delivery.company_id
-      and not case l.state
-        when 'waiting' then coalesce(l.note in ('no_line', 'not_configured') or l.note = 'quiet' and l.due_at > p_now, false)
-          or coalesce(l.first_tried_at <= p_now - p_policy.ack_within, false)
-        when 'sent' then l.channel = 'whatsapp' and l.acked_at is null and l.sent_at <= p_now - p_policy.ack_within
-        else true end);
+begin
+  -- Of those before it, one by one: a company may have thousands beside and behind it.
+  return (
+    select public.is_bad_news(p_delivery.kind) and exists (
+      select from public.alert_contacts c
+      cross join lateral (
+        select d.* from public.notice_deliveries d
+        where d.occasion = p_delivery.occasion and d.contact_id = c.id and d.kind = p_delivery.kind
+        offset 0
+      ) l
+      where c.company_id = p_delivery.company_id and c.is_active and c.position < p_contact.position
+        and l.company_id = p_delivery.company_id
+        and not case l.state
+          when 'waiting' then coalesce(l.note in ('no_line', 'not_configured') or l.note = 'quiet' and l.due_at > p_now, false)
+            or coalesce(l.first_tried_at <= p_now - p_policy.ack_within, false)
+          when 'sent' then l.channel = 'whatsapp' and l.acked_at is null and l.sent_at <= p_now - p_policy.ack_within
+          else true end));
+end
 $$;
 comment on function public.waits_for_others is
   'Whether a contact of an earlier position may still be reached, or was: the next one is due when that is not so.';
@@ -573,15 +586,18 @@ create or replace function public.place_at(
   p_delivery public.notice_deliveries, p_policy public.delivery_policy, p_now timestamptz
 )
 returns timestamptz
-language sql stable security invoker set search_path = ''
+language plpgsql stable security invoker set search_path = ''
 as $$
+begin
   -- As free_places has it for the bell. An alert is no line's.
-  select coalesce(d.sent_at, d.first_tried_at) + p_policy.counted_within
-  from public.notice_deliveries d
-  where d.instance_id = p_delivery.instance_id and d.contact_id = p_delivery.contact_id and d.id <> p_delivery.id
-    and public.was_reached(d) and coalesce(d.sent_at, d.first_tried_at) > p_now - p_policy.counted_within
-  order by coalesce(d.sent_at, d.first_tried_at) desc
-  offset p_policy.notices_most - 1 - (p_delivery.kind = 'back')::integer limit 1;
+  return (
+    select coalesce(d.sent_at, d.first_tried_at) + p_policy.counted_within
+    from public.notice_deliveries d
+    where d.instance_id = p_delivery.instance_id and d.contact_id = p_delivery.contact_id and d.id <> p_delivery.id
+      and public.was_reached(d) and coalesce(d.sent_at, d.first_tried_at) > p_now - p_policy.counted_within
+    order by coalesce(d.sent_at, d.first_tried_at) desc
+    offset p_policy.notices_most - 1 - (p_delivery.kind = 'back')::integer limit 1);
+end
 $$;
 comment on function public.place_at is
   'When a contact that has heard too often of a line today may hear of it again; null: now. The last place of a day is for bad news only.';
@@ -614,6 +630,8 @@ declare
   v_cancelled integer := 0;
   v_why text;
   v_place_at timestamptz;
+  v_seen integer := 0;
+  v_more boolean := false;
 begin
   perform public.note_operators(p_operator, p_now);
   perform public.note_causes(p_policy, p_now);
@@ -632,15 +650,23 @@ begin
   get diagnostics v_cancelled = row_count;
 
   for v_contact in
+    -- Each company's first contact before anybody's second: thousands of one company keep no other waiting.
     select c.* from public.alert_contacts c
-    where c.is_active and exists (
-      select from public.notice_deliveries d
-      where d.contact_id = c.id and d.state = 'waiting' and d.due_at <= p_now
-        and (d.lease_until is null or d.lease_until <= p_now))
-    order by c.position, c.id
-    for no key update skip locked
+    join (
+      select w.id, row_number() over (partition by w.company_id order by w.position, w.id) as turn
+      from public.alert_contacts w
+      where w.is_active and exists (
+        select from public.notice_deliveries d
+        where d.contact_id = w.id and d.state = 'waiting' and d.due_at <= p_now
+          and (d.lease_until is null or d.lease_until <= p_now))
+    ) t on t.id = c.id
+    where c.is_active
+    order by t.turn, c.id
+    for no key update of c skip locked
   loop
-    exit when jsonb_array_length(v_messages) >= p_limit;
+    v_more := jsonb_array_length(v_messages) >= p_limit or v_seen >= 25 * p_limit;
+    exit when v_more;
+    v_seen := v_seen + 1;
     v_ids := '{}';
     v_batch := null;
     v_is_good := null;
@@ -663,10 +689,10 @@ begin
         continue;
       elsif coalesce(v_delivery.give_up_at, v_delivery.due_at + p_policy.keep_trying) <= p_now then
         update public.notice_deliveries
-        set state = case when tries = 0 and note is null then 'cancelled' else 'given_up' end,
-            note = coalesce(note, 'not_needed'), lease_until = null
+        set state = case when tries = 0 and coalesce(note, 'others') = 'others' then 'cancelled' else 'given_up' end,
+            note = coalesce(nullif(note, 'others'), 'not_needed'), lease_until = null
         where id = v_delivery.id;
-        v_given_up := v_given_up + (v_delivery.tries > 0 or v_delivery.note is not null)::integer;
+        v_given_up := v_given_up + (v_delivery.tries > 0 or coalesce(v_delivery.note, 'others') <> 'others')::integer;
         continue;
       elsif v_delivery.give_up_at is null then
         update public.notice_deliveries set give_up_at = due_at + p_policy.keep_trying where id = v_delivery.id;
@@ -696,9 +722,15 @@ begin
         where id = v_delivery.id;
         continue;
       end if;
-      continue when public.waits_for_others(v_delivery, v_contact, p_policy, p_now)
+      if public.waits_for_others(v_delivery, v_contact, p_policy, p_now) then
+        -- Not again in this round: thousands may wait.
+        update public.notice_deliveries set due_at = p_now + p_policy.together / 2, note = case when tries = 0 then 'others' else note end
+        where id = v_delivery.id;
+        continue;
+      end if;
+      continue when
         -- That it is over comes after what is on its way.
-        or v_delivery.kind in ('back', 'resolved') and exists (
+        v_delivery.kind in ('back', 'resolved') and exists (
           select from public.notice_deliveries d
           where d.contact_id = v_contact.id and d.state = 'waiting' and d.lease_until > p_now)
         -- One message at a time for a contact: what was tried together, or all that is due now, of one kind and cause.
@@ -709,7 +741,8 @@ begin
           select from public.notice_deliveries d
           where d.contact_id = v_contact.id and d.state = 'waiting' and d.batch is null
             and (d.kind in ('back', 'resolved')) = (v_delivery.kind in ('back', 'resolved'))
-            and d.due_at > p_now and d.due_at <= v_delivery.due_at + p_policy.together);
+            and d.due_at > p_now and d.due_at <= v_delivery.due_at + p_policy.together
+            and d.note is distinct from 'others' and d.note is distinct from 'enough');
       v_ids := v_ids || v_delivery.id;
       v_batch := v_delivery.batch;
       v_is_good := v_delivery.kind in ('back', 'resolved');
@@ -730,7 +763,7 @@ begin
       from public.notice_deliveries d where d.id = any (v_ids)));
   end loop;
   return jsonb_build_object(
-    'messages', v_messages, 'dead', v_dead, 'given_up', v_given_up, 'cancelled', v_cancelled,
+    'messages', v_messages, 'more', v_more, 'dead', v_dead, 'given_up', v_given_up, 'cancelled', v_cancelled,
     'line', case when v_line.id is not null then jsonb_build_object(
       'id', v_line.id, 'external_id', btrim(v_line.instance_id), 'token', v_line.instance_token, 'last_event_at', null) end);
 end

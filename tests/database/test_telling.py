@@ -371,6 +371,21 @@ def test_that_a_line_is_mute_is_told_to_each_as_soon_as_there_is_a_place(user_an
     assert [(bell["user_id"], minutes(bell["created_at"])) for bell in bells] == [(other, 0), (user, DAY - 600)]
 
 
+def test_who_joins_a_company_whose_line_is_unstable_hears_of_it_when_it_lasts_and_not_before(
+    user_and_told: tuple[UUID, Told],
+) -> None:
+    _, told = user_and_told
+    unstable(told)
+    told.rises(5)
+    [row] = told.world.sql("select company_id from public.wapi_instances")
+    joined = told.world.user(row["company_id"])
+    told.falls(6)
+    told.sweeps_until(6, 20, each=1)
+    assert told.heard(joined) == []
+    told.sweeps(21)
+    assert told.heard(joined) == [(21, "down_lasting")]
+
+
 def test_subscriptions_take_no_place(user_and_told: tuple[UUID, Told]) -> None:
     user, told = user_and_told
     filled(told, user, 7, -600)

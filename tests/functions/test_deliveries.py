@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 
 from shared.core.alerts import AlertCause
 from shared.core.delivery import SendAnswer, SendResult
+from shared.core.notices import TEXTS
 from shared.core.policy import DeliveryPolicy
 from shared.database.composites import delivery_policy_row
 from shared.errors import StoreUnavailable
@@ -214,6 +215,7 @@ async def test_nobody_is_woken_and_hears_in_the_morning_of_what_is_still_down(wo
     ("window", "at", "until"),
     [
         pytest.param(("22:00", "08:00"), "2026-01-10 23:30-03", "2026-01-11 08:00-03", id="before midnight"),
+        pytest.param(("22:00", "08:00"), "2026-01-10 22:00-03", "2026-01-11 08:00-03", id="at ten"),
         pytest.param(("22:00", "08:00"), "2026-01-11 00:00-03", "2026-01-11 08:00-03", id="after midnight"),
         pytest.param(("22:00", "08:00"), "2026-01-11 08:00-03", None, id="at eight"),
         pytest.param(("22:00", "08:00"), "2026-01-11 21:59-03", None, id="a minute before ten"),
@@ -260,6 +262,52 @@ async def test_what_was_only_queued_lets_the_next_position_be_due_after_five_min
     world.pass_time(2 * MINUTE)
     await deliver(deliveries, ours.store.outbox)
     assert [address for address, _ in receiver.got] == [PHONE, BIA]
+
+
+async def test_who_is_left_in_peace_lets_the_next_position_be_due(world: World, ours: OnTheWire) -> None:
+    company, receiver = world.company(users=1), Receiver()
+    contact(world, company, ANA, quiet_from="00:00", quiet_until="24:00")
+    contact(world, company, BIA, position=2)
+    down(world, company)
+    await deliver(sender(receiver), ours.store.outbox)
+    assert receiver.to(BIA) != []
+    assert receiver.to(ANA) == []
+
+
+async def test_who_was_not_needed_was_not_given_up(world: World, ours: OnTheWire) -> None:
+    company, receiver = world.company(users=1), Receiver()
+    contact(world, company, ANA)
+    contact(world, company, BIA, position=2)
+    contact(world, company, "carla@example.com", position=3)
+    down(world, company)
+    for hours in (0, 1, 24):
+        world.pass_time(60 * hours * MINUTE)
+        await deliver(sender(receiver, operator=False), ours.store.outbox)
+    assert [row[2:] for row in deliveries_of(world)] == [("sent", None)] + [("cancelled", "not_needed")] * 2
+
+
+async def test_thousands_of_contacts_of_one_company_keep_no_other_from_being_told(
+    world: World, ours: OnTheWire
+) -> None:
+    """Regression: with 10,000 at a second position each claim ran into the database's time-out, and nobody heard."""
+    company, other = world.company(users=1), world.company(users=1)
+    contact(world, company, "first@example.com")
+    world.sql(
+        "insert into public.alert_contacts (company_id, channel, address, position, after_minutes, quiet_from, quiet_until)"
+        " select %s, 'email', 'c' || n || '@example.com', 2, 0, null, null from generate_series(1, 300) n",
+        company,
+    )
+    contact(world, other, ANA, position=3)
+    down(world, company)
+    down(world, other)
+    rows_read = "select coalesce(sum(seq_tup_read + idx_tup_fetch), 0)::int as n from pg_stat_xact_user_tables"
+    policy = Jsonb(delivery_policy_row(DeliveryPolicy()))
+    with world.database.transaction():
+        [before] = world.sql(rows_read)
+        [claimed] = world.sql(CLAIM, policy)
+        [after] = world.sql(rows_read)
+    assert [message["address"] for message in claimed["messages"]] == ["first@example.com", ANA]
+    assert after["n"] - before["n"] < 300 * 100, "rows read grow with the contacts, not with their square"
 
 
 async def test_an_ack_spares_the_next_position(world: World, ours: OnTheWire) -> None:
@@ -327,6 +375,18 @@ async def test_what_was_sent_to_a_phone_is_kept_as_sent_to_it_whatever_the_conta
         pytest.param("is_active = false", id="paused"),
         pytest.param("connected_at = now() - interval '59 minutes'", id="back for less than an hour"),
         pytest.param("provider = 'evolution'", id="of another provider"),
+        pytest.param("bad_since = now()", id="it looks dead"),
+        pytest.param("unverified_since = now()", id="nobody could find out"),
+        pytest.param(
+            "insert into public.instance_outages (instance_id, started_at, life_counts_from, opened_by, reason, closed_at, closed_as)"
+            " values (%s, now(), now(), 'sweep', 'ghost', now() - interval '59 minutes', 'recovered')",
+            id="restarted less than an hour ago",
+        ),
+        pytest.param(
+            "insert into public.instance_mutes (instance_id, proof, silent_since, since, suspected_at)"
+            " values (%s, 'habit', now(), now(), now())",
+            id="mute",
+        ),
     ],
 )
 async def test_a_line_that_may_not_send_sends_nothing_and_nobody_elses_does(
@@ -335,7 +395,10 @@ async def test_a_line_that_may_not_send_sends_nothing_and_nobody_elses_does(
     sending = alert_line(world)
     world.line(world.company(), "Uma linha sã")
     world.sql("update public.companies set is_active = false where id = %s", world.company())
-    world.set(sending, unfit)
+    if unfit.startswith("insert"):
+        world.sql(unfit, sending.id)
+    else:
+        world.set(sending, unfit)
     company = world.company(users=1)
     contact(world, company, PHONE, channel="whatsapp", position=1)
     contact(world, company, BIA, position=2)
@@ -471,8 +534,11 @@ async def test_who_was_not_reached_does_not_hear_that_it_is_back_and_who_may_hav
     assert "voltou a funcionar" in receiver.got[0][1].text
 
 
+@pytest.mark.parametrize(
+    ("says", "heard"), [(SendAnswer(SendResult.SENT), [True, False]), (NO, [True])], ids=["yes", "a no that was heard"]
+)
 async def test_a_line_that_came_back_while_a_message_was_on_its_way_is_told_after_it(
-    world: World, ours: OnTheWire
+    world: World, ours: OnTheWire, says: SendAnswer, heard: list[bool]
 ) -> None:
     company = world.company(users=1)
     contact(world, company, ANA)
@@ -481,12 +547,81 @@ async def test_a_line_that_came_back_while_a_message_was_on_its_way_is_told_afte
     def meanwhile(_: str, post: Post) -> SendAnswer:
         if "perdeu" in post.text:
             bring_back(world, line)
-        return SendAnswer(SendResult.SENT)
+        return says
 
     receiver = Receiver(meanwhile)
     await deliver(sender(receiver), ours.store.outbox)
+    world.pass_time(10 * MINUTE)
+    await deliver(sender(receiver), ours.store.outbox)
 
-    assert ["perdeu" in text for text in receiver.to(ANA)] == [True, False]
+    assert ["perdeu" in text for text in receiver.to(ANA)] == heard
+
+
+async def test_what_may_be_on_its_way_is_waited_for_and_a_late_yes_is_a_yes(world: World, ours: OnTheWire) -> None:
+    company, receiver, outbox = world.company(users=1), Receiver(), ours.store.outbox
+    contact(world, company, ANA)
+    line = down(world, company)
+    claimed = await outbox.claim(channels=["email"], operator=[], line=None, lease=2 * MINUTE, limit=10)
+    bring_back(world, line)
+    await deliver(sender(receiver), outbox)
+    assert receiver.got == [], "nobody knows yet whether there is anything to take back"
+
+    world.pass_time(3 * MINUTE)
+    await deliver(sender(receiver), outbox)
+    assert [row[1:] for row in deliveries_of(world)] == [("down", "cancelled", "back"), ("back", "sent", None)]
+    await outbox.finish(claimed.messages[0], SendAnswer(SendResult.SENT))
+    assert deliveries_of(world)[0][2] == "sent"
+
+
+async def test_what_was_claimed_and_not_tried_is_as_if_nobody_had_claimed_it(world: World, ours: OnTheWire) -> None:
+    company, outbox = world.company(users=1), ours.store.outbox
+    contact(world, company, ANA)
+    down(world, company)
+    claimed = await outbox.claim(channels=["email"], operator=[], line=None, lease=2 * MINUTE, limit=10)
+    await outbox.finish(claimed.messages[0], SendAnswer(SendResult.NOT_TRIED))
+    names = "state, note, lease_until, tries, unheard, first_tried_at, batch"
+    [row] = world.sql(f"select {names} from public.notice_deliveries")
+    assert tuple(row.values()) == ("waiting", None, None, 0, 0, None, None)
+    assert world.sql("select from public.alert_channels") == []
+
+
+async def test_a_voltou_that_a_new_fall_took_back_is_told_when_that_is_over(world: World, ours: OnTheWire) -> None:
+    company, receiver = world.company(users=1), Receiver()
+    contact(world, company, ANA)
+    line = down(world, company)
+    await deliver(sender(receiver), ours.store.outbox)
+    bring_back(world, line)
+    for text, kind in (("disconnected", "down"), ("reconnected", "back")):
+        world.sql(
+            "select public.write_deliveries(row('outage:another', instance_id, external_id, unit, company_id, id, started_at),"
+            " %s, %s, now(), %s) from public.instance_outages",
+            text, Jsonb(TEXTS), kind,
+        )  # fmt: skip
+    await deliver(sender(receiver), ours.store.outbox)
+    assert ["voltou" in text for text in receiver.to(ANA)] == [False, True]
+
+
+async def test_a_contact_hears_what_is_told_from_its_beginning_on(world: World, ours: OnTheWire) -> None:
+    company, receiver = world.company(users=1), Receiver()
+    [row] = world.sql("select now() + interval '1 hour' as at")
+    contact(world, company, ANA, starts_at=row["at"])
+    line = down(world, company)
+    contact(world, company, BIA)
+    for _ in range(2):
+        await deliver(sender(receiver), ours.store.outbox)
+        bring_back(world, line)
+        world.pass_time(61 * MINUTE)
+    assert receiver.got == [], "who came later hears neither of the fall nor of its end"
+
+
+async def test_a_notice_that_was_read_does_not_stop_a_later_one_of_the_same_fall(world: World, ours: OnTheWire) -> None:
+    company, receiver = world.company(users=1), Receiver()
+    contact(world, company, ANA)
+    down(world, company)
+    read_it(world)
+    world.sql("update public.notice_deliveries set kind = 'down_lasting'")
+    await deliver(sender(receiver), ours.store.outbox)
+    assert len(receiver.to(ANA)) == 1
 
 
 async def test_two_housekeepings_at_once_send_each_message_once(world: World, ours: OnTheWire) -> None:
@@ -743,6 +878,14 @@ async def test_a_channel_that_fails_for_an_hour_is_told_by_another(world: World,
         world.pass_time(passed * MINUTE)
         await deliver(sender(receiver), ours.store.outbox)
     assert [post.title for _, post in receiver.got if "Resolved" in post.title] == ["Resolved: A channel is dead"]
+
+
+async def test_a_channel_that_has_failed_and_has_nothing_to_send_is_not_dead(world: World, ours: OnTheWire) -> None:
+    contact(world, world.company(), ANA)
+    world.sql("insert into public.alert_channels values ('email', now() - interval '2 hours', 'refused', null)")
+    receiver = Receiver()
+    await deliver(sender(receiver), ours.store.outbox)
+    assert receiver.got == []
 
 
 async def test_an_address_that_the_operator_takes_away_hears_nothing_more_and_a_new_one_hears_what_is_so(
