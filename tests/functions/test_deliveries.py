@@ -306,7 +306,7 @@ async def test_thousands_of_contacts_of_one_company_keep_no_other_from_being_tol
         [before] = world.sql(rows_read)
         [claimed] = world.sql(CLAIM, policy)
         [after] = world.sql(rows_read)
-    assert [message["address"] for message in claimed["messages"]] == ["first@example.com", ANA]
+    assert {message["address"] for message in claimed["messages"]} == {"first@example.com", ANA}
     assert after["n"] - before["n"] < 300 * 100, "rows read grow with the contacts, not with their square"
 
 
