@@ -315,6 +315,34 @@ def test_whoever_ends_it_leaves_the_right_address(contract: Contract, number: si
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_call_that_is_under_way_has_its_effect_before_the_address_is_put_back(contract: Contract) -> None:
+    """The provider takes 300 ms for whatever is asked first; what is cut off would have its effect after the right address."""
+    world, line = contract.world, contract.line
+    asked: list[int] = []
+
+    def end() -> None:
+        until(lambda: asked)
+        until(lambda: world.simulator.calls(line.external_id).get("update-webhook-message-status", 0) > 0)
+        world.behave(line, latency_ms=0)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def say(text: str) -> None:
+        if text.startswith("sent; waiting"):
+            world.behave(line, latency_ms=300)
+            asked.append(1)
+
+    killer = threading.Thread(target=end)
+    killer.start()
+    try:
+        with pytest.raises(Interrupted) as interrupted:
+            contract.walk(send=True, say=say)
+    finally:
+        killer.join()
+    until(lambda: world.simulator.summary()["in_flight"] == 0)
+    assert "the right address was put back" in str(interrupted.value)
+    assert contract.webhooks == dict.fromkeys(KINDS, contract.url)
+
+
 def test_before_the_address_is_changed_a_sweep_is_asked_to_set_it_right(contract: Contract) -> None:
     """So that a SIGKILL costs the line's messages of some minutes, and not of the six hours until its turn."""
     asked: list[dict[str, Any]] = []

@@ -13,7 +13,7 @@ import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ops.common import interrupted
 from ops.common.rows import Row
@@ -27,7 +27,7 @@ from shared.providers.wapi.names import read_own_phone
 from shared.providers.wapi.webhooks import read_update, update_call
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
     from datetime import datetime
 
     from ops.common.rest import Rest
@@ -43,6 +43,7 @@ TURNED: Final = (WebhookKind.DELIVERY, WebhookKind.MESSAGE_STATUS, WebhookKind.R
 _WRONG_KEY: Final = "contract-walk"
 _MESSAGE_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{6,64}")
 _IDS: Final = ("messageId", "insertedId")
+_Told = TypeVar("_Told")
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +314,8 @@ class Sender:
         self.turned.was_turned = True
         for kind in TURNED:
             self.turned.kinds.append(kind)  # before it is sent: a call without an answer may have had its effect
-            answered, answer, _ = await self.asker.ask(beliefs.UPDATE, path=update_call(kind), body={"value": wrong})
+            call = self.asker.ask(beliefs.UPDATE, path=update_call(kind), body={"value": wrong})
+            answered, answer, _ = await _to_its_end(call)
             answers.append(answered)
             failed = read_update(answer) if answer is not None else Unanswered(answered.cause or "")
             if failed is not None:
@@ -333,6 +335,16 @@ class Sender:
             if not self.turned.kinds:
                 return
             self.say("the right address is not back yet; trying again")
+
+
+async def _to_its_end(call: Coroutine[Any, Any, _Told]) -> _Told:
+    """Wait for a call's end even if somebody ends us: else it could have its effect after what puts it right."""
+    task = asyncio.ensure_future(call)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        raise
 
 
 def _read_silence(pages: list[Page], ids: Mapping[str, str], delivered: str, *, late: bool) -> RefusedFound:
