@@ -687,15 +687,15 @@ begin
         update public.notice_deliveries set state = 'cancelled', note = v_over, lease_until = null where id = v_delivery.id;
         v_cancelled := v_cancelled + 1;
         continue;
-      elsif coalesce(v_delivery.give_up_at, v_delivery.due_at + p_policy.keep_trying) <= p_now then
+      elsif v_delivery.give_up_at <= p_now then
         update public.notice_deliveries
         set state = case when tries = 0 and coalesce(note, 'others') = 'others' then 'cancelled' else 'given_up' end,
             note = coalesce(nullif(note, 'others'), 'not_needed'), lease_until = null
         where id = v_delivery.id;
         v_given_up := v_given_up + (v_delivery.tries > 0 or coalesce(v_delivery.note, 'others') <> 'others')::integer;
         continue;
-      elsif v_delivery.give_up_at is null then
-        update public.notice_deliveries set give_up_at = due_at + p_policy.keep_trying where id = v_delivery.id;
+      elsif v_delivery.give_up_at is null then  -- its day begins when somebody first looks: for a day nobody may have swept
+        update public.notice_deliveries set give_up_at = p_now + p_policy.keep_trying where id = v_delivery.id;
       end if;
       if v_quiet is not null then
         update public.notice_deliveries

@@ -645,10 +645,10 @@ class Lines(RuleBasedStateMachine):
         raise AssertionError(f"every line lives, and yet these are not connected: {sick}")
 
     def _let_contacts_hear(self) -> None:
-        """Channels work again, and what damping holds back is told."""
-        for _ in range(3):
+        """Channels work again, and what damping and the bound of a day hold back is told."""
+        for waited in (61, 61, 25 * 60):
             self.contacts.let_all_be_sent()
-            self.history.pass_time(timedelta(minutes=61))
+            self.history.pass_time(timedelta(minutes=waited))
             self.history.absorb()
             self._judge(self._sweep(), sweeps=1)
         self.contacts.judge_end()

@@ -472,6 +472,22 @@ async def test_a_message_that_fails_is_tried_again_with_growing_waits_and_given_
     assert deliveries_of(world)[0] == (ANA, "down", "given_up", "http_500")
 
 
+async def test_after_a_day_in_which_nobody_swept_what_is_still_so_is_told(world: World, ours: OnTheWire) -> None:
+    """Regression: what nobody had even looked at for a day was cancelled as not needed, "voltou" among it."""
+    company = world.company(users=1)
+    contact(world, company, ANA)
+    line = down(world, company)
+    receiver = Receiver()
+    world.pass_time(25 * 60 * MINUTE)
+    await deliver(sender(receiver, operator=False), ours.store.outbox)
+    assert len(receiver.to(ANA)) == 1
+
+    bring_back(world, line)
+    world.pass_time(25 * 60 * MINUTE)
+    await deliver(sender(receiver, operator=False), ours.store.outbox)
+    assert [text for text in receiver.to(ANA)[1:] if "voltou" in text]
+
+
 async def test_a_night_of_quiet_does_not_let_a_dead_channel_be_tried_for_ever(world: World, ours: OnTheWire) -> None:
     """Regression: each night gave another day of tries, and nobody was told that nothing arrives."""
     company = world.company(users=1)
