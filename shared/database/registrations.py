@@ -112,7 +112,7 @@ class RegistrationStore:
         """Ask the next housekeeping to set a suspected line's registration again, whatever it finds.
 
         Returns:
-            False when that was done or asked for lately, or waits after a try in vain.
+            False when that was done or asked for lately. After a try in vain it is done when its wait is over.
         """
         arguments = {"p_instance": str(instance), "p_pause": interval(self._policy.registration_waits[0])}
         return await self._rpc.call("request_registration", arguments) is True

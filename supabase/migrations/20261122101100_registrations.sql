@@ -106,14 +106,15 @@ begin
   from public.wapi_instances i
   where i.id = p_instance and btrim(i.instance_id) <> ''
   on conflict (instance_id) do update
-    set requested_at = p_now, next_try_at = least(r.next_try_at, p_now)
-    where r.requested_at is null and (r.set_at is null or r.set_at <= p_now - p_pause)
-      and (r.tries = 0 or r.next_try_at <= p_now);
+    set requested_at = p_now,
+        -- After a try in vain it waits its time, and is then set all the same.
+        next_try_at = case when r.tries = 0 then least(r.next_try_at, p_now) else r.next_try_at end
+    where r.requested_at is null and (r.set_at is null or r.set_at <= p_now - p_pause);
   return found;
 end
 $$;
 comment on function public.request_registration is
-  'Asks the next housekeeping to set a line''s registration again, whatever it finds. False: it was set or asked for lately, or waits after a try in vain. Whoever asks for several lines goes in the order of their ids.';
+  'Asks the next housekeeping to set a line''s registration again, whatever it finds, or after the wait of a try in vain. False: it was set or asked for lately. Whoever asks for several lines goes in the order of their ids.';
 
 create or replace function public.has_registration(p_instance public.wapi_instances)
 returns boolean
@@ -155,6 +156,10 @@ begin
   where i.id is null or r.external_id <> btrim(i.instance_id) and btrim(i.instance_id) <> ''
     or r.instance_id is null and i.is_kept;
   if v_odd is not null then
+    perform public.resolve_alert(a.cause, a.subject, p_now)
+    from public.operator_alerts a
+    where a.resolved_at is null and a.cause in ('registration_failed', 'subscription_ending', 'subscription_unreadable')
+      and split_part(a.subject, ':', 1) = any (v_odd::text[]);
     delete from public.instance_registrations r
     where r.instance_id = any (v_odd) and not exists (select from public.wapi_instances i where i.id = r.instance_id);
     insert into public.instance_registrations (instance_id, external_id, next_try_at)

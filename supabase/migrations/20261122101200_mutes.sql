@@ -429,7 +429,9 @@ begin
   -- In the order of the lines, as request_registration wants it.
   for v_mute in
     select m.* from public.instance_mutes m
-    where m.id = any (p_ids) and m.closed_at is null order by m.instance_id for update
+    where m.id = any (p_ids) and m.closed_at is null
+      and (m.repaired_at is null or m.repaired_at <= p_now - p_pause)  -- two sweeps at once repair once
+    order by m.instance_id for update
   loop
     perform public.request_registration(v_mute.instance_id, p_pause, p_now);
     update public.instance_mutes

@@ -271,6 +271,14 @@ async def test_each_repair_asks_for_a_registration_whatever_is_found(world: Worl
     assert [mute["repairs"] for mute in rows(world)] == [2]
 
 
+async def test_two_sweeps_at_once_repair_once(world: World, mutes: MuteStore) -> None:
+    a_line(world, world.company(), silent=26 * 60 * MINUTE)
+    await watch(mutes)
+    [mute] = rows(world)
+    await mutes.repair([mute["id"]])  # as one that has read it before the other wrote
+    assert [mute["repairs"] for mute in rows(world)] == [1]
+
+
 async def test_whose_events_go_elsewhere_on_purpose_is_not_mute(world: World, mutes: MuteStore) -> None:
     line = a_line(world, world.company(), silent=3 * 60 * MINUTE)
     sends(world, line, 25, 22, 21)

@@ -450,6 +450,28 @@ async def test_a_suspected_line_is_set_again_whatever_is_found_and_not_every_fiv
     assert house.row(line)["requested_at"] is None
 
 
+async def test_a_request_during_the_wait_of_a_try_in_vain_is_done_after_it(house: House) -> None:
+    line = house.line(faults={"fetch-instance": {"fault": "500", "times": 1}})
+    await house.round()
+    assert house.row(line)["tries"] == 1
+    assert await house.ours.store.registrations.request(line.id)
+    await house.round()
+    assert "put" not in house.calls(), "not before its time"
+    house.pass_time(minutes=15)
+    await house.round()
+    assert house.calls()["put"] == 5, "though all of it looks good"
+
+
+async def test_what_the_operator_was_told_of_a_line_is_over_when_it_is_gone(house: House) -> None:
+    gone, other, stays = (house.line(expires="2020-01-01") for _ in range(3))
+    await house.round()
+    assert len(house.alerts()) == 3
+    house.world.sql("delete from public.wapi_instances where id = %s", gone.id)
+    house.world.sql("update public.wapi_instances set instance_id = 'LITE-ANOTHER-2' where id = %s", other.id)
+    await house.round()
+    assert house.alerts() == {("subscription_ending", f"{stays.id}:2020-01-01:0")}
+
+
 async def test_a_request_that_came_while_the_line_was_being_read_is_not_lost(house: House) -> None:
     line = house.line()
 
