@@ -896,8 +896,21 @@ async def test_a_channel_that_fails_for_an_hour_is_told_by_another(world: World,
     assert [post.title for _, post in receiver.got if "Resolved" in post.title] == ["Resolved: A channel is dead"]
 
 
+async def test_a_dead_channel_is_told_to_the_others_also_to_one_that_comes_later(world: World, ours: OnTheWire) -> None:
+    outbox, others = ours.store.outbox, ["b" * 32, "c" * 32]
+    await outbox.claim(channels=[], operator=[OPERATOR, others[0]], line=None, lease=2 * MINUTE, limit=10)
+    await outbox.raise_alert(AlertCause.CHANNEL_DEAD, f"operator:{OPERATOR}")
+    await outbox.claim(channels=[], operator=others, line=None, lease=2 * MINUTE, limit=10)
+    assert world.sql("select from public.operator_alerts where resolved_at is null") == [], "what is taken away is over"
+    await outbox.raise_alert(AlertCause.CHANNEL_DEAD, f"operator:{OPERATOR}")
+    await outbox.claim(channels=[], operator=[OPERATOR, *others], line=None, lease=2 * MINUTE, limit=10)
+    assert {row[0] for row in deliveries_of(world)} == set(others)
+
+
 async def test_a_channel_that_has_failed_and_has_nothing_to_send_is_not_dead(world: World, ours: OnTheWire) -> None:
-    contact(world, world.company(), ANA)
+    company = world.company()
+    contact(world, company, ANA, after=15)
+    down(world, company)  # which waits to be due
     world.sql("insert into public.alert_channels values ('email', now() - interval '2 hours', 'refused', null)")
     receiver = Receiver()
     await deliver(sender(receiver), ours.store.outbox)
