@@ -798,6 +798,41 @@ async def test_an_alert_that_was_over_before_anybody_heard_is_told_to_nobody(wor
     await deliver(sender(receiver), ours.store.outbox)
 
     assert receiver.got == []
+    await ours.store.outbox.raise_alert(AlertCause.OWN_ADDRESS)
+    await deliver(sender(receiver), ours.store.outbox)
+    assert len(receiver.got) == 1, "it is so again, and nobody has heard of it"
+
+
+SILENT = "update public.instance_health set unknown_since = now() - interval '61 minutes'"
+
+
+@pytest.mark.parametrize(
+    ("how", "alerts"),
+    [
+        pytest.param(f"{SILENT}", ["lines_silent"], id="two lines"),
+        pytest.param(f"{SILENT} where instance_id = (select min(id::text)::uuid from public.wapi_instances)", [], id="one line"),
+        pytest.param(f"{SILENT}, last_event_at = now() - interval '5 minutes'", [], id="they are heard"),
+        pytest.param(f"{SILENT}, unverified_since = now()", [], id="their users were told"),
+        pytest.param("update public.instance_health set unknown_since = now() - interval '59 minutes'", [], id="not for long"),
+        pytest.param(f"{SILENT}; update public.wapi_instances set is_active = false", [], id="they are paused"),
+        pytest.param(f"{SILENT}; update public.companies set is_active = false", [], id="their company sleeps"),
+        pytest.param(
+            f"{SILENT}; insert into public.provider_state (provider, blind_sweeps) values ('wapi', 3)", ["sweep_blind"], id="nobody answers",
+        ),
+        pytest.param(
+            f"{SILENT}; insert into public.provider_state (provider, braked_since) values ('wapi', now())", ["brake"], id="half the fleet",
+        ),
+    ],
+)  # fmt: skip
+async def test_lines_that_fell_silent_together_are_told_to_the_operator(
+    world: World, ours: OnTheWire, how: str, alerts: list[str]
+) -> None:
+    for line in world.lines(world.company(), 2):
+        world.set(line, "unknown_looks = 12")
+    for statement in how.split("; "):
+        world.sql(statement)
+    await ours.store.outbox.claim(channels=[], operator=[OPERATOR], line=None, lease=2 * MINUTE, limit=10)
+    assert [row["cause"] for row in world.sql("select cause from public.operator_alerts")] == alerts
 
 
 @pytest.fixture
