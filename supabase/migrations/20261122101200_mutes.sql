@@ -238,6 +238,7 @@ declare
   v_instances uuid[];
   v_since timestamptz[];
   v_mutes jsonb;
+  v_from timestamptz;
 begin
   select array_agg(m.instance_id), array_agg(m.suspected_at) into v_instances, v_since
   from (
@@ -245,6 +246,12 @@ begin
     where closed_at is null order by instance_id limit p_limit
   ) m;
   if v_instances is not null then
+    -- What arrived since a sweep that has surely listened: no sweep may have run for an hour.
+    select greatest(coalesce(max(h.started_at), p_now - p_policy.sends_within), p_now - interval '6 hours') into v_from
+    from (
+      select started_at from public.health_check_runs
+      where started_at < p_now - interval '15 minutes' and finished_at is not null order by started_at desc limit 1
+    ) h;
     select jsonb_agg(jsonb_build_object(
       'id', m.id, 'instance_id', m.instance_id, 'proof', m.proof, 'since', m.since, 'silent_since', m.silent_since,
       'suspected_at', m.suspected_at, 'improbable_at', to_jsonb(m.improbable_at), 'repairs', m.repairs,
@@ -264,7 +271,7 @@ begin
     left join public.instance_health h on h.instance_id = m.instance_id
     left join public.instance_habits b on b.instance_id = m.instance_id
     left join public.instance_registrations r on r.instance_id = m.instance_id
-    left join public.heard_since(v_instances, v_since, p_now - interval '15 minutes') a on a.instance_id = m.instance_id
+    left join public.heard_since(v_instances, v_since, v_from) a on a.instance_id = m.instance_id
     where m.closed_at is null and m.instance_id = any (v_instances);
   end if;
   return jsonb_build_object(

@@ -411,12 +411,18 @@ async def test_a_suspicion_by_habit_is_proven_by_sends_and_then_told(world: Worl
     assert len(world.bells(line)) == 1
 
 
-async def test_a_line_that_is_heard_while_nobody_looked_is_told_to_nobody(world: World, mutes: MuteStore) -> None:
+@pytest.mark.parametrize("minutes", [1, 100])
+async def test_a_line_that_is_heard_while_nobody_looked_is_told_to_nobody(
+    world: World, mutes: MuteStore, minutes: int
+) -> None:
+    """Also where no sweep ran for two hours: what it hears of begins where one has listened."""
     line = a_line(world, world.company(users=1), silent=60 * MINUTE, of_40=None)
     sends(world, line, 25, 22, 21)
+    world.sql("insert into public.health_check_runs (started_at, finished_at) values (now(), now())")
     await watch(mutes)
-    world.pass_time(30 * MINUTE)
-    an_event(world, line, ago=MINUTE, life=False)
+    world.pass_time(2 * 60 * MINUTE)
+    world.set(line, "last_alive_at = now()")
+    an_event(world, line, ago=minutes * MINUTE, life=False)
     await watch(mutes)
     assert world.bells() == []
     assert [mute["closed_as"] for mute in rows(world)] == ["inconclusive"]
