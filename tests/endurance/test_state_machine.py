@@ -651,7 +651,8 @@ class Lines(RuleBasedStateMachine):
             self.history.pass_time(timedelta(minutes=waited))
             self.history.absorb()
             self._judge(self._sweep(), sweeps=1)
-        self.contacts.judge_end()
+        moved = {line for line, owners in self.history.owners.items() if len(owners) > 1}
+        self.contacts.judge_end(self.history.ever_paused | moved)
 
     def _count(self) -> None:
         """What this history has seen, from the tables."""

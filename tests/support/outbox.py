@@ -163,8 +163,12 @@ class Contacts:
         self.receiver.answers = lambda _address, _post: YES
         self._world.sql("update public.notice_deliveries set due_at = least(due_at, now()) where state = 'waiting'")
 
-    def judge_end(self) -> None:
-        """Whoever may have heard that a line is down has heard that it is back, where it is back for its company."""
+    def judge_end(self, answered: set[str]) -> None:
+        """Whoever may have heard that a line is down has heard that it is back, where it is back for its company.
+
+        Args:
+            answered: Lines that were paused, slept or moved: that answers what was told before.
+        """
         left = self._world.sql(
             "select i.unit, d.kind, d.state, d.note from public.wapi_instances i"
             " join public.alert_contacts c on c.company_id = i.company_id"
@@ -173,6 +177,7 @@ class Contacts:
             "   and (d.state = 'sent' or d.unheard > 0 or d.kind = 'back' and d.state = 'given_up') order by d.id desc limit 1) d"
             " join public.instance_outages o on o.id = d.outage_id"
             " where d.kind <> 'back' and i.status = 'connected' and i.is_active is not false"
-            " and o.closed_as in ('recovered', 'alive', 'event') and o.company_id = i.company_id"
+            " and o.closed_as in ('recovered', 'alive', 'event') and o.company_id = i.company_id and i.id <> all (%s::uuid[])",
+            list(answered),
         )
         assert left == [], f"contacts wait for the word that it is back: {left}"
