@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from composites import mark_down
-from outbox import NO, NOTHING_HEARD, OPERATOR, Receiver, bring_back, contact, deliver, deliveries_of, sender
+from outbox import NO, NOTHING_HEARD, OPERATOR, YES, Receiver, bring_back, contact, deliver, deliveries_of, sender
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
@@ -262,6 +262,19 @@ async def test_what_was_only_queued_lets_the_next_position_be_due_after_five_min
     world.pass_time(2 * MINUTE)
     await deliver(deliveries, ours.store.outbox)
     assert [address for address, _ in receiver.got] == [PHONE, BIA]
+
+
+async def test_whom_no_try_has_reached_in_five_minutes_lets_the_next_position_be_due(
+    world: World, ours: OnTheWire
+) -> None:
+    company, receiver = world.company(users=1), Receiver(lambda address, _: NO if address == ANA else YES)
+    contact(world, company, ANA)
+    contact(world, company, BIA, position=2)
+    down(world, company)
+    for heard in (0, 0, 1):
+        await deliver(sender(receiver), ours.store.outbox)
+        assert len(receiver.to(BIA)) == heard
+        world.pass_time(3 * MINUTE)
 
 
 async def test_who_is_left_in_peace_lets_the_next_position_be_due(world: World, ours: OnTheWire) -> None:
@@ -598,7 +611,7 @@ async def test_what_was_claimed_and_not_tried_is_as_if_nobody_had_claimed_it(wor
     names = "state, note, lease_until, tries, unheard, first_tried_at, batch"
     [row] = world.sql(f"select {names} from public.notice_deliveries")
     assert tuple(row.values()) == ("waiting", None, None, 0, 0, None, None)
-    assert world.sql("select from public.alert_channels") == []
+    assert world.sql("select 1 from public.alert_channels") == []
 
 
 async def test_a_voltou_that_a_new_fall_took_back_is_told_when_that_is_over(world: World, ours: OnTheWire) -> None:
@@ -844,7 +857,7 @@ def causes(world: World) -> dict[str, tuple[str, str]]:
     line = world.line(company, "Centro")
     run = (
         "insert into public.health_check_runs (started_at, finished_at, checked, outcomes)"
-        " values (clock_timestamp(), now(), 9, jsonb_build_object('drifted', {}))"
+        " values (clock_timestamp(), now(), 9, jsonb_build_object('drifted', {})), (now() + interval '1 hour', now(), 0, '{{}}')"
     )
     silent = f"array['{world.line(company).id}', '{world.line(company).id}']::uuid[]"
     world.sql(f"insert into public.instance_health (instance_id) select unnest({silent})")
@@ -936,7 +949,9 @@ async def test_a_dead_channel_is_told_to_the_others_also_to_one_that_comes_later
     await outbox.claim(channels=[], operator=[OPERATOR, others[0]], line=None, lease=2 * MINUTE, limit=10)
     await outbox.raise_alert(AlertCause.CHANNEL_DEAD, f"operator:{OPERATOR}")
     await outbox.claim(channels=[], operator=others, line=None, lease=2 * MINUTE, limit=10)
-    assert world.sql("select from public.operator_alerts where resolved_at is null") == [], "what is taken away is over"
+    assert world.sql("select 1 from public.operator_alerts where resolved_at is null") == [], (
+        "what is taken away is over"
+    )
     await outbox.raise_alert(AlertCause.CHANNEL_DEAD, f"operator:{OPERATOR}")
     await outbox.claim(channels=[], operator=[OPERATOR, *others], line=None, lease=2 * MINUTE, limit=10)
     assert {row[0] for row in deliveries_of(world)} == set(others)
