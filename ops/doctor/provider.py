@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -13,6 +14,7 @@ from shared.core.registration import Registration, SettingWebhooks, Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from uuid import UUID
 
@@ -52,6 +54,7 @@ class Registry:
         self._client = client.paced_by(limiter)
         self._limiter = limiter
         self._within = within
+        self._setting: AbstractAsyncContextManager[object] = nullcontext()
 
     async def ask_all(self, lines: Iterable[LineRow], *, asked: Callable[[], object]) -> Mapping[UUID, Asked]:
         """Ask about every line that can be asked.
@@ -87,13 +90,19 @@ class Registry:
         return await self._patiently(line, lambda: self._client.registration(line, within=self._within))
 
     async def set_webhooks(self, line: LineRow, kinds: Sequence[WebhookKind], url: str) -> SettingWebhooks:
-        """Set a line's webhooks, one after another; where the provider asks to wait, go on after that."""
+        """Set a line's webhooks, one after another; where the provider asks to wait, go on after that.
+
+        Some lines at once, until the provider asks to wait: parallel ones met 429 at an operator's.
+        """
         was_set: list[WebhookKind] = []
         async with self._limiter.slot():
             while True:
-                done = await self._client.set_webhooks(line, kinds[len(was_set) :], url, within=self._within)
+                async with self._setting:
+                    done = await self._client.set_webhooks(line, kinds[len(was_set) :], url, within=self._within)
                 was_set += done.kinds
                 waits = done.failed is not None and done.failed.asked_to_wait
+                if waits and isinstance(self._setting, nullcontext):
+                    self._setting = asyncio.Lock()
                 if not waits or not await self._limiter.may_ask_again(line.id):
                     break
             found = done.found if done.found is not None else await self.registration(line)

@@ -110,6 +110,13 @@ def test_puts_of_one_line_never_meet(doctor: Doctor, world: World) -> None:
     assert sum(puts(world, line).values()) == 5
 
 
+def test_where_parallel_puts_meet_429_lines_are_set_one_by_one(doctor: Doctor, world: World) -> None:
+    lines = healthy(world, 8)
+    world.simulator.set_provider(latency_ms=5, max_concurrent_puts=1)
+    assert doctor.examine("--fix-webhooks").code == 0
+    assert all(puts(world, line) for line in lines)
+
+
 async def test_many_lines_are_set_at_once_and_each_is_known_when_it_is_done(world: World) -> None:
     lines = world.lines(world.company(), 6)
     world.simulator.set_provider(latency_ms=50)
