@@ -87,7 +87,8 @@ class Looking:
         answered = await self._ask(instance, one_begun)
         if (look := answered.look) is None:
             return Sighting(instance, None, Observation.UNKNOWN, answered.cause, answered.looked_at)
-        self._context.report.outcomes[Outcome.DRIFTED] += look.drifted
+        if look.drifted:
+            self._context.report.outcomes[Outcome.DRIFTED] += 1
         return Sighting(instance, look.observation, look.observation, look.cause, answered.looked_at, look.phone)
 
     async def _ask(self, line: Instance | Witness, one_begun: Callable[[], None]) -> _Answered:

@@ -65,6 +65,11 @@ INJECTIONS = (
 )
 
 
+def letters_of(text: str) -> str:
+    """A text without what does not print, and without blanks."""
+    return "".join(each for each in text if each.isprintable() and not each.isspace())
+
+
 def worker_of(server: FunctionServer) -> psutil.Process:
     [worker] = psutil.Process(server.pid).children()
     return worker
@@ -381,7 +386,9 @@ def test_what_looks_like_sql_a_log_line_or_a_template_stays_text_everywhere(
     printed = len(check.output())
     world.sweep()
     [bell] = world.bells(line)
-    assert bell["message"] == f"WhatsApp da unidade {storable} perdeu conexão. Reconecte via QR Code em Configurações."
+    told = f"WhatsApp da unidade {storable} perdeu conexão. Reconecte via QR Code em Configurações."
+    assert letters_of(bell["message"]) == letters_of(told)
+    assert bell["message"].isprintable(), "neither line breaks nor signs that turn the writing"
     assert_only_json_lines(check.output()[printed:])
 
     before = len(hook.output())
