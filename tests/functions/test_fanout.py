@@ -425,6 +425,7 @@ def round_robin(urls: list[str]) -> Iterator[str]:
 
 
 def test_four_processes_share_one_fleet_and_no_line_is_looked_at_twice(world: World) -> None:
+    count = 1500  # three batches
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
         urls: list[str] = []
         address = stack.enter_context(round_robin(urls))
@@ -438,7 +439,7 @@ def test_four_processes_share_one_fleet_and_no_line_is_looked_at_twice(world: Wo
         urls += [helper.url for helper in helpers]
         for server in (asking, *helpers):  # warm, with an empty fleet
             assert http.post(server.url).json()["helpers_asked"] == 0
-        fleet(world, 2000)
+        fleet(world, count)
         world.sql("truncate public.health_check_runs")
         world.simulator.set_provider(latency_ms=300)
 
@@ -456,11 +457,11 @@ def test_four_processes_share_one_fleet_and_no_line_is_looked_at_twice(world: Wo
     # leaves nothing, and nobody does it all alone.
     assert runs[-1]["left_due"] == 0
     assert sum(run["checked"] > 0 for run in runs) >= 2
-    assert sum(run["checked"] for run in runs) == 2000
-    assert world.simulator.calls() == {"status-instance": 2000, "device": 2000}
+    assert sum(run["checked"] for run in runs) == count
+    assert world.simulator.calls() == {"status-instance": count, "device": count}
     assert (
         world.sql("select count(*) as alive from public.instance_health where last_alive_at is not null")[0]["alive"]
-        == 2000
+        == count
     )
 
 

@@ -180,8 +180,7 @@ def show(engine: Browser, tmp_path: Path) -> Iterator[Callable[..., Shown]]:
         context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.parametrize(("size", "scheme"), [(PHONE, "light"), (DESKTOP, "dark")], ids=["phone-light", "desktop-dark"])
 def test_the_page_asks_nobody_complains_of_nothing_and_fits(
     show: Callable[..., Shown], size: dict[str, int], scheme: str
 ) -> None:
