@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 PAGE: Final = 1000
 """PostgREST answers no more, and a project may have set less: a page ends a table only when it is empty."""
 _SECONDS: Final = 60
+_CLAIMS_REFUSED: Final = "PGRST303"
+"""With ``sb_secret_`` keys about one answer in a hundred: the token was issued in the future, by a clock of theirs."""
+_TRIES: Final = 4
+_AGAIN_AFTER: Final = 0.2
 _KEY_REFUSED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _NOT_READY: Final = "PGRST00"
 """PostgREST's own codes for a database that it does not reach."""
@@ -47,6 +51,10 @@ class KeyRefused(StoreRefused):
     def __init__(self, table: str, code: str, status: int) -> None:
         self.status = status
         super().__init__(table, code)
+
+
+class _NotThisTime(KeyRefused):
+    """The claims of a token were refused, which passes by itself or does not."""
 
 
 class Rest:
@@ -170,6 +178,15 @@ class Rest:
         query: Sequence[tuple[str, str]] = (),
         arguments: Mapping[str, object] | None = None,
     ) -> Any:  # noqa: ANN401 - JSON
+        for waited in range(1, _TRIES):
+            with suppress(_NotThisTime):
+                return await self._ask_once(method, table, query, arguments)
+            await asyncio.sleep(_AGAIN_AFTER * waited)
+        return await self._ask_once(method, table, query, arguments)
+
+    async def _ask_once(
+        self, method: str, table: str, query: Sequence[tuple[str, str]], arguments: Mapping[str, object] | None
+    ) -> Any:  # noqa: ANN401 - JSON
         try:
             async with asyncio.timeout(_SECONDS):
                 answer = await self._http.request(
@@ -196,7 +213,7 @@ def _error(table: str, status: int, told: object) -> StoreUnavailable | StoreRef
     """What an answer means that is no table; what is not the database's own word says nothing about it."""
     code = shown(told, longest=20) if told else status_in_words(status)
     if status in _KEY_REFUSED:
-        return KeyRefused(table, code, status)
+        return (_NotThisTime if code == _CLAIMS_REFUSED else KeyRefused)(table, code, status)
     away = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
     if away or not told or code.startswith(_NOT_READY):
         return StoreUnavailable(table, code)
