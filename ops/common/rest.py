@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from ops.common.rows import Row
 from ops.common.shown import shown, status_in_words
+from shared.database.failures import CLAIMS_REFUSED
 from shared.errors import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 PAGE: Final = 1000
 """PostgREST answers no more, and a project may have set less: a page ends a table only when it is empty."""
 _SECONDS: Final = 60
-_CLAIMS_REFUSED: Final = "PGRST303"
-"""With ``sb_secret_`` keys about one answer in a hundred: the token was issued in the future, by a clock of theirs."""
 _TRIES: Final = 4
 _AGAIN_AFTER: Final = 0.2
 _KEY_REFUSED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
@@ -213,7 +212,7 @@ def _error(table: str, status: int, told: object) -> StoreUnavailable | StoreRef
     """What an answer means that is no table; what is not the database's own word says nothing about it."""
     code = shown(told, longest=20) if told else status_in_words(status)
     if status in _KEY_REFUSED:
-        return (_NotThisTime if code == _CLAIMS_REFUSED else KeyRefused)(table, code, status)
+        return (_NotThisTime if code == CLAIMS_REFUSED else KeyRefused)(table, code, status)
     away = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
     if away or not told or code.startswith(_NOT_READY):
         return StoreUnavailable(table, code)

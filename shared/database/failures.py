@@ -22,9 +22,10 @@ _KEY_REFUSED_WORDS: Final = ("PGRST300", "PGRST301", "PGRST302")
 
 ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: nothing happened, the same call may be made again."""
-NOT_BEGUN: Final = frozenset({"PGRST303", "PGRST202", "PGRST205"})
-"""Nothing happened either: a JWT "issued at future" (now and then with new keys), a schema cache that does not know yet
-what a migration has just made."""
+CLAIMS_REFUSED: Final = "PGRST303"
+"""With ``sb_secret_`` keys about one answer in a hundred: the token was issued in the future, by a clock of theirs."""
+NOT_BEGUN: Final = frozenset({CLAIMS_REFUSED, "PGRST202", "PGRST205"})
+"""Nothing happened either: such a token, or a schema cache that does not know yet what a migration has just made."""
 # Connection, read-only (a disk that is full), resources, a lock that did not come, operator, system; PostgREST without
 # a connection, a schema cache, a place in its pool.
 _PASSES: Final = ("08", "25006", "53", "55P03", "57", "58", "PGRST000", "PGRST001", "PGRST002", "PGRST003")
