@@ -211,7 +211,7 @@ DUE_BEFORE = """
 RECORD = """
     select public.record_looks(
       array(select jsonb_populate_recordset(null::public.sighting, %s)),
-      jsonb_populate_record(null::public.recovery_policy, %s), clock_timestamp())
+      jsonb_populate_record(null::public.recovery_policy, %s), p_now => clock_timestamp())
 """
 OLDEST = """
     select

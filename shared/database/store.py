@@ -147,12 +147,14 @@ class Store:
         read = answer | {"instances": instances, "unreadable": len(rows) - len(instances)}
         return read_answer(Batch, "claim_instances", read)
 
-    async def record_looks(self, sightings: list[Sighting], *, finished: bool = True) -> int:
+    async def record_looks(self, sightings: list[Sighting], *, finished: bool = True, comes_again: bool = False) -> int:
         """Write looks that change no status, and give their leases back.
 
         Args:
             sightings: At most a batch.
             finished: False keeps ``last_health_check``: the lines are owed something. So does a look without a finding.
+            comes_again: Whether the same looks will be brought once more if somebody holds a line: it stays leased.
+                Else it is given back as it was, and the next sweep looks anew.
 
         Returns:
             How many still were ours; the others somebody else holds, changed, paused or deleted.
@@ -160,6 +162,7 @@ class Store:
         arguments = {
             "p_sightings": [sighting_row(each, finished=finished) for each in sightings],
             "p_policy": self._policy,
+            "p_gives_back": not comes_again,
         }
         return read_count("record_looks", await self._rpc.call("record_looks", arguments))
 

@@ -48,9 +48,10 @@ class Transitions:
         if not sightings:
             return
         self._report.given_back += sum(not finished or sighting.found is None for sighting in sightings)
-        recorded = await self._store.record_looks(sightings, finished=finished)
+        recorded = await self._store.record_looks(sightings, finished=finished, comes_again=True)
         if recorded < len(sightings):
-            # An event may have held a line for a moment. What is written has no lease any more: again it does nothing.
+            # An event or another sweep's telling may have held a line for a moment. What is written has no lease any
+            # more: again it does nothing.
             await asyncio.sleep(_HELD_FOR_A_MOMENT)
             recorded += await self._store.record_looks(sightings, finished=finished)
         if recorded < len(sightings):

@@ -247,6 +247,7 @@ comment on function public.note_phone is 'Writes the number that a look has show
 create or replace function public.record_looks(
   p_sightings public.sighting[],
   p_policy public.recovery_policy,
+  p_gives_back boolean default true,  -- false: the caller comes again for the lines that somebody holds; they stay leased
   p_now timestamptz default now()
 )
 returns integer
@@ -280,7 +281,7 @@ begin
       limit 1 for no key update of i skip locked
     ) l;
   end if;
-  if cardinality(v_ids) < cardinality(p_sightings) then
+  if p_gives_back and cardinality(v_ids) < cardinality(p_sightings) then
     -- Somebody holds the line (a screen, a job): nobody waits for that. It is free again, and the next sweep looks anew.
     update public.instance_health h
     set health_lease_until = null

@@ -222,6 +222,21 @@ def test_a_line_that_somebody_holds_is_skipped_and_the_others_are_recorded(world
     assert [line["id"] for line in world.sql(call)[0]["batch"]["instances"]][:1] == [str(held.id)]
 
 
+def test_a_line_that_another_sweeps_telling_holds_is_recorded_when_the_call_comes_again(world: World) -> None:
+    held, *_others = world.lines(world.company(), 3)
+    [row] = world.sql("select public.claim_instances(now(), '10 minutes', 500) as batch")
+    sightings = [sighting_of(line, "ALIVE", looked_at="now").obj for line in row["batch"]["instances"]]
+    with psycopg.connect(world.stack.database_url) as telling:
+        telling.execute("select from public.wapi_instances where id = %s for no key update", (held.id,))
+        assert record(world, sightings, gives_back=False) == 2
+    assert world.row(held)["health_lease_until"] is not None
+
+    assert record(world, sightings) == 1
+
+    assert world.row(held)["last_alive_at"] is not None
+    assert world.row(held)["health_lease_until"] is None
+
+
 def test_a_line_that_an_event_holds_is_recorded_when_the_call_comes_again_and_the_others_only_once(
     world: World,
 ) -> None:
@@ -246,13 +261,13 @@ def test_a_line_that_an_event_holds_is_recorded_when_the_call_comes_again_and_th
     assert record(world, sightings) == 0
 
 
-def record(world: World, sightings: list[dict[str, Any]]) -> int:
+def record(world: World, sightings: list[dict[str, Any]], *, gives_back: bool = True) -> int:
     """Record looks as a sweep does, and wait for nobody."""
     with psycopg.connect(world.stack.database_url, options="-c lock_timeout=50ms") as sweep:
         [recorded] = sweep.execute(
             "select public.record_looks((select array_agg(jsonb_populate_record(null::public.sighting, s))"
-            f" from jsonb_array_elements(%(sightings)s) s), {POLICY})",
-            {"sightings": Jsonb(sightings), "policy": POLICY_ROW},
+            f" from jsonb_array_elements(%(sightings)s) s), {POLICY}, %(gives_back)s)",
+            {"sightings": Jsonb(sightings), "policy": POLICY_ROW, "gives_back": gives_back},
         ).fetchone()
     return recorded
 

@@ -186,10 +186,10 @@ async def test_a_batch_that_cannot_be_recorded_does_not_cut_restarts_short(world
     async with pooled_http(httpx.Timeout(10)) as database, pooled_http(httpx.Timeout(10)) as provider:
 
         class Failing(Store):
-            async def record_looks(self, sightings: list[Any], *, finished: bool = True) -> int:
+            async def record_looks(self, sightings: list[Any], **how: bool) -> int:
                 if any(each.instance.id != dead.id for each in sightings):
                     raise StoreUnavailable("record_looks", "503")
-                return await super().record_looks(sightings, finished=finished)
+                return await super().record_looks(sightings, **how)
 
         client = supabase_client(world.stack.supabase_url, SecretStr(world.stack.service_role_key), database)
         limits = Limits(check_interval=timedelta(0), restart_verify=timedelta(seconds=0.3), batch_size=1)

@@ -21,10 +21,10 @@ class Answers:
 
     def __init__(self, written: Sequence[int]) -> None:
         self._written = iter(written)
-        self.calls: list[tuple[int, bool]] = []
+        self.calls: list[tuple[int, bool, bool]] = []
 
-    async def record_looks(self, sightings: list[Any], *, finished: bool = True) -> int:
-        self.calls.append((len(sightings), finished))
+    async def record_looks(self, sightings: list[Any], *, finished: bool = True, comes_again: bool = False) -> int:
+        self.calls.append((len(sightings), finished, comes_again))
         return next(self._written)
 
 
@@ -41,6 +41,6 @@ def test_what_was_not_written_is_tried_once_more(
 
     asyncio.run(Transitions(context).record(sightings))
 
-    assert store.calls == [(3, True)] * len(written)
+    assert store.calls == [(3, True, True), (3, True, False)][: len(written)]
     told = [record.__dict__["fields"]["count"] for record in caplog.records if record.message == "looks.overtaken"]
     assert told == [overtaken] * (overtaken > 0)
