@@ -693,21 +693,20 @@ begin
         update public.notice_deliveries set state = 'cancelled', note = v_over, lease_until = null where id = v_delivery.id;
         v_cancelled := v_cancelled + 1;
         continue;
-      elsif v_delivery.give_up_at <= p_now then
+      elsif v_delivery.give_up_at <= v_delivery.due_at then  -- what was due within its day is tried, whenever somebody sweeps
         update public.notice_deliveries
         set state = case when tries = 0 and coalesce(note, 'others') = 'others' then 'cancelled' else 'given_up' end,
             note = coalesce(nullif(note, 'others'), 'not_needed'), lease_until = null
         where id = v_delivery.id;
         v_given_up := v_given_up + (v_delivery.tries > 0 or coalesce(v_delivery.note, 'others') <> 'others')::integer;
         continue;
-      elsif v_delivery.give_up_at is null then  -- its day begins when somebody first looks: for a day nobody may have swept
+      elsif v_delivery.give_up_at is null then  -- its day begins when somebody first looks
         update public.notice_deliveries set give_up_at = p_now + p_policy.keep_trying where id = v_delivery.id;
       end if;
       if v_quiet is not null then
         update public.notice_deliveries
-        set due_at = v_quiet, note = 'quiet', lease_until = null,
-            -- The first night postpones the end, no other one does.
-            give_up_at = coalesce(v_delivery.give_up_at, v_quiet + p_policy.keep_trying)
+        -- The night in which it is first looked at postpones the end, no other one does.
+        set due_at = v_quiet, note = 'quiet', lease_until = null, give_up_at = v_delivery.give_up_at
         where id = v_delivery.id;
         continue;
       elsif v_why is not null then
@@ -724,7 +723,7 @@ begin
       v_place_at := case when v_delivery.tries = 0 then public.place_at(v_delivery, p_policy, p_now) end;
       if v_place_at is not null then
         update public.notice_deliveries
-        set due_at = v_place_at, note = 'enough', give_up_at = v_place_at + p_policy.keep_trying
+        set due_at = v_place_at, note = 'enough', give_up_at = null
         where id = v_delivery.id;
         continue;
       end if;
@@ -757,7 +756,8 @@ begin
     continue when cardinality(v_ids) = 0;
     v_batch := coalesce(v_batch, v_ids[1]);
     update public.notice_deliveries
-    set lease_until = p_now + p_lease, tries = tries + 1, unheard = unheard + 1, note = null,
+    -- Due as of now: whoever dies with it leaves it due, and a day of dying is enough.
+    set lease_until = p_now + p_lease, tries = tries + 1, unheard = unheard + 1, note = null, due_at = p_now,
         first_tried_at = coalesce(first_tried_at, p_now), batch = v_batch, channel = v_contact.channel
     where id = any (v_ids);
     v_messages := v_messages || jsonb_build_array((

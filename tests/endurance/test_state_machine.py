@@ -660,6 +660,7 @@ class Lines(RuleBasedStateMachine):
         tally["histories"] += 1
         tally["restarts at the provider"] += sum(len(times) for times in self.history.restarts.values())
         tally["messages to contacts"] += len(self.contacts.receiver.got)
+        tally["messages out of quiet hours"] += self.contacts.out_of_quiet_hours
         tally["bells"] += len(last.tables["notifications"])
         tally.update(outcomes_of(last))
 
@@ -710,7 +711,9 @@ def test_all_invariants_hold_over_random_histories(bench: Bench, number: int) ->
             derandomize=False,  # the seed fixes it
             database=None,
             deadline=None,  # a busy machine is no bug
-            phases=(Phase.generate, Phase.shrink),
+            phases=(
+                Phase.generate,
+            ),  # a failing history is told step by step; to shrink it on real servers takes minutes
             suppress_health_check=[
                 HealthCheck.too_slow,  # real servers
                 HealthCheck.data_too_large,  # 25 steps with their parameters are what we want

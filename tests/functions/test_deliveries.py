@@ -293,7 +293,7 @@ async def test_who_was_not_needed_was_not_given_up(world: World, ours: OnTheWire
     contact(world, company, BIA, position=2)
     contact(world, company, "carla@example.com", position=3)
     down(world, company)
-    for hours in (0, 1, 24):
+    for hours in (0, 1, 24, 1):
         world.pass_time(60 * hours * MINUTE)
         await deliver(sender(receiver, operator=False), ours.store.outbox)
     assert [row[2:] for row in deliveries_of(world)] == [("sent", None)] + [("cancelled", "not_needed")] * 2
@@ -499,6 +499,51 @@ async def test_after_a_day_in_which_nobody_swept_what_is_still_so_is_told(world:
     world.pass_time(25 * 60 * MINUTE)
     await deliver(sender(receiver, operator=False), ours.store.outbox)
     assert [text for text in receiver.to(ANA)[1:] if "voltou" in text]
+
+
+async def test_what_had_to_wait_is_told_although_nobody_swept_for_days_after(world: World, ours: OnTheWire) -> None:
+    """Regression: what a night, a full day or a channel without a yes had put off was given up untried by the next look."""
+    night, refused, full, without = "night@example.com", ANA, BIA, PHONE
+    company = world.company(users=1)
+    line = world.line(company, "Centro")
+    quiet = contact(world, company, night, quiet_from="00:00", quiet_until="24:00")
+    contact(world, company, refused)
+    contact(world, company, without, channel="whatsapp")
+    world.sql(
+        "insert into public.notice_deliveries"
+        " (occasion, contact_id, kind, company_id, instance_id, channel, state, created_at, due_at, sent_at)"
+        " select n::text, %s, 'down', %s, %s, 'email', 'sent', now(), now(), now() - n * interval '1 hour'"
+        " from generate_series(1, 7) n",
+        contact(world, company, full), company, line.id,
+    )  # fmt: skip
+    mark_down(world, line)
+    await deliver(sender(Receiver(lambda _, __: NO), operator=False), ours.store.outbox)
+    waiting = {(row[0], row[3]) for row in deliveries_of(world) if row[2] == "waiting"}
+    assert waiting == {(night, "quiet"), (refused, "http_500"), (full, "enough"), (without, "not_configured")}
+
+    sending = alert_line(world)
+    world.sql("update public.alert_contacts set (quiet_from, quiet_until) = (null, null) where id = %s", quiet)
+    world.pass_time(4 * 24 * 60 * MINUTE)
+    receiver = Receiver()
+    await deliver(sender(receiver, line=sending.external_id, operator=False), ours.store.outbox)
+
+    assert {address for address, _ in receiver.got} == {night, refused, full, without}
+
+
+async def test_what_kills_its_sender_is_given_up_after_a_day(world: World, ours: OnTheWire) -> None:
+    company = world.company(users=1)
+    contact(world, company, ANA)
+    down(world, company)
+
+    policy = Jsonb(delivery_policy_row(DeliveryPolicy()))
+    for _ in range(6):
+        [claimed] = world.sql(CLAIM, policy)
+        assert len(claimed["messages"]) == 1
+        world.pass_time(5 * 60 * MINUTE)
+    receiver = Receiver()
+    await deliver(sender(receiver, operator=False), ours.store.outbox)
+    assert receiver.got == []
+    assert deliveries_of(world)[0][2] == "given_up"
 
 
 async def test_a_night_of_quiet_does_not_let_a_dead_channel_be_tried_for_ever(world: World, ours: OnTheWire) -> None:

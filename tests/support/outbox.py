@@ -28,6 +28,9 @@ YES = SendAnswer(SendResult.SENT)
 NO = SendAnswer(SendResult.REFUSED, "http_500")
 NOTHING_HEARD = SendAnswer(SendResult.UNCLEAR, "timeout")
 OPERATOR = "a" * 32
+_A_DAY = 24 * 60 * 60
+_ON_ITS_WAY = 10
+"""Seconds: what is sent just before a quiet hour begins may arrive in it."""
 
 
 def contact(
@@ -109,7 +112,8 @@ def deliveries_of(world: World) -> list[tuple[str, str, str, str | None]]:
 class Contacts:
     """Contacts of every company of a history, and what must hold of what they hear; judged from tables and messages.
 
-    Their channel says yes, no, or nothing that is heard, in turns.
+    Their channel says yes, no, or nothing that is heard, in turns. Some are left in peace for ten hours a day, the first
+    time half an hour after the history's begin.
     """
 
     _TURNS = (YES, YES, NO, YES, NOTHING_HEARD, YES)
@@ -119,26 +123,46 @@ class Contacts:
         self._asked = 0
         self._judged = 0
         self._sent: set[str] = set()
+        self._in_quiet_hours: list[str] = []
+        self.out_of_quiet_hours = 0
         self._heard: set[str] = set()
         self.addresses: dict[str, str] = {}
+        [night] = world.sql(
+            "select t + interval '30 minutes' as quiet_from, t + interval '630 minutes' as quiet_until"
+            " from (select (now() at time zone 'America/Sao_Paulo')::time as t) t"
+        )
         for number, company in enumerate(companies):
-            for position, after in ((1, 0), (1, 15), (2, 0)):
-                address = f"contact-{number}-{position}-{after}@example.com"
-                contact(world, company, address, after=after, position=position)
+            for position, after, quiet in ((1, 0, ""), (1, 15, ""), (1, 0, "night"), (2, 0, "")):
+                address = f"contact-{number}-{position}-{after}{quiet}@example.com"
+                contact(world, company, address, after=after, position=position, **(night if quiet else {}))
                 self.addresses[address] = str(company)
         self.receiver = Receiver(self._answer)
         self.deliveries = sender(self.receiver)
 
-    def _answer(self, _: str, __: Post) -> SendAnswer:
+    def _answer(self, address: str, post: Post) -> SendAnswer:
         self._asked += 1
+        self._note_hour(address, post)
         return self._TURNS[self._asked % len(self._TURNS)]
+
+    def _note_hour(self, address: str, post: Post) -> None:
+        """Whether it came in quiet hours, which pass with the history's time; what a channel raises, nobody would hear."""
+        for row in self._world.sql(
+            "select extract(epoch from t - c.quiet_from) as passed, extract(epoch from c.quiet_until - c.quiet_from) as length"
+            " from public.alert_contacts c, lateral (select (now() at time zone c.zone)::time as t) t"
+            " where c.quiet_from is not null and c.address = %s",
+            address,
+        ):
+            is_quiet = _ON_ITS_WAY < row["passed"] % _A_DAY < row["length"] % _A_DAY
+            self._in_quiet_hours += [post.id] * is_quiet
+            self.out_of_quiet_hours += not is_quiet
 
     def die(self) -> None:
         """Forget what a process that has just died remembered."""
         self.deliveries = sender(self.receiver)
 
     def judge(self, log: str) -> None:
-        """Nobody hears of another company, a message again after its yes, or "voltou" first; no address is logged."""
+        """Nobody hears of another company, in quiet hours, again after a yes, or "voltou" first; no address is logged."""
+        assert self._in_quiet_hours == [], f"sent in quiet hours: {self._in_quiet_hours}"
         rows = self._world.sql(
             "select d.*, c.address, c.company_id as contacts_company, o.company_id as outages_company from public.notice_deliveries d"
             " join public.alert_contacts c on c.id = d.contact_id left join public.instance_outages o on o.id = d.outage_id"
@@ -159,8 +183,9 @@ class Contacts:
         self._sent = {f"alert-{row['batch']}" for row in rows if row["state"] == "sent"}
 
     def let_all_be_sent(self) -> None:
-        """From now on every channel works, and what waits to be tried again is due."""
+        """From now on every channel works, nobody is left in peace, and what waits to be tried again is due."""
         self.receiver.answers = lambda _address, _post: YES
+        self._world.sql("update public.alert_contacts set quiet_from = null, quiet_until = null")
         self._world.sql("update public.notice_deliveries set due_at = least(due_at, now()) where state = 'waiting'")
 
     def judge_end(self, answered: set[str]) -> None:

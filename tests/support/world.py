@@ -51,7 +51,7 @@ _SHIFTED = {
     "health_check_runs": ("started_at", "finished_at"),
     "notifications": ("created_at",),
     "relay_turns": ("until", "taken_at"),
-    "alert_contacts": ("starts_at",),
+    "alert_contacts": ("starts_at", "quiet_from", "quiet_until"),
     "notice_deliveries": (
         "created_at", "due_at", "give_up_at", "lease_until", "first_tried_at", "sent_at", "acked_at",
     ),
