@@ -33,25 +33,23 @@ class Key:
 
 def line_key(secret: SecretStr, external_id: str) -> str:
     """The key of a line: ``<external id>.<32 characters>``, base64url of HMAC-SHA256(secret, external id)."""
-    digest = hmac.digest(secret.get_secret_value().encode(), external_id.encode("utf-8", "surrogatepass"), "sha256")
+    digest = hmac.digest(secret.get_secret_value().encode(), _bytes(external_id), "sha256")
     return f"{external_id}.{urlsafe_b64encode(digest[:_BYTES]).decode()}"
 
 
 def knows_secret(given: str | None, secrets: Iterable[SecretStr]) -> bool:
     """Whether ``given`` is one of the secrets, compared in constant time."""
-    candidate = (given or "").encode("utf-8", "surrogatepass")
     known = False
     for secret in secrets:
-        known |= hmac.compare_digest(candidate, secret.get_secret_value().encode())
+        known |= hmac.compare_digest(_bytes(given), secret.get_secret_value().encode())
     return known
 
 
 def is_line_key(given: str | None, external_id: str, secrets: Iterable[SecretStr]) -> bool:
     """Whether ``given`` is the line's key under one of the secrets, compared in constant time."""
-    candidate = (given or "").encode("utf-8", "surrogatepass")
     known = False
     for secret in secrets:
-        known |= hmac.compare_digest(candidate, line_key(secret, external_id).encode("utf-8", "surrogatepass"))
+        known |= hmac.compare_digest(_bytes(given), _bytes(line_key(secret, external_id)))
     return known
 
 
@@ -63,9 +61,16 @@ def read_key(given: str | None, secrets: Iterable[SecretStr], *, line_keys_only:
         secrets: Each of them counts, in a rotation the old one as well.
         line_keys_only: The plain secret opens nothing.
     """
+    if given is None:
+        return None
     secrets = tuple(secrets)
-    external_id, dot, _ = (given or "").rpartition(".")
-    of_line = is_line_key(given, external_id, secrets) and bool(dot and external_id)
+    external_id, _, _ = given.rpartition(".")
+    of_line = is_line_key(given, external_id, secrets) and external_id != ""
     if knows_secret(given, secrets) and not line_keys_only:
         return Key()
     return Key(external_id) if of_line else None
+
+
+def _bytes(text: str | None) -> bytes:
+    """Of whatever a stranger wrote, half of a surrogate pair included."""
+    return (text or "").encode(errors="surrogatepass")

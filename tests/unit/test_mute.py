@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,7 @@ from shared.core.mute import (
     MuteClosing,
     MuteProof,
     Sends,
+    Silence,
     Suspicion,
     is_mass,
     is_proven,
@@ -126,12 +128,13 @@ def test_the_clock_changes_and_the_habit_goes_with_the_shop() -> None:
     assert silence.improbable_at[0] == datetime(2026, 3, 30, 8, 0, tzinfo=UTC)  # ten o'clock
 
 
-def test_an_hour_begins_where_its_zone_begins_it() -> None:
+@pytest.mark.parametrize("last", [18.9, 18.6])
+def test_an_hour_begins_where_its_zone_begins_it(last: float) -> None:
     """Kathmandu is 5 h 45 min ahead: open until 19 o'clock is until 13:15 UTC, and what comes later is no silence."""
     zone = ZoneInfo("Asia/Kathmandu")
     shop, monday = Habit(SHOP.heard, datetime(2026, 8, 3, tzinfo=zone)), datetime(2026, 9, 28, tzinfo=zone)
-    found = judge_silence(shop, monday + 18.9 * HOUR, rule=RULE, zone=zone, now=monday + 20 * HOUR)
-    ours = judge_silence(SHOP, at(18.9), rule=RULE, zone=ZONE, now=at(20))
+    found = judge_silence(shop, monday + last * HOUR, rule=RULE, zone=zone, now=monday + 20 * HOUR)
+    ours = judge_silence(SHOP, at(last), rule=RULE, zone=ZONE, now=at(20))
     assert [each - monday for each in found.improbable_at] == [each - ON for each in ours.improbable_at]
 
 
@@ -164,6 +167,13 @@ def test_a_line_that_nobody_uses_any_more_is_not_repaired_for_ever() -> None:
     assert repaired == [at(10.5)]
 
 
+def test_what_was_never_repaired_is_given_up_a_day_after_the_suspicion() -> None:
+    suspicion = Suspicion(MuteProof.HABIT, at(9), at(10))
+    assert [suspicion.is_given_up(RULE, now=at(hours)) for hours in (33.9, 34)] == [False, True]
+    repaired = replace(suspicion, repairs=1, repaired_at=at(12))
+    assert [repaired.is_given_up(RULE, now=at(hours)) for hours in (35.9, 36)] == [False, True]
+
+
 def test_a_proof_is_repaired_for_as_long_as_it_stands() -> None:
     suspicion = Suspicion(MuteProof.SENDS, at(9), at(9.5))
     waits = []
@@ -182,6 +192,7 @@ def test_a_proof_is_repaired_for_as_long_as_it_stands() -> None:
         pytest.param(MuteProof.SENDS, 30, 10, True, id="proven for half an hour, a repair was in vain"),
         pytest.param(MuteProof.SENDS, 29, 10, False, id="not for half an hour yet"),
         pytest.param(MuteProof.SENDS, 90, 4, False, id="a repair may still show"),
+        pytest.param(MuteProof.SENDS, 90, 5, True, id="a repair would have shown"),
         pytest.param(MuteProof.SENDS, 30, None, True, id="nothing can be repaired"),
         pytest.param(MuteProof.REGISTRATION, 30, 10, True, id="it cannot be registered"),
         pytest.param(MuteProof.HABIT, 6000, 60, False, id="improbable, for however long"),
@@ -227,6 +238,59 @@ def test_suspicions_of_lately_make_the_bar_stricter() -> None:
     assert first == [at(9.25) + number * QUARTER for number in quarters]
 
 
+def test_of_each_hour_the_quarters_since_the_counting_began_have_passed() -> None:
+    """Counted from a Tuesday's five o'clock by the zone's clock; an hour that runs has not passed."""
+    silent = Habit(bytes(168), at(5, day=1))
+    for hours, once in ((-1, 0), (0, 0), (2.5, 2), (168 + 30, 30)):
+        shares = silent.shares(zone=ZONE, until=at(5 + hours, day=1))
+        weeks = int(max(0, hours) // 168)
+        passed = [4 * (weeks + ((hour - 29) % 168 < once)) for hour in range(168)]
+        assert shares == [0.5 / (quarters + 1) for quarters in passed]
+
+
+def test_a_week_of_another_length_is_no_habit() -> None:
+    with pytest.raises(ValueError, match="longer"):
+        Habit(bytes(24), MONDAY).shares(zone=ZONE, until=ON)
+
+
+def test_whole_quarters_after_the_minute_that_was_heard_as_well_are_silent() -> None:
+    """The first may begin with the end of that minute; one that began a moment before is not whole."""
+    ends = [
+        judge_silence(SHOP, at(10) - MINUTE + more, rule=RULE, zone=ZONE, now=at(13)).improbable_at[0]
+        for more in (timedelta(0), timedelta(microseconds=1), timedelta(seconds=1), MINUTE)
+    ]
+    assert ends == [at(11), at(11.25), at(11.25), at(11.25)]
+
+
+HEADS_OR_TAILS = replace(RULE, improbable=0.25, habit_repairs=2)
+"""With every second quarter heard, P after n silent ones is 1 in 2^n."""
+
+
+def test_improbable_is_less_than_the_bar_then_than_its_square() -> None:
+    silence = judge_silence(HALF, at(10) - MINUTE, rule=HEADS_OR_TAILS, zone=ZONE, now=at(10))
+    assert silence.improbable_at == (at(10.75), at(11.25))
+
+
+@pytest.mark.parametrize(("shortest", "first"), [(16, 10.25), (17, 10.5)])
+def test_no_silence_under_the_shortest_is_improbable(shortest: int, first: float) -> None:
+    rule = replace(RULE, improbable=0.6, shortest=shortest * MINUTE)
+    assert judge_silence(HALF, at(10) - MINUTE, rule=rule, zone=ZONE, now=at(10)).improbable_at == (at(first),)
+
+
+def test_a_share_at_the_limit_is_a_habit() -> None:
+    rule = replace(RULE, habit_share=16.5 / 33)
+    assert judge_silence(HALF, at(9.9), rule=rule, zone=ZONE, now=at(13.5)).is_improbable
+    assert not judge_silence(
+        HALF, at(9.9), rule=replace(rule, habit_share=0.501), zone=ZONE, now=at(13.5)
+    ).improbable_at
+
+
+@pytest.mark.parametrize(("now", "found"), [(11, (at(12),)), (11 - 1 / 60, ())])
+def test_no_silence_is_followed_beyond_the_reach(now: float, found: tuple[datetime, ...]) -> None:
+    rule = replace(RULE, reach=HOUR)
+    assert judge_silence(SHOP, at(10.9), rule=rule, zone=ZONE, now=at(now)).improbable_at == found
+
+
 def test_of_the_running_hour_quarters_count_that_have_not_passed() -> None:
     full = Habit(bytes([255] * 168), MONDAY)
     assert max(full.shares(zone=ZONE, until=ON + 10 * MINUTE)) < 1
@@ -239,6 +303,11 @@ def test_an_event_in_between_makes_a_look_too_early_and_never_too_late() -> None
     for later in (at(10), at(10.6), at(13), at(18.9), at(30)):
         found = judge_silence(SHOP, later, rule=RULE, zone=ZONE, now=later + 48 * HOUR).improbable_at[0]
         assert found >= promised
+
+
+def test_a_line_of_which_nothing_can_be_said_is_looked_at_a_day_later() -> None:
+    assert next_look(Silence(), rule=RULE, now=at(10)) == at(34)
+    assert next_look(Silence((at(10),)), rule=RULE, now=at(10)) == at(10.25)
 
 
 def test_a_silence_that_is_improbable_within_the_quarter_is_looked_at_then() -> None:
@@ -267,6 +336,11 @@ def test_half_of_the_lines_that_could_be_heard_are_one_cause(suspects: int, hear
     ("heard_at", "repairs", "closing"),
     [
         pytest.param(at(12.05), [at(12)], MuteClosing.REGISTRATION_LOST, id="three minutes after it was set again"),
+        pytest.param(at(12), [at(12)], MuteClosing.REGISTRATION_LOST, id="in the same instant"),
+        pytest.param(at(12) + 5 * MINUTE, [at(12)], MuteClosing.REGISTRATION_LOST, id="five minutes after it"),
+        pytest.param(at(12) + 5.1 * MINUTE, [at(12)], MuteClosing.INCONCLUSIVE, id="more than five"),
+        pytest.param(at(13.25), [at(12)], MuteClosing.PROVIDER_DELIVERY, id="when it became improbable"),
+        pytest.param(at(13.24), [at(12)], MuteClosing.INCONCLUSIVE, id="just before"),
         pytest.param(at(13.3), [at(12), at(13.25)], MuteClosing.REGISTRATION_LOST, id="after a later repair"),
         pytest.param(at(14), [at(12)], MuteClosing.PROVIDER_DELIVERY, id="later, and against the habit"),
         pytest.param(at(12.5), [at(12)], MuteClosing.INCONCLUSIVE, id="later, and that happens"),
@@ -280,6 +354,11 @@ def test_the_first_event_shows_what_it_was(
     heard_at: datetime | None, repairs: list[datetime], closing: MuteClosing
 ) -> None:
     assert verdict(heard_at, repairs, SHOP, rule=RULE, zone=ZONE) is closing
+
+
+def test_suspicions_of_lately_do_not_change_what_an_event_shows() -> None:
+    suspected = replace(SHOP, suspicions=2)
+    assert verdict(at(14), [at(12)], suspected, rule=RULE, zone=ZONE) is MuteClosing.PROVIDER_DELIVERY
 
 
 def test_without_a_habit_only_an_event_right_after_a_repair_says_anything() -> None:

@@ -113,6 +113,8 @@ OF_DOTS = "a.b.VzkMl1vA2baYjYPguU96EytfnY51wncF"
         pytest.param(OF_DOTS, Key("a.b"), id="it splits at its last dot"),
         pytest.param(line_key(SECRETS[1], "LITE-X"), Key("LITE-X"), id="under the other secret of a rotation"),
         pytest.param(line_key(SECRETS[0], "São João/?&="), Key("São João/?&="), id="letters outside ASCII"),
+        pytest.param(line_key(SECRETS[0], "\ud800"), Key("\ud800"), id="half of a surrogate pair"),
+        pytest.param("\ud800", None, id="half of a pair alone"),
         pytest.param("0123456789abcdef", Key(), id="the plain secret speaks for all"),
         pytest.param(line_key(SecretStr("a secret of others"), "LITE-X"), None, id="under no secret of ours"),
         pytest.param(OF_LINE.replace("LITE-AB12CD", "LITE-XX12CD"), None, id="of another line"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from shared.providers.wapi.contents import Content, Reader, read_media
@@ -22,7 +23,6 @@ from shared.providers.wapi.values import (
 )
 
 if TYPE_CHECKING:
-    from shared.core.event import MessageType
     from shared.core.previews import Label
 
 
@@ -65,28 +65,25 @@ def _product(body: Json) -> Content:
     )  # fmt: skip
 
 
-def _payment(label: Label) -> Reader:
-    def read(body: Json) -> Content:
-        note = fold(body.get("notemessage"))
-        money = fold(body.get("amount")) or fold(body.get("totalamount"))
-        text = text_of(note.get("conversation")) or text_of(fold(note.get("extendedtextmessage")).get("text"))
-        amount = amount_of(money.get("value"), money.get("offset")) or amount_of(body.get("amount1000"), 1000)
-        return Content(
-            "payment",
-            text or first_text(body, "note", "description"),
-            label=label,
-            media_key=bytes_of(body.get("attachmentmediakey")),
-            media_direct_path=text_of(body.get("attachmentdirectpath"), 4_096),
-            metadata={
-                "amount": amount,
-                "currency": name_of(money.get("currencycode")) or name_of(body.get("currencycodeiso4217")),
-                "mimetype": name_of(body.get("attachmentmimetype")),
-                "service": name_of(body.get("servicetype")) or number_of(body.get("servicetype")),
-                "expires_at": shown_time(body.get("expirytimestamp")),
-            },
-        )
-
-    return read
+def _payment(body: Json, *, label: Label) -> Content:
+    note = fold(body.get("notemessage"))
+    money = fold(body.get("amount")) or fold(body.get("totalamount"))
+    text = text_of(note.get("conversation")) or text_of(fold(note.get("extendedtextmessage")).get("text"))
+    amount = amount_of(money.get("value"), money.get("offset")) or amount_of(body.get("amount1000"), 1000)
+    return Content(
+        "payment",
+        text or first_text(body, "note", "description"),
+        label=label,
+        media_key=bytes_of(body.get("attachmentmediakey")),
+        media_direct_path=text_of(body.get("attachmentdirectpath"), 4_096),
+        metadata={
+            "amount": amount,
+            "currency": name_of(money.get("currencycode")) or name_of(body.get("currencycodeiso4217")),
+            "mimetype": name_of(body.get("attachmentmimetype")),
+            "service": name_of(body.get("servicetype")) or number_of(body.get("servicetype")),
+            "expires_at": shown_time(body.get("expirytimestamp")),
+        },
+    )
 
 
 # Events and invitations
@@ -106,55 +103,55 @@ def _event(body: Json) -> Content:
     )
 
 
-def _titled(label: Label, *, kind: MessageType = "event", text: tuple[str, ...], **moments: str) -> Reader:
-    def read(body: Json) -> Content:
-        return Content(
-            kind,
-            joined(*(body.get(name) for name in text)),
-            label=label,
-            metadata={
-                **{name: shown_time(body.get(field)) for name, field in moments.items()},
-                "url": url_of(body.get("calllink")),
-                "event_id": id_of(body.get("eventid")),
-                "call_type": name_of(body.get("calltype")) or number_of(body.get("calltype")),
-            },
-        )
-
-    return read
+def _titled(body: Json, *, label: Label, text: tuple[str, ...], starts_at: str | None = None) -> Content:
+    return Content(
+        "event",
+        joined(*(body.get(name) for name in text)),
+        label=label,
+        metadata={
+            "starts_at": starts_at and shown_time(body.get(starts_at)),
+            "url": url_of(body.get("calllink")),
+            "event_id": id_of(body.get("eventid")),
+            "call_type": name_of(body.get("calltype")) or number_of(body.get("calltype")),
+        },
+    )
 
 
-def _invite(label: Label, *, name: str, jid: str) -> Reader:
-    def read(body: Json) -> Content:
-        return Content(
-            "invite",
-            first_text(body, "caption", name),
-            label=label,
-            metadata={
-                "name": name_of(body.get(name)),
-                "address": id_of(body.get(jid)),
-                "code": id_of(body.get("invitecode")),
-                "expires_at": shown_time(body.get("inviteexpiration")),
-            },
-        )
-
-    return read
+def _invite(body: Json, *, label: Label, name: str, jid: str) -> Content:
+    return Content(
+        "invite",
+        first_text(body, "caption", name),
+        label=label,
+        metadata={
+            "name": name_of(body.get(name)),
+            "address": id_of(body.get(jid)),
+            "code": id_of(body.get("invitecode")),
+            "expires_at": shown_time(body.get("inviteexpiration")),
+        },
+    )
 
 
 COMMERCE: Final[dict[str, Reader]] = {
     "ordermessage": _order,
     "productmessage": _product,
-    "requestpaymentmessage": _payment("payment_request"),
-    "sendpaymentmessage": _payment("payment"),
-    "invoicemessage": _payment("invoice"),
-    "paymentinvitemessage": _payment("payment"),
-    "paymentremindermessage": _payment("payment"),
-    "splitpaymentmessage": _payment("payment"),
+    "requestpaymentmessage": partial(_payment, label="payment_request"),
+    "sendpaymentmessage": partial(_payment, label="payment"),
+    "invoicemessage": partial(_payment, label="invoice"),
+    "paymentinvitemessage": partial(_payment, label="payment"),
+    "paymentremindermessage": partial(_payment, label="payment"),
+    "splitpaymentmessage": partial(_payment, label="payment"),
     "eventmessage": _event,
-    "eventinvitemessage": _titled("event_invite", text=("eventtitle", "caption"), starts_at="starttime"),
-    "scheduledcallcreationmessage": _titled("call_scheduled", text=("title",), starts_at="scheduledtimestampms"),
-    "bcallmessage": _titled("call_live", text=("caption",)),
-    "groupinvitemessage": _invite("group_invite", name="groupname", jid="groupjid"),
-    "newsletteradmininvitemessage": _invite("channel_invite", name="newslettername", jid="newsletterjid"),
-    "newsletterfollowerinvitemessagev2": _invite("channel_invite", name="newslettername", jid="newsletterjid"),
+    "eventinvitemessage": partial(_titled, label="event_invite", text=("eventtitle", "caption"), starts_at="starttime"),
+    "scheduledcallcreationmessage": partial(
+        _titled, label="call_scheduled", text=("title",), starts_at="scheduledtimestampms"
+    ),
+    "bcallmessage": partial(_titled, label="call_live", text=("caption",)),
+    "groupinvitemessage": partial(_invite, label="group_invite", name="groupname", jid="groupjid"),
+    "newsletteradmininvitemessage": partial(
+        _invite, label="channel_invite", name="newslettername", jid="newsletterjid"
+    ),
+    "newsletterfollowerinvitemessagev2": partial(
+        _invite, label="channel_invite", name="newslettername", jid="newsletterjid"
+    ),
 }
 """By folded names."""
