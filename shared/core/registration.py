@@ -194,7 +194,7 @@ def kinds_to_set(
     wrong = wrong_kinds(registration, target, external_id)
     chosen = []
     for kind in WebhookKind:
-        match wrong.get(kind, judge_url(registration.urls.get(kind), target, external_id)):
+        match judge_url(registration.urls.get(kind), target, external_id):
             case WebhookState.GOOD:
                 is_chosen = is_suspected and kind.is_needed
             case WebhookState.UNTOLD:
@@ -249,6 +249,6 @@ def judge_setting(
     return Visit.NOT_SET, "without_effect"
 
 
-def _place(url: str) -> tuple[str, str, int | None, str]:
+def _place(url: str) -> tuple[str, str | None, int | None, str]:
     parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme), parts.path.rstrip("/")
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme), parts.path.rstrip("/")

@@ -39,7 +39,17 @@ from shared.core.decisions import (
     is_only_recorded,
     would_act,
 )
-from shared.core.model import Census, Instance, Observation, Outage, OutageOpener, Sighting, Status
+from shared.core.model import (
+    Census,
+    Evidence,
+    Instance,
+    Observation,
+    Outage,
+    OutageOpener,
+    Sighting,
+    Source,
+    Status,
+)
 from shared.core.policy import Policy
 
 NOW: Final = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -999,3 +1009,21 @@ def test_a_claim_is_believed_when_the_deep_probe_is_gone_for_all(found: Observat
     believed = Observation.ALIVE if found is Observation.CLAIMED else found
     assert believe_claim(found, device_is_gone=True) is believed
     assert believe_claim(found, device_is_gone=False) is found
+
+
+# What travels with a sighting.
+
+
+def test_a_sighting_is_the_reason_of_what_the_sweep_does_next() -> None:
+    sighting = Sighting(A_LINE, Observation.CLAIMED, Observation.ALIVE, "connected_cannot_say", NOW)
+    why = Evidence(Source.SWEEP, "alive", Observation.ALIVE, "connected_cannot_say", None, UUID(int=9))
+    assert sighting.evidence(UUID(int=9)) == why
+
+
+def test_what_the_sweep_itself_has_written_is_what_must_hold_next() -> None:
+    sighting = a_sighting(a_line(), Observation.GHOST)
+    later = NOW + 9 * MINUTE
+    assert sighting.with_preconditions() == sighting
+    assert sighting.with_preconditions(lease=later) == replace(sighting, instance=a_line(lease=later))
+    degraded = sighting.with_preconditions(status=Status.DEGRADED)
+    assert degraded == replace(sighting, instance=a_line(raw_status="degraded"))

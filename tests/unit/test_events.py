@@ -3,6 +3,7 @@
 import json
 import re
 import traceback
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -290,6 +291,16 @@ def test_a_connection_event_with_its_moment_is_one_fact_however_often_it_comes(n
 
 def test_any_other_event_without_a_moment_is_one_fact_however_often_it_comes() -> None:
     assert parsed(event="webhookStatus", messageId="1").key == parsed(event="webhookStatus", messageId="1").key
+
+
+def test_an_event_is_the_lines_whose_key_it_came_with() -> None:
+    """One that names no line is that line's, and of two lines it is two events; one that names another is nobody's."""
+    nameless = parsed(event="webhookReceived")
+    ours = nameless.said_by(LINE)
+    assert ours == replace(nameless, external_id=LINE, key=f"{nameless.key}@{LINE}")
+    named = parsed(event="webhookReceived", instanceId=LINE)
+    assert named.said_by(LINE) is named
+    assert named.said_by("LITE-ANOTHER") is None
 
 
 # Bodies.

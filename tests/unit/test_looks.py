@@ -11,10 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from shared.core.look import Look
+from shared.core.look import Look, RestartAnswer
 from shared.core.model import Observation, SuspectLine
 from shared.core.policy import Policy
-from shared.providers.looks import agree, doubt_death_of_the_lively, look_after_restart, waits_after_restart
+from shared.providers.looks import (
+    agree,
+    ask_once,
+    doubt_death_of_the_lively,
+    look_after_restart,
+    look_once,
+    waits_after_restart,
+)
+from shared.providers.port import Line
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 GRAVE = (Observation.GHOST, Observation.NOT_FOUND, Observation.REFUSED)
@@ -378,3 +386,79 @@ async def test_a_restart_request_that_used_all_the_time_up_still_gets_one_look()
     waits = waits_after_restart(timedelta(0), refused=False)
     look = await look_after_restart(ask, waits, confirm_after=timedelta(0))
     assert (asked, look.observation) == (1, Observation.DISCONNECTED)
+
+
+async def test_without_a_wait_nothing_is_looked_at() -> None:
+    watch = Watch()
+    assert (await look_after_restart(watch.ask, [], confirm_after=timedelta(0), sleep=watch.sleep, clock=watch.clock)) == Look(Observation.UNKNOWN, "not_looked")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("look_takes", "asked_at"),
+    [
+        pytest.param(2.5, [2, 5, 8, 11], id="less than a wait: the rest of it is waited"),
+        pytest.param(3, [2, 5, 8, 11], id="a whole wait: the next is due"),
+        pytest.param(4, [2, 8], id="more than one: that one falls away, the next does not"),
+    ],
+)
+async def test_looks_that_take_their_time_use_the_waits_up(look_takes: float, asked_at: list[float]) -> None:
+    watch = Watch(*[Observation.DISCONNECTED] * 4)
+
+    async def ask() -> Look:
+        look = await watch.ask()
+        watch.now += look_takes
+        return look
+
+    await look_after_restart(ask, seconds(2, 3, 3, 3), confirm_after=timedelta(0), sleep=watch.sleep, clock=watch.clock)
+    assert watch.asked_at == asked_at
+
+
+async def test_a_grave_verdict_that_has_held_for_the_whole_wait_needs_no_other() -> None:
+    watch = Watch(*[Observation.GHOST] * 2)
+    await look_after_restart(
+        watch.ask, seconds(2, 3), confirm_after=timedelta(seconds=3), sleep=watch.sleep, clock=watch.clock
+    )
+    assert watch.asked_at == [2, 5]
+
+
+async def test_two_verdicts_that_disagree_are_named_both() -> None:
+    watch = Watch(Observation.NOT_FOUND, Observation.REFUSED)
+    look = await look_after_restart(
+        watch.ask, seconds(2), confirm_after=timedelta(seconds=5), sleep=watch.sleep, clock=watch.clock
+    )
+    assert look == Look(Observation.UNKNOWN, "saw_not_found_then_saw_refused")
+
+
+# One look.
+
+
+class Provider:
+    """Says the same to everybody, and keeps what it was asked."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self.asked: list[tuple[Line, timedelta]] = []
+
+    async def look(self, line: Line, *, within: timedelta) -> Look:
+        self.asked.append((line, within))
+        return self._look
+
+    async def restart(self, line: Line, *, within: timedelta) -> RestartAnswer:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("heard", "found"), [(1, Observation.UNKNOWN), (10, Observation.GHOST)])
+async def test_a_death_is_doubted_by_the_clock_at_the_looks_end(heard: int, found: Observation) -> None:
+    provider, line = Provider(a_look(Observation.GHOST)), a_line(NOW - timedelta(minutes=heard))
+    look = await look_once(provider, line, within=timedelta(seconds=7), policy=Policy(), now=lambda: NOW)
+    assert look.observation is found
+    assert provider.asked == [(line, timedelta(seconds=7))]
+
+
+async def test_a_changed_contract_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    line, drifted = a_line(None), Look(Observation.UNKNOWN, "cannot_get", drifted=True)
+    for look in (a_look(Observation.UNKNOWN), drifted):
+        assert await ask_once(Provider(look), line, within=timedelta(seconds=7)) is look
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage()) == ("ERROR", "contract.drifted")
+    assert record.fields == {"cause_word": "cannot_get", "instance": line.id}

@@ -94,6 +94,7 @@ REFUSED = Unanswered("refused")
         pytest.param(SettingWebhooks(NEEDED[:2], REFUSED, Registration(ALL_GOOD | {RECEIVED: ""})), False, (Visit.NOT_SET, "refused"), id="refused"),
         pytest.param(SettingWebhooks(NEEDED, None, Unanswered("http_500")), False, (Visit.NOT_SET, "http_500"), id="not read back"),
         pytest.param(SettingWebhooks([], Unanswered("http_429", asked_to_wait=True), None), False, (Visit.NOT_SET, "http_429"), id="asked to wait"),
+        pytest.param(SettingWebhooks([], None, None), False, (Visit.NOT_SET, "not_read_back"), id="nothing is known"),
         pytest.param(SettingWebhooks(NEEDED, None, Registration(without(RECEIVED))), False, (Visit.KEPT, "not_told"), id="a yes, and it is never told"),
     ],
 )  # fmt: skip
@@ -127,6 +128,27 @@ def ends(days: float, payment: Payment | None = Payment.PAID) -> Subscription:
 def test_an_end_has_four_stages(subscription: Subscription, told: Ending | None, days: int | None) -> None:
     ending = ending_of(subscription, told, stages=STAGES, now=NOW)
     assert (ending and ending.days) == days
+
+
+TOLD = Ending(NOW - timedelta(days=3), 0)
+
+
+@pytest.mark.parametrize(
+    ("subscription", "told", "ending"),
+    [
+        pytest.param(ends(6), None, Ending(NOW + timedelta(days=6), 7), id="by its date"),
+        pytest.param(Subscription(Payment.LAPSED, "x"), None, Ending(NOW, 0), id="a lapse is found"),
+        pytest.param(ends(20, Payment.LAPSED), None, Ending(NOW, 0), id="before its date"),
+        pytest.param(ends(-3, Payment.LAPSED), None, Ending(NOW - timedelta(days=3), 0), id="after its date"),
+        pytest.param(ends(-2.9, Payment.LAPSED), TOLD, TOLD, id="the same lapse by another clock"),
+        pytest.param(ends(-4, Payment.LAPSED), TOLD, Ending(NOW - timedelta(days=4), 0), id="a lapse before it"),
+        pytest.param(ends(-3, Payment.LAPSED), Ending(NOW - timedelta(days=3), 1), Ending(NOW - timedelta(days=3), 0), id="after a stage that is none"),
+    ],
+)  # fmt: skip
+def test_an_end_is_due_by_its_date_and_a_lapse_when_it_is_found(
+    subscription: Subscription, told: Ending | None, ending: Ending
+) -> None:
+    assert ending_of(subscription, told, stages=STAGES, now=NOW) == ending
 
 
 @pytest.mark.parametrize(

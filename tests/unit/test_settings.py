@@ -551,19 +551,21 @@ def test_addresses_of_channels_are_read_and_never_shown(environment: Environment
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "why"),
     [
-        pytest.param("ALERT_EMAIL_URL", "https://smtp.example", id="mail through something else"),
-        pytest.param("ALERT_EMAIL_URL", "user@smtp.example", id="a mail address"),
-        pytest.param("OPERATOR_ALERT_URLS", "ops@example.com", id="an operator's mail address"),
-        pytest.param("OPERATOR_ALERT_URLS", "https://ops.example/alerts", id="a webhook that nobody signs"),
-        pytest.param("OPERATOR_ALERT_URLS", "http://ops.example/alerts", id="a webhook without TLS"),
+        pytest.param("ALERT_EMAIL_URL", "https://smtp.example", "must be a mail", id="mail through something else"),
+        pytest.param("ALERT_EMAIL_URL", "user@smtp.example", "must be a mail", id="a mail address"),
+        pytest.param("ALERT_EMAIL_URL", "mailto\n://smtp.example", "must be a mail", id="a line break"),
+        pytest.param("OPERATOR_ALERT_URLS", "ops@example.com", "must hold URLs", id="an operator's mail address"),
+        pytest.param("OPERATOR_ALERT_URLS", "https://ops.example/alerts", "", id="a webhook that nobody signs"),
+        pytest.param("OPERATOR_ALERT_URLS", "http://ops.example/alerts", "", id="a webhook without TLS"),
     ],
 )
 def test_an_address_that_could_not_work_is_refused_without_quoting_it(
-    environment: Environment, name: str, value: str
+    environment: Environment, name: str, value: str, why: str
 ) -> None:
     environment.set(**{name: value})
     said = refusal(load_sweep_settings)
     assert f"{name}:" in said
+    assert f" {why}" in said
     assert value not in said

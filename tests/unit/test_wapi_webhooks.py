@@ -46,6 +46,7 @@ AN_OLD_KEY = line_key(OLD, OURS)
         pytest.param(f"https://hook.example/?key={line_key(NEW, 'LITE-ANOTHER')}", WebhookState.WRONG_KEY, id="another line's key"),
         pytest.param(f"{GOOD_URL}x", WebhookState.WRONG_KEY, id="a key and a little more"),
         pytest.param(f"{GOOD_URL}&key=x", WebhookState.WRONG_KEY, id="the last one counts"),
+        pytest.param(f"{GOOD_URL}&key=", WebhookState.WRONG_KEY, id="an empty one as well"),
         pytest.param("https://hook.example/", WebhookState.WRONG_KEY, id="no key"),
         pytest.param(f"https://hook.example/?Key={AN_OLD_KEY}", WebhookState.WRONG_KEY, id="another name"),
         pytest.param(f"http://hook.example/?key={AN_OLD_KEY}", WebhookState.ELSEWHERE, id="not encrypted"),
@@ -72,6 +73,26 @@ def test_the_address_that_is_set_is_good_for_its_line_alone(external_id: str) ->
     assert judge_url(url, TARGET, external_id) is WebhookState.GOOD
     assert judge_url(url, TARGET, f"{external_id}x") is WebhookState.WRONG_KEY
     assert NEW.get_secret_value() not in url
+
+
+@pytest.mark.parametrize(
+    ("place", "state"),
+    [
+        ("/in", WebhookState.GOOD),
+        ("/in/", WebhookState.GOOD),
+        ("in", WebhookState.FOREIGN),
+        ("//in", WebhookState.ELSEWHERE),
+        ("/inX", WebhookState.ELSEWHERE),
+        ("", WebhookState.ELSEWHERE),
+    ],
+)
+def test_a_slash_at_the_end_is_no_other_path(place: str, state: WebhookState) -> None:
+    target = Target("https://hook.example/in", (NEW, OLD))
+    assert judge_url(f"https://hook.example{place}?{GOOD_URL.partition('?')[2]}", target, OURS) is state
+
+
+def test_a_key_is_quoted_whole() -> None:
+    assert TARGET.url_for("a/b c").startswith("https://hook.example/?key=a%2Fb%20c.")
 
 
 def test_typing_may_go_anywhere_but_not_here_with_a_wrong_key() -> None:
