@@ -1,6 +1,7 @@
-"""A load generator: ``python -m bench.load URL FILE CLIENTS`` posts each line of a file once and prints what it saw.
+"""A load generator: ``python -m bench.load URL FILE CLIENTS [RATE]`` posts each line of a file once and prints what it saw.
 
-JSON: seconds in all, and every request's seconds. It runs in a process of its own, as real callers do.
+JSON: seconds in all, and every request's seconds. It runs in a process of its own, as real callers do. With a rate, so many
+are due a second whether or not the last ones were answered, and a request's seconds count from when it was due.
 """
 
 from __future__ import annotations
@@ -14,23 +15,24 @@ from pathlib import Path
 import aiohttp
 
 
-async def post_all(url: str, bodies: list[bytes], clients: int) -> tuple[float, list[float]]:
+async def post_all(url: str, bodies: list[bytes], clients: int, rate: float | None) -> tuple[float, list[float]]:
     """Post every body from so many clients at once.
 
     Raises:
         aiohttp.ClientResponseError: One was not answered 200: then this measures something else.
     """
-    waiting = iter(bodies)
+    waiting = iter(enumerate(bodies))
     latencies: list[float] = []
     headers = {"Content-Type": "application/json"}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), raise_for_status=True) as session:
 
         async def client() -> None:
-            for body in waiting:
-                began = time.perf_counter()
+            for number, body in waiting:
+                due = began + number / rate if rate else time.perf_counter()
+                await asyncio.sleep(due - time.perf_counter())
                 async with session.post(url, data=body, headers=headers) as answer:
                     await answer.read()
-                latencies.append(time.perf_counter() - began)
+                latencies.append(time.perf_counter() - due)
 
         began = time.perf_counter()
         async with asyncio.TaskGroup() as tasks:
@@ -41,8 +43,9 @@ async def post_all(url: str, bodies: list[bytes], clients: int) -> tuple[float, 
 
 def main() -> None:
     """Read the command line and post."""
-    url, file, clients = sys.argv[1:]
-    took, latencies = asyncio.run(post_all(url, Path(file).read_bytes().splitlines(), int(clients)))
+    url, file, clients, *rate = sys.argv[1:]
+    bodies = Path(file).read_bytes().splitlines()
+    took, latencies = asyncio.run(post_all(url, bodies, int(clients), float(rate[0]) if rate else None))
     print(json.dumps({"took": took, "latencies": latencies}))
 
 

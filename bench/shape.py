@@ -240,20 +240,21 @@ def sightings(batch: dict[str, Any]) -> list[dict[str, Any]]:
 
 def shape(_: Platform, *, quick: bool) -> Iterator[Result]:
     """Time of each function at two sizes, writes a line, growth under an open snapshot."""
-    small_lines, large_lines = 10_000, 100_000 if quick else 1_000_000
+    small_lines, large_lines = (5_000, 50_000) if quick else (10_000, 1_000_000)
     with Fleet(small_lines) as small:
         with Fleet(large_lines) as large:
-            yield from flatness(small, large)
+            yield from flatness(small, large, rounds=4 if quick else ROUNDS)
         yield from writes_a_line(small)
-        yield from under_a_snapshot(small, sweeps=SNAPSHOT_SWEEPS)
+        if not quick:
+            yield from under_a_snapshot(small, sweeps=SNAPSHOT_SWEEPS)
 
 
-def flatness(small: Fleet, large: Fleet) -> Iterator[Result]:
+def flatness(small: Fleet, large: Fleet, *, rounds: int) -> Iterator[Result]:
     """Both sizes in turn, so that what else the machine does meets both."""
     names = ("first claim", "claim", "record", "finish", "draw", "purge")
     samples: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in names}
     swept = small.lines // 2
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for fleet, side in ((small, 0), (large, 1)):
             # As after each sweep of a whole fleet: autovacuum counts what is dead against the table's size.
             fleet.database.execute("vacuum (index_cleanup on) public.wapi_instances, public.instance_health")

@@ -26,20 +26,19 @@ if TYPE_CHECKING:
 CLIENTS = 64
 LINES = 64
 CHATS_A_LINE = 10
-ROUNDS = 3
 OLD_MESSAGES_A_CHAT = 80
 OLD_EVENTS = 50_000
 FLOOR_FUNCTIONS = PROJECT / "bench" / "floor_functions" / "main.py"
 KINDS = ("message", "echo", "ack", "connection", "presence", "disconnection denied")
 
 
-def events(kind: str, count: int, *, run: int) -> list[dict[str, Any]]:
+def events(kind: str, count: int, *, run: int, lines: int = LINES) -> list[dict[str, Any]]:
     """Events of one kind, no two of them the same, spread over lines and chats."""
     now = int(time.time())
     made = []
     for number in range(count):
-        line = number % LINES
-        chat = f"55118{line * CHATS_A_LINE + number // LINES % CHATS_A_LINE:08d}"
+        line = number % lines
+        chat = f"55118{line * CHATS_A_LINE + number // lines % CHATS_A_LINE:08d}"
         # Over ten minutes: a chat seldom has two messages in one second.
         common = {"instanceId": external_id(line), "moment": now - 600 + number * 600 // count}
         phones = {"connectedPhone": phone(line)}
@@ -67,18 +66,20 @@ def events(kind: str, count: int, *, run: int) -> list[dict[str, Any]]:
     return made
 
 
-def post(url: str, bodies: list[dict[str, Any]], clients: int = CLIENTS) -> tuple[float, float]:
+def post(
+    url: str, bodies: list[dict[str, Any]], clients: int = CLIENTS, *, rate: float | None = None
+) -> tuple[float, float]:
     """Post them from so many clients; answer requests a second and the 99th percentile in milliseconds."""
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
         file.writelines(json.dumps(body) + "\n" for body in bodies)
         file.flush()
-        command = [sys.executable, "-m", "bench.load", url, file.name, str(clients)]
+        command = [sys.executable, "-m", "bench.load", url, file.name, str(clients), *([str(rate)] if rate else [])]
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
     seen = json.loads(done.stdout)
     return len(bodies) / seen["took"], statistics.quantiles(seen["latencies"], n=100)[98] * 1000
 
 
-def _fill(platform: Platform) -> None:
+def fill(platform: Platform, *, messages_a_chat: int = OLD_MESSAGES_A_CHAT) -> None:
     """A platform that has been in use: chats, messages, an inbox. On empty tables no plan is a real one."""
     platform.database.execute(
         """
@@ -97,7 +98,7 @@ def _fill(platform: Platform) -> None:
           c.company_id, '{}'
         from public.wapi_conversations c, generate_series(1, %s) n
         """,
-        (OLD_MESSAGES_A_CHAT,),
+        (messages_a_chat,),
     )
     platform.database.execute(
         """
@@ -128,9 +129,9 @@ def _send_what_will_be_read(platform: Platform, count: int, *, run: int) -> None
 
 def webhook(platform: Platform, *, quick: bool) -> Iterator[Result]:
     """Throughput and the 99th percentile of each kind of event, ours and the floor's by turns."""
-    count = 1_000 if quick else 3_000
+    count, rounds = (400, 2) if quick else (3_000, 3)
     platform.fleet(LINES, latency_ms=0)
-    _fill(platform)
+    fill(platform)
     platform.database.execute(Path(__file__).with_name("floor.sql").read_text("utf-8"))
     platform.stack.reload_schema()
     floor_environment = platform.environment()
@@ -143,25 +144,34 @@ def webhook(platform: Platform, *, quick: bool) -> Iterator[Result]:
         group = f"webhook, {CLIENTS} clients"
         for number, kind in enumerate(KINDS):
             urls = {"floor": denied_floor.url if kind == KINDS[-1] else floor.url, "ours": ours_url}
-            rates, tails = _by_turns(platform, kind, urls, count, first_run=100 * number)
+            rates, tails = _by_turns(platform, kind, urls, count, rounds=rounds, first_run=100 * number)
             value, base = (statistics.median(rates[name]) for name in ("ours", "floor"))
             yield at_least(group, f"{kind}: throughput", value, base, 0.7, unit="/s", samples=rates["ours"])
             value, base = (statistics.median(tails[name]) for name in ("ours", "floor"))
             yield at_most(group, f"{kind}: p99", value, base, 1.5, unit="ms")
         # Events that meet nobody travel alone: what a quiet platform feels.
         urls = {"floor": floor.url, "ours": ours_url}
-        rates, _ = _by_turns(platform, "message", urls, count // 3, clients=1, first_run=100 * len(KINDS))
+        rates, _ = _by_turns(
+            platform, "message", urls, count // 3, rounds=rounds, clients=1, first_run=100 * len(KINDS)
+        )
         value, base = (1000 / statistics.median(rates[name]) for name in ("ours", "floor"))
         yield shown("webhook, one event after another", "message: time of an event", value, unit="ms", floor=base)
 
 
 def _by_turns(
-    platform: Platform, kind: str, urls: dict[str, str], count: int, *, first_run: int, clients: int = CLIENTS
+    platform: Platform,
+    kind: str,
+    urls: dict[str, str],
+    count: int,
+    *,
+    rounds: int,
+    first_run: int,
+    clients: int = CLIENTS,
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Post to one after the other, several rounds; answer each one's requests a second and 99th percentiles."""
     rates: dict[str, list[float]] = {name: [] for name in urls}
     tails: dict[str, list[float]] = {name: [] for name in urls}
-    for turn in range(ROUNDS + 1):
+    for turn in range(rounds + 1):
         for place, (name, url) in enumerate(urls.items()):
             run = first_run + len(urls) * turn + place
             if kind == "ack":
