@@ -310,7 +310,7 @@ def _open_outages(history: History, restarts: Sequence[Restart], now: datetime) 
                     outage=outage,
                     line=rows.get(outage.instance_id),
                     company=company.name if company else None,
-                    lasted=max(now - outage.started_at, timedelta(0)),
+                    lasted=outage.lasted(now),
                     tried=tuple(tried[outage.id]),
                     told=told.get(outage.id) if outage.told_at else 0,
                     deliveries=tuple(

@@ -159,7 +159,7 @@ def times_to_tell(outages: Iterable[Outage], window: Span) -> list[timedelta]:
 def times_to_repair(outages: Iterable[Outage], window: Span) -> list[timedelta]:
     """From the first sign of death to life; pausing or deleting a line is no repair."""
     return [
-        max(each.closed_at - each.started_at, timedelta(0))
+        each.lasted(each.closed_at)
         for each in outages
         if each.closed_at
         and each.closed_as in _BACK_TO_LIFE

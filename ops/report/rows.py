@@ -56,6 +56,11 @@ class Outage(Row):
     told_as: FallKind | None = None
     closed_at: AwareDatetime | None
     closed_as: OutageClosing | None
+    lived: timedelta = timedelta(0)
+
+    def lasted(self, now: datetime) -> timedelta:
+        """How long the line was down: without the time in which a cure that nobody was told of held."""
+        return max((self.closed_at or now) - self.started_at - self.lived, timedelta(0))
 
     @property
     def is_adopted(self) -> bool:

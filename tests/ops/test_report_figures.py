@@ -148,6 +148,15 @@ def test_what_a_cure_held_in_an_outage_that_was_opened_again_is_up() -> None:
     assert figures.uptimes[Window.DAY].down == 4 * HOUR - minutes(20)
 
 
+def test_an_outage_lasted_as_long_as_it_was_down() -> None:
+    """Regression: a line that died again after a cure of 50 minutes was shown as down for these as well."""
+    ended = outage(ago(hours=5), ago(hours=1), lived="00:50:00")
+    lasting = outage(ago(days=3), id=2, lived="1 day 02:00:00")
+    assert times_to_repair([ended], ALL) == [minutes(190)]
+    [down] = figures_of(history(lines=[line()], outages=[ended, lasting])).open_outages
+    assert down.lasted == timedelta(days=1, hours=22)
+
+
 def test_nothing_known_has_no_share() -> None:
     assert day_of(of=line(last_alive_at=None)).share is None
     assert day_of().share == 1
