@@ -1354,7 +1354,7 @@ export type Database = {
       };
       apply_waiting: {
         Args: { p_ahead: string; p_instance: string; p_message_id: string };
-        Returns: undefined;
+        Returns: boolean;
       };
       as_text: { Args: { p_message: Json }; Returns: Json };
       back_waits: {
@@ -1367,7 +1367,7 @@ export type Database = {
         };
         Returns: string;
       };
-      be_patient_until: { Args: { p_ends: string }; Returns: undefined };
+      be_patient_until: { Args: { p_ends: string }; Returns: string };
       begin_sweep: { Args: { p_now?: string }; Returns: Json };
       believed: {
         Args: { p_ahead: string; p_at: string; p_now: string };
@@ -1776,6 +1776,7 @@ export type Database = {
             Database["public"]["Tables"]["wapi_instances"]["Row"],
             Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
           >;
+          p_now: string;
           p_phone: string;
           p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
         };
@@ -1975,7 +1976,7 @@ export type Database = {
       };
       lock_name: {
         Args: { p_instance: string; p_name: string };
-        Returns: undefined;
+        Returns: boolean;
       };
       mark_quarters: {
         Args: {
@@ -2305,6 +2306,10 @@ export type Database = {
       receive_event: {
         Args: {
           p_event: Database["public"]["CompositeTypes"]["webhook_event"];
+          p_health: Omit<
+            Database["public"]["Tables"]["instance_health"]["Row"],
+            Database["public"]["Tables"]["instance_health"]["ComputedFields"]
+          >;
           p_instance: Omit<
             Database["public"]["Tables"]["wapi_instances"]["Row"],
             Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
@@ -2352,6 +2357,7 @@ export type Database = {
       };
       record_looks: {
         Args: {
+          p_gives_back?: boolean;
           p_now?: string;
           p_policy: Database["public"]["CompositeTypes"]["recovery_policy"];
           p_sightings: Database["public"]["CompositeTypes"]["sighting"][];

@@ -286,7 +286,7 @@ comment on function public.restore_by_event is 'A sign of life of a line: restor
 
 create or replace function public.is_news(
   p_instance public.wapi_instances, p_health public.instance_health, p_at timestamptz, p_phone text,
-  p_policy public.recovery_policy
+  p_policy public.recovery_policy, p_now timestamptz
 )
 returns boolean
 language plpgsql stable security invoker set search_path = ''
@@ -298,7 +298,7 @@ begin
     or p_health.bad_since is not null
     or p_health.last_event_at is null
     or p_health.last_event_at <= p_at - p_policy.life_kept_each
-    or p_health.last_event_at > p_at + p_policy.event_ahead  -- no moment that can be believed
+    or p_health.last_event_at > p_now  -- no moment that can be believed as it is
     or p_health.health_lease_until is not null and p_health.last_event_at < p_at
     or public.has_open_outage(p_instance.id));
 end
@@ -333,6 +333,7 @@ comment on function public.is_fact_again is
 create or replace function public.receive_event(
   p_event public.webhook_event,
   p_instance public.wapi_instances,
+  p_health public.instance_health,
   p_texts jsonb,
   p_relay_turn interval,
   p_policy public.recovery_policy,
@@ -344,20 +345,25 @@ as $$
 declare
   v_event public.wapi_webhook_events;
   v_instance public.wapi_instances := p_instance;
-  v_health public.instance_health;
+  v_health public.instance_health := p_health;
   v_moment timestamptz;
   v_phone text := p_event.phone;
   v_again boolean := false;
   v_why public.evidence;
+  v_outcome text := case  -- what it is if it changes nothing: then its row is written once
+    when v_instance.id is null then 'unknown_instance'
+    when p_event.kind in ('disconnection', 'connection') then case
+      when v_instance.is_active is false then 'paused'
+      when p_event.kind = 'connection' and v_phone is not null then 'alive' end
+    when p_event.change is null then coalesce(p_event.noise, 'kept') end;
+  v_code text;
   v_result jsonb := '{}';
 begin
-  if v_instance.id is not null then
-    select * into v_health from public.instance_health where instance_id = v_instance.id;
-  end if;
-  insert into public.wapi_webhook_events (event_key, received_at, external_id, instance_id, event, kind, moment, body, relay)
+  insert into public.wapi_webhook_events
+    (event_key, received_at, external_id, instance_id, event, kind, moment, body, relay, outcome, processed_at)
   values (
     p_event.event_key, p_now, p_event.external_id, v_instance.id, p_event.event, p_event.kind, p_event.moment, p_event.body,
-    case when p_event.relay then 'pending' end)
+    case when p_event.relay then 'pending' end, v_outcome, case when v_outcome is not null then p_now end)
   on conflict (event_key) do nothing
   returning * into v_event;
   if not found then
@@ -385,10 +391,12 @@ begin
     else public.moment_of_event(v_event.moment, v_event.received_at, p_policy.event_ahead) end;
   v_why := row('webhook', 'event', null, p_event.kind, v_event.id, null);
 
-  -- The line's rows first, and only when something in them is to change: a busy line is not a hot row.
+  -- The line's rows first, and only when something in them is to change: a busy line is not a hot row. A disconnection that
+  -- is looked into is judged again after the look.
   if v_instance.id is not null and v_instance.is_active is not false
-    and (p_event.kind = 'disconnection'
-      or p_event.is_life and public.is_news(v_instance, v_health, least(v_moment, p_now), v_phone, p_policy)) then
+    and (p_event.is_life and public.is_news(v_instance, v_health, least(v_moment, p_now), v_phone, p_policy, p_now)
+      or p_event.kind = 'disconnection' and public.judge_disconnection(
+        v_instance, v_health, v_moment, v_event.received_at, p_policy, p_now) is not null) then
     select * into v_instance from public.wapi_instances where id = v_instance.id for no key update;
     if v_instance.id is not null then
       v_health := public.lock_health(v_instance.id);
@@ -399,72 +407,78 @@ begin
   end if;
 
   if v_instance.id is null then
-    v_result := jsonb_build_object('outcome', 'unknown_instance');
+    v_outcome := 'unknown_instance';
   elsif p_event.kind in ('disconnection', 'connection') and v_instance.is_active is false then
-    v_result := jsonb_build_object('outcome', 'paused');
+    v_outcome := 'paused';
   elsif p_event.kind = 'connection' then
-    v_result := jsonb_build_object('outcome', case
+    v_outcome := coalesce(v_result ->> 'outcome', case
       when v_phone is not null then 'alive'
       when not public.is_down(v_instance) then 'no_phone'
       when public.is_old_life(v_instance, v_health, v_moment, p_policy, p_now) then 'stale'
       when public.is_asleep(v_instance.company_id) then 'left_alone'
-      else 'look' end) || v_result;
+      else 'look' end);
   elsif p_event.kind = 'disconnection' then
-    v_result := jsonb_build_object('outcome', coalesce(
+    v_outcome := coalesce(
       public.judge_disconnection(v_instance, v_health, v_moment, v_event.received_at, p_policy, p_now),
-      case when public.is_asleep(v_instance.company_id) then 'left_alone' end, 'look'));
-    if v_result ->> 'outcome' <> 'look' then
-      v_why.reason := v_result ->> 'outcome';
+      case when public.is_asleep(v_instance.company_id) then 'left_alone' end, 'look');
+    if v_outcome <> 'look' then
+      v_why.reason := v_outcome;
       perform public.record_event(v_instance, 'disconnection_ignored', v_why, p_now => p_now);
     end if;
+  elsif p_event.change is null then
+    v_outcome := coalesce(p_event.noise, 'kept');
   else
-    v_result := v_result || jsonb_build_object('life', v_result ->> 'outcome');
     begin
-      v_result := v_result || jsonb_build_object('outcome', case
-        when p_event.change is null then coalesce(p_event.noise, 'kept')
-        when p_event.change ->> 'do' = 'store' then public.store_message(v_instance, p_event.change, v_moment, p_policy.event_ahead)
-        else public.change_or_wait(v_event.id, v_instance, p_event.change, v_moment, p_policy.event_ahead) end);
+      v_outcome := case p_event.change ->> 'do'
+        when 'store' then public.store_message(v_instance, p_event.change, v_moment, p_policy.event_ahead)
+        else public.change_or_wait(v_event.id, v_instance, p_event.change, v_moment, p_policy.event_ahead) end;
     exception when others then
       -- The platform's tables refuse this message (a rule of theirs, a row that has just gone). The event is kept, not
       -- processed: the same event again tries again. What passes by itself is tried again by the caller.
       if sqlstate in ('40001', '40P01', '55P03') or left(sqlstate, 2) in ('53', '57', '58') then
         raise;
       end if;
-      v_result := v_result || jsonb_build_object('outcome', 'failed', 'code', sqlstate);
+      v_outcome := 'failed';
+      v_code := sqlstate;
     end;
   end if;
 
-  if v_result ->> 'outcome' = 'look' then
+  v_result := v_result || jsonb_build_object(
+    'outcome', v_outcome, 'code', v_code, 'life', case when p_event.kind <> 'connection' then v_result ->> 'outcome' end,
+    'event_id', v_event.id, 'instance_id', v_instance.id, 'unit', v_instance.unit);
+  if v_outcome = 'look' then
     v_result := v_result || jsonb_build_object('instance', jsonb_build_object(
       'id', v_instance.id, 'external_id', btrim(v_instance.instance_id), 'token', v_instance.instance_token,
       'token_hash', encode(sha256(convert_to(v_instance.instance_token, 'UTF8')), 'hex'),
       'last_event_at', public.believed(v_health.last_event_at, p_now, p_policy.event_ahead)), 'now', p_now);
   end if;
-  update public.wapi_webhook_events
-  set instance_id = v_instance.id,  -- what came before may not have known it
-      outcome = case when v_again and v_result ->> 'outcome' = 'look' then 'look_again' else v_result ->> 'outcome' end,
-      processed_at = case when v_result ->> 'outcome' not in ('look', 'failed') then p_now end
-  where id = v_event.id;
+  if v_event.processed_at is null or (v_outcome, v_instance.id) is distinct from (v_event.outcome, v_event.instance_id) then
+    update public.wapi_webhook_events
+    set instance_id = v_instance.id,  -- what came before may not have known it
+        outcome = case when v_again and v_outcome = 'look' then 'look_again' else v_outcome end,
+        processed_at = case when v_outcome not in ('look', 'failed') then p_now end
+    where id = v_event.id;
+  end if;
   if p_event.relay and p_event.relay_limit > 0 then
     v_result := v_result || jsonb_build_object(
       'relay', public.claim_relay(coalesce(p_event.external_id, ''), p_event.relay_limit, p_relay_turn, p_now));
   end if;
-  return v_result || jsonb_build_object('event_id', v_event.id, 'instance_id', v_instance.id, 'unit', v_instance.unit);
+  return v_result;
 end
 $$;
 comment on function public.receive_event is
   'Keeps an event once and gives it its effect. What has to be looked into comes back as outcome look, with the line; settle_events ends it.';
 
 create or replace function public.be_patient_until(p_ends timestamptz)
-returns void
+returns text
 language plpgsql volatile security invoker set search_path = ''
 as $$
 begin
-  perform pg_catalog.set_config(
+  return pg_catalog.set_config(
     'lock_timeout', ceil(greatest(1, 1000 * extract(epoch from p_ends - clock_timestamp())))::text, true);
 end
 $$;
-comment on function public.be_patient_until is 'Whoever waits for a lock in this transaction gives up (55P03) then.';
+comment on function public.be_patient_until is 'Whoever waits for a lock in this transaction gives up (55P03) then; answers the time-out in milliseconds.';
 
 create or replace function public.receive_events(
   p_events public.webhook_event[],
@@ -480,24 +494,26 @@ as $$
 declare
   v_patience_ends constant timestamptz := clock_timestamp() + p_patience;
   v_next record;
+  v_lock_timeout text;
   v_answers jsonb[];
 begin
   for v_next in
-    select e.place, e.instance
+    select e.place, e.instance, h as health
     from (
       select e.place, e.external_id, public.find_instance(e.external_id) as instance
       from unnest(p_events) with ordinality as e(
         event_key, external_id, event, kind, moment, phone, is_life, change, noise, body, relay, relay_limit, place)
       offset 0  -- found once, not once for the order and once for the row
     ) e
+    left join public.instance_health h on h.instance_id = (e.instance).id
     order by (e.instance).id, e.external_id, e.place  -- lines in the order in which record_looks locks them
   loop
     if p_patience is not null then
       -- Whoever holds one line must not hold up the others; and this gives way before anybody looks for a deadlock.
-      perform public.be_patient_until(v_patience_ends);
+      v_lock_timeout := public.be_patient_until(v_patience_ends);
     end if;
     v_answers[v_next.place] := public.receive_event(
-      p_events[v_next.place], v_next.instance, p_texts, p_relay_turn, p_policy, p_now);
+      p_events[v_next.place], v_next.instance, v_next.health, p_texts, p_relay_turn, p_policy, p_now);
   end loop;
   return to_jsonb(v_answers);
 end
@@ -715,6 +731,7 @@ as $$
 declare
   v_patience_ends constant timestamptz := clock_timestamp() + p_patience;
   v_next record;
+  v_lock_timeout text;
   v_answers jsonb[];
 begin
   for v_next in
@@ -724,7 +741,7 @@ begin
     order by e.instance_id, s.place  -- lines in the order in which record_looks locks them
   loop
     if p_patience is not null then
-      perform public.be_patient_until(v_patience_ends);
+      v_lock_timeout := public.be_patient_until(v_patience_ends);
     end if;
     v_answers[v_next.place] := case v_next.kind
       when 'connection' then public.settle_connection(

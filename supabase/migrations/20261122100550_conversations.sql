@@ -8,23 +8,28 @@
 set local lock_timeout = '5s';
 
 create or replace function public.lock_name(p_instance uuid, p_name text)
-returns void
-language sql volatile security invoker set search_path = ''
+returns boolean
+language plpgsql volatile security invoker set search_path = ''
 as $$
-  select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(p_instance::text || p_name, 0));
+begin
+  return pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(p_instance::text || p_name, 0)) is not null;
+end
 $$;
-comment on function public.lock_name is 'Takes turns, until the transaction ends, on something of a line that may have no row yet.';
+comment on function public.lock_name is
+  'Takes turns, until the transaction ends, on something of a line that may have no row yet. True, so that plpgsql can assign it: that costs less than a perform.';
 
 -- 67 area codes (Anatel). 2 to 5 are landlines; a nine before 1 to 5 is a mobile that never had another form.
 create or replace function public.phone_forms(p_phone text)
 returns text[]
-language sql immutable security invoker set search_path = ''
+language plpgsql immutable security invoker set search_path = ''
 as $$
-  select case
+begin
+  return case
     when p_phone ~ '^55(1[1-9]|2[12478]|3[1-578]|4[1-9]|5[1345]|6[1-9]|7[134579]|8[1-9]|9[1-9])9?[6-9][0-9]{7}$'
     then array[substr(p_phone, 1, 4) || '9' || right(p_phone, 8), substr(p_phone, 1, 4) || right(p_phone, 8)]
     when p_phone is not null then array[p_phone]
     else '{}' end;
+end
 $$;
 comment on function public.phone_forms is 'The ways to write one phone: a Brazilian mobile with its ninth digit and without; the first is the canonical one.';
 
@@ -378,10 +383,28 @@ declare
   v_phone text := p_who ->> 'phone';
   v_lid text := p_who ->> 'lid';
   v_is_dialled constant boolean := coalesce((p_who ->> 'is_dialled')::boolean, false);
+  v_forms text[];
   v_conversation public.wapi_conversations;
   v_ids uuid[];
   v_id uuid;
 begin
+  if v_group is null and v_lid is null then
+    -- Most messages: one conversation under this very address, no other form of it, no LID. Found and locked in one step.
+    v_forms := public.phone_forms(v_phone);
+    select c.* into v_conversation from public.wapi_conversations c
+    where c.instance_id = p_instance.id and c.remote_jid = v_phone || '@s.whatsapp.net'
+      and not exists (
+        select from public.wapi_conversations o
+        where o.instance_id = p_instance.id and o.id <> c.id
+          and o.remote_jid in (v_forms[1] || '@s.whatsapp.net', v_forms[2] || '@s.whatsapp.net', v_phone || '@lid'))
+      and not exists (
+        select from public.wapi_contact_lids l
+        where l.instance_id = p_instance.id and (l.lid = v_phone || '@lid' or l.phone = any (v_forms)))
+    for no key update of c;
+    if found then
+      return v_conversation;
+    end if;
+  end if;
   -- A merge may take one away between the look and the lock; then the other is there.
   for v_try in 1..5 loop
     if v_group is not null then

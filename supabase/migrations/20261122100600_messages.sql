@@ -44,21 +44,25 @@ comment on function public.find_message is 'The message with a provider''s id, w
 
 create or replace function public.metadata_object(p_metadata jsonb)
 returns jsonb
-language sql immutable security invoker set search_path = ''
+language plpgsql immutable security invoker set search_path = ''
 as $$
-  select case
+begin
+  return case
     when jsonb_typeof(p_metadata) = 'object' then p_metadata
     when p_metadata is null or p_metadata = 'null' then '{}'
     else jsonb_build_object('original', p_metadata)
   end;
+end
 $$;
 comment on function public.metadata_object is 'A message''s metadata as an object that facts can be added to; what is none (a list, a word) is kept in it as original.';
 
 create or replace function public.message_rank(p_status text)
 returns integer
-language sql immutable security invoker set search_path = ''
+language plpgsql immutable security invoker set search_path = ''
 as $$
-  select case p_status when 'sent' then 1 when 'delivered' then 2 when 'read' then 3 else 0 end;
+begin
+  return case p_status when 'sent' then 1 when 'delivered' then 2 when 'read' then 3 else 0 end;
+end
 $$;
 comment on function public.message_rank is 'How far an outgoing message has come: pending, sent, delivered, read.';
 
@@ -178,13 +182,19 @@ $$;
 comment on function public.may_change is 'Whether who sent an edit or deletion is the message''s own side, in its own conversation.';
 
 create or replace function public.apply_waiting(p_instance uuid, p_message_id text, p_ahead interval)
-returns void
+returns boolean
 language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
   v_waiting record;
   v_message public.wapi_messages;
 begin
+  if not exists (
+    select from public.wapi_webhook_events
+    where instance_id = p_instance and message_id = p_message_id and change is not null)
+  then
+    return false;
+  end if;
   for v_waiting in
     select id, change, public.moment_of_event(
       (change ->> 'at')::timestamptz, public.moment_of_event(moment, received_at, p_ahead), p_ahead) as moment
@@ -200,9 +210,10 @@ begin
         change = null
     where id = v_waiting.id;
   end loop;
+  return true;
 end
 $$;
-comment on function public.apply_waiting is 'What waited for a message that is there now.';
+comment on function public.apply_waiting is 'What waited for a message that is there now; says whether anything did.';
 
 create or replace function public.show_reactions(p_instance public.wapi_instances, p_target_id text)
 returns void
@@ -340,9 +351,8 @@ begin
   for v_try in 1..2 loop
     begin
       -- By a record: a column of the platform's may be an enum.
-      v_row := jsonb_populate_record(null::public.wapi_messages, jsonb_build_object(
-        'message_type', v_message -> 'type',
-        'status', case when (v_message ->> 'from_me')::boolean then 'sent' else 'received' end));
+      v_row.message_type := v_message ->> 'type';
+      v_row.status := case when (v_message ->> 'from_me')::boolean then 'sent' else 'received' end;
       insert into public.wapi_messages
         (conversation_id, message_id, from_me, message_type, content, media_url, media_key, media_direct_path, status,
          "timestamp", company_id, metadata, quoted_message_id)
@@ -390,7 +400,7 @@ declare
 begin
   for v_try in 1..2 loop
     begin
-      v_row := jsonb_populate_record(null::public.wapi_messages, jsonb_build_object('message_type', v_message -> 'type'));
+      v_row.message_type := v_message ->> 'type';
       -- What was edited before it could be read: its own text is the first version.
       v_versions := jsonb_set(v_versions, '{0,content}', coalesce(v_message -> 'content', 'null'));
       update public.wapi_messages
@@ -433,15 +443,20 @@ declare
   v_conversation public.wapi_conversations;
   v_existing public.wapi_messages;
   v_is_last boolean;
-begin
+  v_has_reactions boolean;
+  v_is_awaited boolean;
   -- An ack of this very message, or its twin under the other address, waits or is waited for.
-  perform public.lock_name(p_instance.id, v_id);
+  v_is_locked constant boolean not null := public.lock_name(p_instance.id, v_id);
+begin
   if p_message ->> 'group' is not null then
     perform public.learn_sender(p_instance, p_message, p_moment);
   else
     -- The same message by phone and by LID is one, and tells whose LID it is.
-    select * into v_twin from public.find_message(p_instance.id, v_id)
-    order by from_me is not distinct from v_from_me desc limit 1;
+    select m.* into v_twin
+    from public.wapi_conversations c
+    join public.wapi_messages m on m.conversation_id = c.id
+    where c.instance_id = p_instance.id and m.message_id = v_id
+    order by m.from_me is not distinct from v_from_me desc limit 1;
     if v_twin.from_me = v_from_me then
       select remote_jid into v_twin_jid from public.wapi_conversations where id = v_twin.conversation_id;
       if v_who ->> 'phone' is null and v_twin_jid like '%@s.whatsapp.net' then
@@ -504,10 +519,18 @@ begin
   if p_message ->> 'group' is not null then
     perform public.name_group(v_conversation, p_message ->> 'contact_name', p_moment);
   end if;
-  if exists (select from public.message_reactions where instance_id = p_instance.id and target_id = v_id) then
+  -- What waited for it is seldom: one statement tells.
+  select exists (select from public.message_reactions where instance_id = p_instance.id and target_id = v_id),
+    exists (
+      select from public.wapi_webhook_events
+      where instance_id = p_instance.id and message_id = v_id and change is not null)
+  into v_has_reactions, v_is_awaited;
+  if v_has_reactions then
     perform public.show_reactions(p_instance, v_id);
   end if;
-  perform public.apply_waiting(p_instance.id, v_id, p_ahead);
+  if v_is_awaited then
+    perform public.apply_waiting(p_instance.id, v_id, p_ahead);
+  end if;
   return 'stored';
 end
 $$;
@@ -539,6 +562,8 @@ returns text
 language plpgsql volatile security invoker set search_path = ''
 as $$
 declare
+  v_id constant text := p_change ->> 'message_id';
+  v_is_locked boolean;
   v_message public.wapi_messages;
 begin
   if p_change ->> 'do' = 'react' then
@@ -552,14 +577,20 @@ begin
     where c.instance_id = p_instance.id and c.remote_jid = p_change #>> '{who,group}';
     return case when found then 'applied' else 'not_newer' end;
   end if;
-  perform public.lock_name(p_instance.id, p_change ->> 'message_id');
-  select * into v_message from public.find_message(p_instance.id, p_change ->> 'message_id') order by from_me desc limit 1;
+  v_is_locked := public.lock_name(p_instance.id, v_id);
+  select m.* into v_message
+  from public.wapi_conversations c
+  join public.wapi_messages m on m.conversation_id = c.id
+  where c.instance_id = p_instance.id and m.message_id = v_id
+  order by m.from_me desc limit 1
+  for update of m;
   if not found then
-    update public.wapi_webhook_events set message_id = p_change ->> 'message_id', change = p_change where id = p_event;
+    update public.wapi_webhook_events set message_id = v_id, change = p_change where id = p_event;
     return 'waiting';
   end if;
-  perform public.apply_waiting(p_instance.id, p_change ->> 'message_id', p_ahead);
-  select * into v_message from public.wapi_messages where id = v_message.id for update;
+  if public.apply_waiting(p_instance.id, v_id, p_ahead) then
+    select * into v_message from public.wapi_messages where id = v_message.id;
+  end if;
   if not public.may_change(p_instance.id, v_message, p_change) then
     return 'not_theirs';
   end if;
