@@ -114,14 +114,14 @@ class OutgoingMessage(Row):
 
     def post(self) -> Post:
         """As a channel takes it."""
-        words = [item.words for item in self.items]
-        titles = list(dict.fromkeys(title for title, _ in words))
-        title = titles[0] if len(words) == 1 else title_of_several(titles, len(words))
+        told = [(item, *item.words) for item in self.items]
+        titles = list(dict.fromkeys(title for _, title, _ in told))
+        title = titles[0] if len(told) == 1 else title_of_several(titles, len(told))
         facts = tuple(
             {"occasion": item.occasion, "kind": item.kind, "cause": item.cause, "title": title, "text": text}
-            for item, (title, text) in zip(self.items, words, strict=True)
+            for item, title, text in told
         )
-        return Post(f"alert-{self.batch}", title, "\n".join(text for _, text in words), facts)
+        return Post(f"alert-{self.batch}", title, "\n".join(text for _, _, text in told), facts)
 
 
 class ClaimedMessages(Row):

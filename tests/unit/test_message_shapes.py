@@ -211,6 +211,14 @@ def test_an_answer_quotes_its_message(content: dict[str, Any]) -> None:
         pytest.param({"isGroup": True, "chat": {"id": LID}}, PHONE, LID, id="so is a LID"),
         pytest.param({"isGroup": True, "chat": {"id": "100000000000002"}}, PHONE, LID, id="and one of fifteen digits"),
         pytest.param({"sender": {"id": LID}}, PHONE, LID, id="a sender by its LID alone"),
+        pytest.param({"chat": {"id": LID}, "sender": {"id": LID, "senderPn": PHONE}}, PHONE, LID, id="a phone by another name"),
+        pytest.param({"chat": {"id": LID}, "sender": {"id": LID, "pn": PHONE}}, PHONE, LID, id="and by a third"),
+        pytest.param({"sender": {"id": PHONE, "lid": LID}}, PHONE, LID, id="a LID by another name"),
+        pytest.param({"senderLid": LID}, PHONE, LID, id="a LID beside the sender"),
+        pytest.param({"sender": {"id": PHONE, "lid": LID}, "senderLid": "100000000000009@lid"}, PHONE, LID, id="the sender's own before it"),
+        pytest.param({"chat": {"id": "1700000000@broadcast"}, "sender": {"id": f"{PHONE}@lid", "phoneNumber": PHONE}}, None, f"{PHONE}@lid", id="a LID that is called its phone as well"),
+        pytest.param({"chat": {"id": LID}, "sender": {"id": "5531988887777", "senderLid": LID}, "connectedPhone": "5511988887777"}, "5531988887777", LID, id="the same digits in another area"),
+        pytest.param({"chat": {"id": LID}, "sender": {"id": "0123456789"}}, None, LID, id="digits that no phone begins with"),
     ],
 )  # fmt: skip
 def test_the_other_side_of_a_chat_is_a_phone_a_lid_or_both(
@@ -220,6 +228,20 @@ def test_the_other_side_of_a_chat_is_a_phone_a_lid_or_both(
 
     assert (message.group, message.phone, message.lid) == (None, phone, lid)
     assert message.from_me == fields.get("fromMe", False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_dialled"),
+    [
+        ({"fromMe": True, "fromApi": True}, True),
+        ({"fromMe": True}, False),
+        ({"fromMe": True, "fromApi": False}, False),
+        ({"fromApi": True}, False),
+    ],
+    ids=["through the API", "by hand", "by hand, and said so", "by the other side"],
+)
+def test_what_was_sent_through_the_api_was_dialled(fields: dict[str, Any], is_dialled: bool) -> None:
+    assert stored(**fields).is_dialled is is_dialled
 
 
 @pytest.mark.parametrize(
@@ -297,6 +319,7 @@ def test_a_contact_has_the_name_and_picture_of_the_other_side(
         pytest.param({"chat": {"id": "1@msgr"}}, "not_a_person", id="another network"),
         pytest.param({"chat": {"id": "not a number"}}, "chat_unreadable", id="an address that is none"),
         pytest.param({"chat": {"id": "12@lid"}}, "chat_unreadable", id="a LID that is none"),
+        pytest.param({"chat": {"id": "0123456789"}}, "chat_unreadable", id="digits that no phone begins with"),
         pytest.param({"chat": {"id": "x@g.us"}}, "chat_unreadable", id="a group that is none"),
         pytest.param({"messageId": None}, "no_message_id", id="no id"),
         pytest.param({"messageId": "x" * 201}, "no_message_id", id="an id that no index holds"),

@@ -535,17 +535,17 @@ def test_another_relay_address_is_refused_and_not_shown(environment: Environment
 
 def test_addresses_of_channels_are_read_and_never_shown(environment: Environment) -> None:
     environment.set(
-        ALERT_EMAIL_URL=" mailtos://user:pass@smtp.example?from=a@b.example\n",
-        OPERATOR_ALERT_URLS="tgram://1:t/2,3, https://ops.example/alerts?key=k\nmailto://h?to=a@b.example,c@d.example",
+        ALERT_EMAIL_URL=" mailtos://user:pass@smtp.example?from=a@b.example&name=a://b\n",
+        OPERATOR_ALERT_URLS="tgram://1:t/2,3, https://ops.example/alerts?key=k&to=a://b\nmailto://h?to=a@b.example,c@d.example",
         OPERATOR_WEBHOOK_SECRET="0123456789abcdef",
         ALERT_INSTANCE_ID="LITE-1",
     )
     found = load_sweep_settings()
     assert [url.get_secret_value() for url in found.operator_alert_urls] == [
-        "tgram://1:t/2,3", "https://ops.example/alerts?key=k", "mailto://h?to=a@b.example,c@d.example",
+        "tgram://1:t/2,3", "https://ops.example/alerts?key=k&to=a://b", "mailto://h?to=a@b.example,c@d.example",
     ]  # fmt: skip
     assert found.alert_email_url is not None
-    assert found.alert_email_url.get_secret_value() == "mailtos://user:pass@smtp.example?from=a@b.example"
+    assert found.alert_email_url.get_secret_value() == "mailtos://user:pass@smtp.example?from=a@b.example&name=a://b"
     assert "pass" not in repr(found)
     assert "key=k" not in repr(found)
 
@@ -553,11 +553,16 @@ def test_addresses_of_channels_are_read_and_never_shown(environment: Environment
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [
-        pytest.param("ALERT_EMAIL_URL", "https://smtp.example", "must be a mail", id="mail through something else"),
-        pytest.param("ALERT_EMAIL_URL", "user@smtp.example", "must be a mail", id="a mail address"),
-        pytest.param("ALERT_EMAIL_URL", "mailto\n://smtp.example", "must be a mail", id="a line break"),
+        pytest.param(
+            "ALERT_EMAIL_URL", "https://smtp.example", "must be a mail server's URL", id="mail through something else"
+        ),
+        pytest.param("ALERT_EMAIL_URL", "user@smtp.example", "must be a mail server's URL", id="a mail address"),
+        pytest.param("ALERT_EMAIL_URL", "mailto\n://smtp.example", "must be a mail server's URL", id="a line break"),
         pytest.param("OPERATOR_ALERT_URLS", "ops@example.com", "must hold URLs", id="an operator's mail address"),
-        pytest.param("OPERATOR_ALERT_URLS", "https://ops.example/alerts", "", id="a webhook that nobody signs"),
+        pytest.param("OPERATOR_ALERT_URLS", "://ops.example://x", "must hold URLs", id="no scheme"),
+        pytest.param(
+            "OPERATOR_ALERT_URLS", "https://ops.example/alerts?to=a://b", "", id="a webhook that nobody signs"
+        ),
         pytest.param("OPERATOR_ALERT_URLS", "http://ops.example/alerts", "", id="a webhook without TLS"),
     ],
 )
