@@ -191,7 +191,6 @@ def kinds_to_set(
         was_untold: Before, too, the provider did not tell all of them: setting those has not helped.
         take_over: What points to a foreign host is set as well.
     """
-    wrong = wrong_kinds(registration, target, external_id)
     chosen = []
     for kind in WebhookKind:
         match judge_url(registration.urls.get(kind), target, external_id):
@@ -200,9 +199,9 @@ def kinds_to_set(
             case WebhookState.UNTOLD:
                 is_chosen = kind.is_needed and (is_suspected or not was_untold)
             case WebhookState.FOREIGN:
-                is_chosen = kind in wrong and take_over
-            case _:
-                is_chosen = kind in wrong
+                is_chosen = kind.is_needed and take_over
+            case state:
+                is_chosen = kind.is_needed or state in _HERE_AND_WRONG
         if is_chosen:
             chosen.append(kind)
     return tuple(chosen)

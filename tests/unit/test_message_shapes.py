@@ -214,6 +214,8 @@ def test_an_answer_quotes_its_message(content: dict[str, Any]) -> None:
         pytest.param({"chat": {"id": LID}, "sender": {"id": LID, "senderPn": PHONE}}, PHONE, LID, id="a phone by another name"),
         pytest.param({"chat": {"id": LID}, "sender": {"id": LID, "pn": PHONE}}, PHONE, LID, id="and by a third"),
         pytest.param({"sender": {"id": PHONE, "lid": LID}}, PHONE, LID, id="a LID by another name"),
+        pytest.param({"chat": {"id": LID}, "sender": {"id": f"{PHONE}@s.whatsapp.net"}}, PHONE, LID, id="a sender by its address"),
+        pytest.param({"sender": {"id": PHONE, "senderLid": "12345"}}, PHONE, None, id="too short for a LID without its suffix"),
         pytest.param({"senderLid": LID}, PHONE, LID, id="a LID beside the sender"),
         pytest.param({"sender": {"id": PHONE, "lid": LID}, "senderLid": "100000000000009@lid"}, PHONE, LID, id="the sender's own before it"),
         pytest.param({"chat": {"id": "1700000000@broadcast"}, "sender": {"id": f"{PHONE}@lid", "phoneNumber": PHONE}}, None, f"{PHONE}@lid", id="a LID that is called its phone as well"),

@@ -101,16 +101,15 @@ def _read_address(text: str) -> Address:
     return _of_digits(place, digits[1])
 
 
+_DIGITS: Final = {Place.PHONE: _PHONE, Place.LID: _LID, Place.BARE: _LID}
+
+
 def _of_digits(place: Place, user: str) -> Address:
-    if place is Place.LID:
-        return Address(Place.LID if _LID.fullmatch(user) else Place.UNREADABLE, user)
-    if place is not Place.UNREADABLE and _NOBODYS_PHONE.fullmatch(user):
-        return Address(Place.NOBODY, user)
-    if place is Place.PHONE:
-        return Address(Place.PHONE if _PHONE.fullmatch(user) else Place.UNREADABLE, user)
-    if place is Place.BARE:
-        return Address(Place.BARE if _LID.fullmatch(user) else Place.UNREADABLE, user)
-    return Address(Place.UNREADABLE, user)
+    if place in (Place.PHONE, Place.BARE) and _NOBODYS_PHONE.fullmatch(user):
+        place = Place.NOBODY
+    elif place not in _DIGITS or not _DIGITS[place].fullmatch(user):
+        place = Place.UNREADABLE
+    return Address(place, user)
 
 
 def canonical_phone(phone: str) -> str:
