@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Label: TypeAlias = Literal[
     "text", "image", "video", "gif", "audio", "document", "sticker", "sticker_pack", "location", "live_location",
     "contact", "contacts", "poll", "poll_result", "reaction", "button_reply", "template", "list", "order", "product",
-    "pix", "payment_request", "payment", "invoice", "event", "event_invite", "call_scheduled", "call_live",
+    "payment_request", "payment", "invoice", "event", "event_invite", "call_scheduled", "call_live",
     "invite", "group_invite", "channel_invite", "ai_answer", "music", "unsupported",
 ]  # fmt: skip
 """Which of the labels below a message has."""
@@ -39,7 +39,6 @@ _LABELS: Final[dict[Label, str]] = {
     "list": "Lista",
     "order": "Pedido",
     "product": "Produto",
-    "pix": "Chave PIX",
     "payment_request": "Pedido de pagamento",
     "payment": "Pagamento",
     "invoice": "Fatura",

@@ -224,6 +224,28 @@ CASES = {
         ]}}]}}},
         "template", "b", metadata={"cards": [{"text": "b", "cards": [{"text": "b"}]}]},
     ),
+    "a carousel whose picture is an address alone": Case(
+        {"interactiveMessage": {"carouselMessage": {"cards": [
+            {"header": {"imageMessage": {"url": LINK}}}, {"header": {"imageMessage": {"directPath": "/v/other"}}},
+        ]}}},
+        "template", None, "Mensagem com botões", {"media_type": "image", "cards": [{"media_type": "image"}] * 2}, (LINK, None, None),
+    ),
+    "a carousel whose picture is a path alone": Case(
+        {"interactiveMessage": {"carouselMessage": {"cards": [{"header": {"imageMessage": {"directPath": "/v/f"}}}]}}},
+        "template", None, "Mensagem com botões", {"media_type": "image", "cards": [{"media_type": "image"}]}, (None, None, "/v/f"),
+    ),
+    "music": Case({"musicMessage": {"embeddedMusic": {"title": "Canção", "author": "Ana"}, "songURI": LINK}}, "text", f"Canção\nAna\n{LINK}", metadata={"url": LINK}),
+    "music of nothing": Case({"musicMessage": {}}, "text", None, "Música"),
+    "a moving picture": Case({"videoMessage": {"gifPlayback": True}}, "video", None, "GIF", {"gif": True}),
+    "a link card": Case(
+        {"extendedTextMessage": {"matchedText": LINK, "title": "Salões", "description": "de festa"}},
+        "text", LINK, metadata={"link": LINK, "link_title": "Salões", "link_description": "de festa"},
+    ),
+    "an ad without a headline": Case(
+        {"extendedTextMessage": {"contextInfo": {"externalAdReply": {"body": "Salões de festa"}}}},
+        "text", "Salões de festa",
+    ),
+    "a card with a title alone": Case({"extendedTextMessage": {"title": "Salões"}}, "text", "Salões"),
     "a list": Case(
         {"listMessage": {
             "title": "Datas", "description": "Escolha", "footerText": "fim", "buttonText": "Ver",
@@ -257,3 +279,18 @@ def test_each_field_has_its_place_in_the_row(case: Case) -> None:
 )
 def test_of_very_many_the_first_are_kept(many: dict[str, Any], of: str, kept: int) -> None:
     assert len(stored(many).metadata[of]) == kept
+
+
+def test_of_very_many_parts_of_an_answer_the_first_are_kept() -> None:
+    content = stored({"richResponseMessage": {"submessages": [{"messageText": "t"}] * 400}}).content
+    assert content == "\n".join(["t"] * 300)
+
+
+def test_of_very_many_settings_of_a_payment_the_first_are_read() -> None:
+    key = {"pix_static_code": {"key": "pix@example.com"}}
+    for before, type_ in ((49, "payment"), (50, "template")):
+        assert stored(flow(("payment_info", {"payment_settings": [{}] * before + [key]}))).type == type_
+
+
+def test_a_path_has_a_bounded_length() -> None:
+    assert stored({"invoiceMessage": {"attachmentDirectPath": "x" * 5000}}).media_direct_path == "x" * 4096

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any, get_args
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
 
 import pytest
 
-from shared.core.event import Change, Message, MessageType
+from shared.core.event import Change, Message, MessageType, Who
 from shared.core.previews import preview
 from shared.errors import EventRejected
 from shared.providers.wapi.events import MAX_BODY_BYTES, MAX_DEPTH, parse_event
@@ -337,6 +338,11 @@ def test_a_contact_has_the_name_and_picture_of_the_other_side(
         pytest.param({"msgContent": {"protocolMessage": {"type": 14, "editedMessage": {"conversation": "x"}}}}, "edit_unreadable", id="an edit of nothing"),
         pytest.param({"msgContent": {"protocolMessage": {"type": 14, "key": {"id": "3EB0BB"}}}}, "edit_unreadable", id="an edit to nothing"),
         pytest.param({"messageId": None, "msgContent": {"editedMessage": {"conversation": "x"}}}, "edit_unreadable", id="an edit without an id"),
+        pytest.param({"msgContent": {"protocolMessage": {"type": 14, "key": {"id": "3EB0BB"}, "editedMessage": "x"}}}, "edit_unreadable", id="an edit to what is no message"),
+        pytest.param({"msgContent": {"protocolMessage": {"type": 14, "key": {"id": "3EB0BB"}, "editedMessage": {}}}}, "edit_unreadable", id="an edit to an empty one"),
+        pytest.param({"msgContent": {"protocolMessage": {"type": 14, "key": {"id": "3EB0BB"}, "editedMessage": {"newThing": {"a": "b"}}}}}, "edit_unreadable", id="an edit to a kind that nobody knows"),
+        pytest.param({"msgContent": {"reactionMessage": {"key": {}, "text": "x"}}}, "edit_unreadable", id="a reaction to nothing"),
+        pytest.param({"msgContent": {"pinInChatMessage": {"key": {"id": "3EB0BB"}, "type": 3}}}, "silent", id="a pin of another type"),
     ],
 )  # fmt: skip
 def test_what_is_no_message_is_named(fields: dict[str, Any], reason: str) -> None:
@@ -355,6 +361,57 @@ def test_a_deletion_names_its_message_and_who_deletes(kind: object, key: str) ->
     assert (change.do, change.message_id, change.content) == ("delete", "3EB0BB", None)
     assert change.who is not None
     assert (change.who.from_me, change.who.phone) == (False, PHONE)
+
+
+EARLIER, EARLIER_AT = "1789999999000", datetime(2026, 9, 21, 14, 13, 19, tzinfo=UTC)
+KEY = {"key": {"id": "3EB0BB"}}
+
+
+def a_change(do: Literal["edit", "react", "mark", "delete", "learn"], **facts: Any) -> Change:
+    return Change(
+        do=do, **{"message_id": "3EB0BB", "who": Who(from_me=False, group=None, phone=PHONE, lid=None), **facts}
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "change"),
+    [
+        pytest.param(
+            {"reactionMessage": {**KEY, "text": "👍", "senderTimestampMs": EARLIER}},
+            a_change("react", content="👍", at=EARLIER_AT, event_message_id="3EB0AA", sender_name="Ana"), id="a reaction",
+        ),
+        pytest.param({"pinInChatMessage": {**KEY, "type": 1}}, a_change("mark", mark="pinned", is_on=True), id="a pin"),
+        pytest.param(
+            {"pinInChatMessage": {**KEY, "type": "PIN_FOR_ALL", "senderTimestampMs": EARLIER, "timestampMs": "1"}},
+            a_change("mark", mark="pinned", is_on=True, at=EARLIER_AT), id="a pin, by the sender's clock",
+        ),
+        pytest.param({"pinInChatMessage": {**KEY, "type": 2}}, a_change("mark", mark="pinned", is_on=False), id="no longer pinned"),
+        pytest.param({"pinInChatMessage": {**KEY, "type": "UNPIN_FOR_ALL"}}, a_change("mark", mark="pinned", is_on=False), id="no longer, by name"),
+        pytest.param({"keepInChatMessage": {**KEY, "keepType": 1}}, a_change("mark", mark="kept", is_on=True), id="kept"),
+        pytest.param(
+            {"keepInChatMessage": {**KEY, "keepType": "KEEP_FOR_ALL", "timestampMs": EARLIER}},
+            a_change("mark", mark="kept", is_on=True, at=EARLIER_AT), id="kept, by name, with its time",
+        ),
+        pytest.param({"keepInChatMessage": {**KEY, "keepType": 2}}, a_change("mark", mark="kept", is_on=False), id="no longer kept"),
+        pytest.param({"keepInChatMessage": {**KEY, "keepType": "UNDO_KEEP_FOR_ALL"}}, a_change("mark", mark="kept", is_on=False), id="no longer, by its name"),
+        pytest.param({"secretEncryptedMessage": {"targetMessageKey": {"id": "3EB0BB"}}}, a_change("mark", mark="edited", is_on=True), id="a sealed edit"),
+        pytest.param(
+            {"protocolMessage": {**KEY, "type": 14, "editedMessage": {"conversation": "Novo"}, "timestampMs": EARLIER}},
+            a_change("edit", content="Novo", at=EARLIER_AT), id="an edit",
+        ),
+        pytest.param({"protocolMessage": {**KEY, "timestampMs": EARLIER}}, a_change("delete"), id="a deletion whose type is left out"),
+    ],
+)  # fmt: skip
+def test_a_change_says_what_is_done_to_what_by_whom_and_when(content: dict[str, Any], change: Change) -> None:
+    assert read(msgContent=content) == change
+
+
+@pytest.mark.parametrize("kind", [11, "SHARE_PHONE_NUMBER"])
+def test_a_shared_number_tells_whose_lid_it_is(kind: object) -> None:
+    who = Who(from_me=False, group=None, phone=PHONE, lid=LID)
+    found = read(sender={"id": PHONE, "senderLid": LID}, msgContent={"protocolMessage": {"type": kind}})
+    assert found == Change(do="learn", who=who)
+    assert read(msgContent={"protocolMessage": {"type": kind}}) == "protocol"
 
 
 @pytest.mark.parametrize(

@@ -87,9 +87,11 @@ def _buttons(body: Json) -> Content:
 
 def _interactive(body: Json, *, depth: int = 2) -> Content:
     header, footer = fold_body(body.get("header")), fold_body(body.get("footer"))
-    buttons = objects_of(fold(body.get("nativeflowmessage")).get("buttons"), _MAX_BUTTONS)
-    params = [json_in(button.get("buttonparamsjson")) for button in buttons]
-    pix = next((found for each in params if (found := _pix(each))), None)
+    buttons = [
+        (button, json_in(button.get("buttonparamsjson")))
+        for button in objects_of(fold(body.get("nativeflowmessage")).get("buttons"), _MAX_BUTTONS)
+    ]
+    pix = next((found for _, params in buttons if (found := _pix(params))), None)
     cards = objects_of(fold(body.get("carouselmessage")).get("cards"), _MAX_CARDS) if depth else []
     read = [_interactive(card, depth=depth - 1) for card in cards]
     text = joined(
@@ -101,11 +103,11 @@ def _interactive(body: Json, *, depth: int = 2) -> Content:
     if media["metadata"] == {}:
         media = next((_media_of(card) for card in read if card.media_direct_path or card.media_url), media)
     media["metadata"] = media["metadata"] | {
-        "buttons": [_flow_button(*each) for each in zip(buttons, params, strict=True)] or None,
+        "buttons": [_flow_button(*each) for each in buttons] or None,
         "pix": pix,
         "cards": [_said(text=card.content, **_said(**card.metadata)) for card in read] or None,
     }
-    return Content("payment" if pix else "template", text, label="pix" if pix else None, **media)
+    return Content("payment" if pix else "template", text, **media)
 
 
 def _media_of(card: Content) -> dict[str, Any]:

@@ -134,9 +134,7 @@ def _protocol(body: Json, who: Who, content_of: Callable[[Opened], Content]) -> 
         opened = open_message(inner if isinstance(inner, dict) else edited)
         return _edit(opened, target, who, content_of, at=body.get("timestampms"))
     # A printer may leave out a type of 0. Then nothing but the key is there: no settings, no keys, no peer data.
-    is_bare = said is None and not any(
-        each for name, each in body.items() if name not in ("key", "type", "timestampms")
-    )
+    is_bare = said is None and not any(each for name, each in body.items() if name not in ("key", "timestampms"))
     if target is not None and (kind in (0, "REVOKE") or is_bare):
         return Change(do="delete", message_id=target, who=who)
     if kind in (11, "SHARE_PHONE_NUMBER") and who.phone and who.lid:
