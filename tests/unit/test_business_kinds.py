@@ -294,3 +294,45 @@ def test_of_very_many_settings_of_a_payment_the_first_are_read() -> None:
 
 def test_a_path_has_a_bounded_length() -> None:
     assert stored({"invoiceMessage": {"attachmentDirectPath": "x" * 5000}}).media_direct_path == "x" * 4096
+
+
+# What stands around a message.
+
+
+def around(**context: Any) -> dict[str, Any]:
+    """The facts that a text keeps of its context."""
+    metadata = stored({"extendedTextMessage": {"text": "Oi", "contextInfo": context}}).metadata
+    return {name: fact for name, fact in metadata.items() if name != "provider_event"}
+
+
+def test_an_ad_is_kept_whole() -> None:
+    told = {
+        "title": "Buffet", "body": "x" * 5000, "sourceId": "1", "sourceType": "ad", "sourceUrl": LINK, "sourceApp": "instagram",
+        "ctwaClid": "c1", "ref": "r1", "mediaUrl": f"{LINK}/m", "thumbnailUrl": f"{LINK}/t", "originalImageUrl": f"{LINK}/o",
+        "greetingMessageBody": "y" * 5000,
+    }  # fmt: skip
+    context = {
+        "quotedAd": {"advertiserName": "Outro", "caption": "outra"}, "entryPointConversionSource": "ctwa_ad",
+        "conversionSource": "FB_Ads", "utm": {"utmSource": "s", "utmCampaign": "c"},
+    }  # fmt: skip
+    assert around(externalAdReply=told, **context)["ad"] == {
+        "title": "Buffet", "body": "x" * 4096, "source_id": "1", "source_type": "ad", "source_url": LINK,
+        "source_app": "instagram", "ctwa_clid": "c1", "ref": "r1", "media_url": f"{LINK}/m", "thumbnail_url": f"{LINK}/t",
+        "greeting": "y" * 4096, "entry_point": "ctwa_ad", "conversion_source": "FB_Ads", "utm_source": "s", "utm_campaign": "c",
+    }  # fmt: skip
+
+
+def test_an_ad_in_its_old_form_and_one_with_an_image_alone_are_ads() -> None:
+    old = {"advertiserName": "Buffet", "caption": "x" * 5000}
+    assert around(quotedAd=old) == {"ad": {"title": "Buffet", "body": "x" * 4096}}
+    told = {"sourceId": "1", "originalImageUrl": LINK}
+    assert around(externalAdReply=told) == {"ad": {"source_id": "1", "thumbnail_url": LINK}}
+
+
+def test_a_link_card_is_no_ad() -> None:
+    assert around(externalAdReply={"title": "Buffet", "sourceUrl": LINK}) == {}
+
+
+def test_an_answer_to_a_story_says_so() -> None:
+    assert around(remoteJid="status@broadcast") == {"answers_story": True}
+    assert around(remoteJid="5511900000002@s.whatsapp.net", isForwarded=True) == {"forwarded": True}

@@ -518,6 +518,33 @@ def test_an_id_is_a_text_or_a_number_that_an_index_can_hold(given: object, kept:
     assert (change.message_id if isinstance(change, Message) else None) == kept
 
 
+@pytest.mark.parametrize(
+    ("unknown", "kind"),
+    [
+        pytest.param({"message": {"conversation": "Oi"}}, "text", id="a message alone"),
+        pytest.param(
+            {"message": {"conversation": "Oi"}, "messageContextInfo": {"a": {}}, "contextInfo": {"b": {}}},
+            "text",
+            id="and what may stand around it",
+        ),
+        pytest.param({"message": {"conversation": "Oi"}, "other": {}}, "unsupported", id="and another object"),
+        pytest.param({"message": "Oi"}, "unsupported", id="a text under that name"),
+        pytest.param({"text": "Oi"}, "unsupported", id="no message"),
+    ],
+)
+def test_an_envelope_that_nobody_knows_holds_a_message_and_nothing_else(unknown: dict[str, Any], kind: str) -> None:
+    assert stored(msgContent={"newThing": unknown}).type == kind
+
+
+@pytest.mark.parametrize(
+    ("paired", "noise"),
+    [(1, None), (2, "twin"), (3, None), (4, "twin"), (0, None), ("HEVC_CHILD", "twin"), ("SD_PARENT", None)],
+)
+def test_a_better_copy_of_a_picture_is_a_twin(paired: object, noise: str | None) -> None:
+    found = read(msgContent={"imageMessage": {**MEDIA, "contextInfo": {"pairedMediaType": paired}}})
+    assert isinstance(found, Message) if noise is None else found == noise
+
+
 def test_ten_envelopes_are_opened_and_more_leave_a_trace() -> None:
     content: dict[str, Any] = {"conversation": "Oi"}
     for _ in range(9):
