@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from cloud import misread_by_gcloud
-from programs import python_program
+from programs import program
 
 if TYPE_CHECKING:
+    from programs import Call
     from world import World
 
 PROJECT = Path(__file__).parents[2]
@@ -183,38 +184,49 @@ def test_an_error_carries_what_alerts_and_error_reporting_want(world: World) -> 
     assert brake["context"]["reportLocation"]["filePath"].endswith("shared/sweep/brake.py")
 
 
-FAKE_GCLOUD = """
-# Keeps what was created in a file, and finds it again.
-import pathlib, re, sys
-state, words = pathlib.Path({state!r}), " ".join(sys.argv[1:])
-made = state / "made"
-known = made.read_text().splitlines() if made.exists() else []
-(state / "calls").open("a").write(words + "\\n")
-if " list " in words:
-    wanted = re.search('(?:name|displayName|email_address)="([^"]+)"', words)[1]
-    print(*["projects/p/things/" + each.replace(" ", "_") for each in known if each == wanted])
-elif " create " in words:
-    file = re.search("--(?:config|policy)-from-file=([^ ]+)", words)
-    names = re.findall('(?m)^(?:name|displayName): "?([^"\\n]+)', open(file[1]).read()) if file else re.findall("email_address=([^ ]+)", words)
-    made.write_text("\\n".join([*known, names[0]]))
-"""
+class FakeGcloud:
+    """Keeps what was created, and finds it again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.calls: list[str] = []
+        self._made: list[str] = []
+        program(folder / "gcloud", self.answer)
+
+    def answer(self, call: Call) -> str:
+        words = " ".join(call.words)
+        self.calls.append(words)
+        if " list " in words:
+            wanted = found(r'(?:name|displayName|email_address)="([^"]+)"', words)
+            return "".join(f"projects/p/things/{each.replace(' ', '_')}\n" for each in self._made if each == wanted)
+        if " create " in words:
+            file = re.search("--(?:config|policy)-from-file=([^ ]+)", words)
+            named = (MONITORING / file[1]).read_text("utf-8") if file else words
+            self._made.append(
+                found('(?m)^(?:name|displayName): "?([^"\n]+)' if file else "email_address=([^ ]+)", named)
+            )
+        return ""
 
 
-def install(state: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def found(pattern: str, text: str) -> str:
+    (first, *_) = re.findall(pattern, text)
+    return str(first)
+
+
+def install(gcloud: FakeGcloud, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [MONITORING / "install", *arguments],
-        env={"PATH": f"{state}:{os.environ['PATH']}", "ENV_FILE": os.devnull, **environment},
+        env={"PATH": f"{gcloud.folder}:{os.environ['PATH']}", "ENV_FILE": os.devnull, **environment},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
 
 @pytest.fixture
-def gcloud(tmp_path: Path) -> Path:
-    python_program(tmp_path / "gcloud", FAKE_GCLOUD.format(state=str(tmp_path)))
-    return tmp_path
+def gcloud(tmp_path: Path) -> FakeGcloud:
+    return FakeGcloud(tmp_path)
 
 
-def test_installing_twice_updates_what_is_there(gcloud: Path) -> None:
+def test_installing_twice_updates_what_is_there(gcloud: FakeGcloud) -> None:
     first = install(gcloud, PROJECT="my-project", ALERT_EMAIL="ops@example.com")
     second = install(gcloud, PROJECT="my-project", ALERT_EMAIL="ops@example.com")
 
@@ -230,18 +242,18 @@ def test_installing_twice_updates_what_is_there(gcloud: Path) -> None:
     )
 
 
-def test_a_dry_run_asks_google_nothing(gcloud: Path) -> None:
+def test_a_dry_run_asks_google_nothing(gcloud: FakeGcloud) -> None:
     done = install(gcloud, "--dry-run", PROJECT="my-project", ALERT_EMAIL="ops@example.com")
 
     assert done.returncode == 0, done.stderr
     commands = [line for line in done.stdout.splitlines() if line.startswith("+ ")]
     assert len(commands) == len(METRIC_FILES) + len(ALERT_FILES) + 2
     assert re.findall(r"^# (\d) of 4", done.stdout, re.MULTILINE) == ["1", "2", "3", "4"]
-    assert not (gcloud / "calls").exists()
+    assert not gcloud.calls
 
 
 @pytest.mark.parametrize("given", [{"PROJECT": "my-project"}, {"ALERT_EMAIL": "ops@example.com"}], ids="".join)
-def test_a_missing_setting_is_named(gcloud: Path, given: dict[str, str]) -> None:
+def test_a_missing_setting_is_named(gcloud: FakeGcloud, given: dict[str, str]) -> None:
     done = install(gcloud, **given)
 
     (missing,) = {"PROJECT", "ALERT_EMAIL"} - given.keys()
@@ -250,13 +262,13 @@ def test_a_missing_setting_is_named(gcloud: Path, given: dict[str, str]) -> None
 
 
 @pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed: its parser cannot be asked")
-def test_gcloud_knows_every_command_and_flag_of_the_installation(gcloud: Path) -> None:
-    (gcloud / "gcloud").unlink()
+def test_gcloud_knows_every_command_and_flag_of_the_installation(gcloud: FakeGcloud) -> None:
+    (gcloud.folder / "gcloud").unlink()
     lines = install(gcloud, "--dry-run", PROJECT="p-without-account", ALERT_EMAIL="ops@example.com").stdout.splitlines()
     commands = [line.removeprefix("+ ") for line in lines if line.startswith("+ ")]
     unknown = "gcloud logging metrics create x --no-such-flag"
 
-    misread = misread_by_gcloud([*commands, unknown], gcloud / "config", folder=MONITORING)
+    misread = misread_by_gcloud([*commands, unknown], gcloud.folder / "config", folder=MONITORING)
 
     assert len(commands) > 10
     assert misread.keys() == {unknown}, misread

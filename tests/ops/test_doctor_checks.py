@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import python_program
+from programs import Call, program
 from rich.console import Console
 
 from ops.common.shown import LONGEST, cause_in_words, counted, shown, shown_age, shown_external_id, shown_host
@@ -241,9 +241,11 @@ def test_what_postgrest_does_not_show_is_named() -> None:
 
 @pytest.fixture
 def gcloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    code = f"import pathlib, sys\nhere = pathlib.Path({str(tmp_path)!r})\n"
-    code += "(here / 'asked').write_text(' '.join(sys.argv[1:]))\nprint((here / 'sink').read_text())\n"
-    python_program(tmp_path / "gcloud", code)
+    def answer(call: Call) -> str:
+        (tmp_path / "asked").write_text(" ".join(call.words), "utf-8")
+        return (tmp_path / "sink").read_text("utf-8")
+
+    program(tmp_path / "gcloud", answer)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     return tmp_path
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
-import py_compile
 import re
 import shlex
-import shutil
 import subprocess
-import sys
-import tempfile
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import fake_gcloud
-from fake_gcloud import SECRET_MARK, keep, kept
+from fake_gcloud import SECRET_MARK, Google
+from programs import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,14 +31,7 @@ SECRETS = {
     "OPERATOR_ALERT_URLS": f"tgram://{SECRET_MARK}/1,https://ops.example.com/alerts?key={SECRET_MARK}",
     "OPERATOR_WEBHOOK_SECRET": f"{SECRET_MARK}-operator-webhook",
 }
-_FOLDER = tempfile.TemporaryDirectory(prefix="fake-gcloud-")  # gone with this process
 PRINTED = re.compile(r"^[+?] (gcloud .*)$", re.MULTILINE)
-
-
-@cache
-def _compiled() -> str:
-    """The fake, compiled once for the some thousand times that it starts."""
-    return str(py_compile.compile(fake_gcloud.__file__, cfile=f"{_FOLDER.name}/fake_gcloud.pyc", doraise=True))
 
 
 class Done(NamedTuple):
@@ -61,7 +50,8 @@ class FakeCloud:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._tool("gcloud", f'exec "{sys.executable}" -I -S "{_compiled()}" "{folder}" "$@"')
+        self._google = Google()
+        program(folder / "gcloud", self._google.gcloud)
         self._tool(
             "curl",
             f'cat >> {folder}/curl.stdin; echo "$*" >> {folder}/curl.calls\n'
@@ -106,19 +96,18 @@ class FakeCloud:
 
     def begin_as(self, other: FakeCloud) -> None:
         """Know what another one was told, without having been told."""
-        shutil.copy(other.folder / "state", self.folder)
+        self._google.state = other.state
 
     def add(self, kind: str, name: str, what: object) -> None:
         """Put something there that no script made."""
-        state = self.state
-        state[kind][name] = what
-        keep(str(self.folder / "state"), state)
+        self._google.state[kind][name] = what
 
     def fail(self, what: str, *, times: int = 1000) -> None:
-        (self.folder / "failing").write_text(f"{times} {what}", "utf-8")
+        """Commands that hold those words fail so many times."""
+        self._google.failing, self._google.failures_left = what, times
 
     def mend(self) -> None:
-        (self.folder / "failing").unlink()
+        self._google.failures_left = 0
 
     def _lines(self, name: str) -> list[str]:
         kept = self.folder / name
@@ -127,7 +116,7 @@ class FakeCloud:
     @property
     def calls(self) -> list[dict[str, Any]]:
         """Of every call its words, its standard input, and the names of variables that showed a secret."""
-        return kept(str(self.folder / "calls"))
+        return self._google.calls
 
     @property
     def asked(self) -> list[str]:
@@ -148,7 +137,7 @@ class FakeCloud:
 
     @property
     def state(self) -> dict[str, Any]:
-        return kept(str(self.folder / "state"))[0]
+        return copy.deepcopy(self._google.state)
 
     @property
     def bindings(self) -> set[tuple[str, str, str]]:

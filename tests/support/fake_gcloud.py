@@ -1,36 +1,42 @@
-"""A gcloud that keeps what it was told in a folder and is as strict as Google: run as ``fake_gcloud.py FOLDER WORDS…``.
+"""A gcloud that remembers what it was told and is as strict as Google.
 
 It refuses to make what exists, to change what does not, and a first deployment without traffic. Of every call it keeps
-words, standard input and which of the caller's secrets its environment showed. It starts some thousand times, so it
-imports nothing that takes longer than its work: no pathlib, no json, no typing.
+words, standard input and which of the caller's secrets its environment showed.
 """
 
-# ruff: noqa: PTH110, PTH123, PTH202
 from __future__ import annotations
 
-import marshal
-import os
-import sys
+import re
+from typing import TYPE_CHECKING, Any
 
-TYPE_CHECKING = False
+from programs import Refused
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+
+    from programs import Call
 
     State = dict[str, Any]
     Flags = dict[str, str]
 
 SECRET_MARK = "zq31415"
 URL = "https://{}-abc.a.run.app"
+EXPORTED = re.compile(r"(?m)^declare -x (\w+)=")
 
 
 def refuse(why: str) -> None:
-    sys.exit(f"ERROR: {why}")
+    raise Refused(f"ERROR: {why}")
 
 
 class Cloud:
+    """One call of gcloud."""
+
     def __init__(self, state: State, words: list[str], flags: Flags, stdin: str) -> None:
         self.state, self.words, self.flags, self.stdin = state, words, flags, stdin
+        self.said = ""
+
+    def say(self, *lines: str, end: str = "\n") -> None:
+        self.said += "\n".join(lines) + end
 
     def kind(self, kind: str) -> State:
         return self.state.setdefault(kind, {})
@@ -51,7 +57,7 @@ class Cloud:
 
     def names(self, kind: str) -> None:
         wanted = self.flags.get("filter")
-        print(*[name for name, what in self.kind(kind).items() if not wanted or what.get("ours")], sep="\n")
+        self.say(*[name for name, what in self.kind(kind).items() if not wanted or what.get("ours")])
 
     def make_account(self) -> None:
         email = f"{self.words[-1]}@{self.flags['project']}.iam.gserviceaccount.com"
@@ -69,10 +75,10 @@ class Cloud:
 
     def versions(self) -> None:
         versions = self.known("secrets", self.words[-1])["versions"]
-        print(*[n for n, each in reversed([*enumerate(versions, 1)]) if each["enabled"]], sep="\n")
+        self.say(*[str(n) for n, each in reversed([*enumerate(versions, 1)]) if each["enabled"]])
 
     def access(self) -> None:
-        print(self.known("secrets", self.flags["secret"])["versions"][-1]["value"], end="")
+        self.say(self.known("secrets", self.flags["secret"])["versions"][-1]["value"], end="")
 
     def disable(self) -> None:
         self.known("secrets", self.flags["secret"])["versions"][int(self.words[-1]) - 1]["enabled"] = False
@@ -105,12 +111,12 @@ class Cloud:
         service = self.known("services", self.words[-1])
         url = URL.format(self.words[-1])
         if self.flags["format"] == "value(status.url)":
-            print(url)
+            self.say(url)
             return
         for revision, percent in service["traffic"].items():
-            print(f"{revision},{percent},,")
+            self.say(f"{revision},{percent},,")
         for tag, revision in service["tags"].items():
-            print(f"{revision},,{tag},{url.replace('://', f'://{tag}---')}")
+            self.say(f"{revision},,{tag},{url.replace('://', f'://{tag}---')}")
 
     def move_traffic(self) -> None:
         service = self.known("services", self.words[-1])
@@ -132,17 +138,14 @@ class Cloud:
 
     def roles(self) -> None:
         member = self.flags["filter"].removeprefix("bindings.members:")
-        print(
-            *[role for on, role, who in self.state["bindings"] if on == self.words[-1] and who.endswith(member)],
-            sep="\n",
-        )
+        self.say(*[role for on, role, who in self.state["bindings"] if on == self.words[-1] and who.endswith(member)])
 
-    def answer(self) -> None:
+    def answer(self) -> str:
         name = self.words[-1]
         table: dict[str, Callable[[], object]] = {
             "services enable": lambda: None,
-            "config get-value account": lambda: print("ops@example.com"),
-            "auth print-identity-token": lambda: print(f"token-{SECRET_MARK}"),
+            "config get-value account": lambda: self.say("ops@example.com"),
+            "auth print-identity-token": lambda: self.say(f"token-{SECRET_MARK}"),
             "iam service-accounts list": lambda: self.names("accounts"),
             "iam service-accounts create": self.make_account,
             "iam service-accounts delete": lambda: self.forget("accounts", name),
@@ -159,7 +162,7 @@ class Cloud:
             "projects get-iam-policy": self.roles,
             "iam service-accounts add-iam-policy-binding": self.bind,
             "run services add-iam-policy-binding": self.bind,
-            "logging sinks describe": lambda: print(";".join(self.kind("exclusions"))),
+            "logging sinks describe": lambda: self.say(";".join(self.kind("exclusions"))),
             "logging sinks update": self.exclude,
             "run deploy": self.deploy,
             "functions deploy": self.deploy,
@@ -172,72 +175,47 @@ class Cloud:
             "scheduler jobs delete": lambda: self.forget("jobs", name),
             "scheduler jobs list": lambda: self.names("jobs"),
             "functions list": lambda: None,
-            "artifacts repositories list": lambda: print("cloud-run-source-deploy"),
-            "artifacts packages list": lambda: print("follow-up-check", "somebody-elses", sep="\n"),
+            "artifacts repositories list": lambda: self.say("cloud-run-source-deploy"),
+            "artifacts packages list": lambda: self.say("follow-up-check", "somebody-elses"),
             "artifacts packages delete": lambda: None,
-            "storage buckets list": lambda: print("run-sources-my-project-southamerica-east1"),
+            "storage buckets list": lambda: self.say("run-sources-my-project-southamerica-east1"),
             "storage rm": lambda: None,
-            "logging metrics list": lambda: print("line_recovery/sweeps"),
+            "logging metrics list": lambda: self.say("line_recovery/sweeps"),
             "logging metrics delete": lambda: None,
-            "alpha monitoring policies list": lambda: print("projects/p/alertPolicies/1"),
+            "alpha monitoring policies list": lambda: self.say("projects/p/alertPolicies/1"),
             "alpha monitoring policies delete": lambda: None,
-            "monitoring dashboards list": lambda: print("projects/1/dashboards/1"),
+            "monitoring dashboards list": lambda: self.say("projects/1/dashboards/1"),
             "monitoring dashboards delete": lambda: None,
-            "beta monitoring channels list": lambda: print("projects/p/notificationChannels/1"),
+            "beta monitoring channels list": lambda: self.say("projects/p/notificationChannels/1"),
             "beta monitoring channels delete": lambda: None,
         }
         command = max((known for known in table if " ".join(self.words).startswith(known)), key=len, default="")
         if not command:
             refuse(f"nobody told the fake about: {' '.join(self.words)}")
         table[command]()
+        return self.said
 
 
-def read(file: str) -> str:
-    """What a file holds; nothing when there is none."""
-    if not os.path.exists(file):
-        return ""
-    with open(file, encoding="utf-8") as opened:
-        return opened.read()
+class Google:
+    """What all calls have told."""
+
+    def __init__(self) -> None:
+        self.state: State = {}
+        self.calls: list[dict[str, Any]] = []
+        self.failing = ""
+        self.failures_left = 0
+
+    def gcloud(self, call: Call) -> str:
+        flags = {flag[2:].partition("=")[0]: flag.partition("=")[2] for flag in call.words if flag.startswith("--")}
+        self.calls.append({"words": call.words, "stdin": call.stdin, "leaked": leaked(call.environment)})
+        if self.failures_left and self.failing in " ".join(call.words):
+            self.failures_left -= 1
+            refuse("made to fail")
+        words = [word for word in call.words if not word.startswith("--")]
+        return Cloud(self.state, words, flags, call.stdin).answer()
 
 
-def kept(file: str) -> list[Any]:
-    """All that ``keep`` has written there; nothing when there is no file."""
-    if not os.path.exists(file):
-        return []
-    with open(file, "rb") as opened:
-        size, values = os.path.getsize(file), []
-        while opened.tell() < size:
-            values.append(marshal.load(opened))
-    return values
-
-
-def keep(file: str, value: object, how: str = "wb") -> None:
-    with open(file, how) as opened:
-        marshal.dump(value, opened)
-
-
-def fails(folder: str, line: str) -> bool:
-    """The file `failing` holds «how often», «what»: commands that hold those words fail so many times."""
-    left, _, what = read(f"{folder}/failing").partition(" ")
-    if not what or what not in line or int(left) == 0:
-        return False
-    with open(f"{folder}/failing", "w", encoding="utf-8") as failing:
-        failing.write(f"{int(left) - 1} {what}")
-    return True
-
-
-def main() -> None:
-    folder, words = sys.argv[1], sys.argv[2:]
-    flags = {flag[2:].partition("=")[0]: flag.partition("=")[2] for flag in words if flag.startswith("--")}
-    stdin = sys.stdin.read() if "--data-file=-" in words else ""
-    leaked = [name for name, value in os.environ.items() if SECRET_MARK in value]
-    keep(f"{folder}/calls", {"words": words, "stdin": stdin, "leaked": leaked}, "ab")
-    if fails(folder, " ".join(words)):
-        refuse("made to fail")
-    state = (kept(f"{folder}/state") or [{}])[0]
-    Cloud(state, [word for word in words if not word.startswith("--")], flags, stdin).answer()
-    keep(f"{folder}/state", state)
-
-
-if __name__ == "__main__":
-    main()
+def leaked(environment: str) -> list[str]:
+    """The exported variables that hold a secret."""
+    _, *named = EXPORTED.split(environment)
+    return [name for name, value in zip(named[::2], named[1::2], strict=True) if SECRET_MARK in value]
