@@ -134,9 +134,7 @@ async def test_no_more_looks_and_restarts_run_at_once_than_allowed(
     company = world.company()
     world.lines(company, 30)
     dead = world.lines(company, 8, session="disconnected", status="disconnected", seen_before=False)
-    world.simulator.set_lines(
-        [line.external_id for line in dead], restart="comes_back_after_seconds", comes_back_after_seconds=0.05
-    )
+    world.simulator.set_lines([line.external_id for line in dead], restart="works")
     world.simulator.set_provider(latency_ms=10)
 
     report = await sweep(look_concurrency=4, restart_concurrency=3)

@@ -43,6 +43,8 @@ from ops.report.sweeps import brakes, days, unseen
 from ops.report.timeline import HOUR, LOOK_GAP, Hour, Uptime, Window, timeline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ops.report.history import History
     from ops.report.rows import Mute, Outage
 
@@ -252,21 +254,21 @@ def test_a_bar_that_is_all_the_same_is_one_short_path() -> None:
 @pytest.mark.parametrize(
     ("sweeps", "expected"),
     [
-        pytest.param(runs(), [], id="a sweep every five minutes sees everything"),
-        pytest.param([], [ALL], id="without a sweep nobody looked"),
-        pytest.param(runs(ago(days=2)), [Span(SINCE, ago(days=2))], id="before the first sweep nobody looked"),
-        pytest.param([*runs(until=ago(hours=5)), *runs(ago(hours=2))], [Span(ago(hours=5), ago(hours=2))], id="a gap between sweeps"),
-        pytest.param([*runs(until=ago(hours=5)), *runs(ago(hours=5) + LOOK_GAP)], [], id="two missing sweeps are no gap"),
-        pytest.param(runs(until=ago(hours=1)), [Span(ago(hours=1), NOW)], id="sweeps that stopped"),
-        pytest.param([*runs(until=ago(minutes=30)), *runs(ago(minutes=25), finished_at=None)], [Span(ago(minutes=30), NOW)], id="sweeps that never finish see nothing"),
-        pytest.param([*runs(until=ago(minutes=30)), *runs(ago(minutes=25), checked=0, observations={})], [Span(ago(minutes=30), NOW)], id="sweeps that had nothing to look at see nothing"),
-        pytest.param([*runs(until=ago(minutes=10)), run(ago(minutes=5), braked=True), run(NOW)], [Span(ago(minutes=10), ago(minutes=5))], id="a sweep with the brake on concludes nothing"),
-        pytest.param([*runs(until=ago(minutes=10)), run(ago(minutes=5), observations={"ALIVE": 4, "UNKNOWN": 6}), run(NOW)], [Span(ago(minutes=10), ago(minutes=5))], id="a sweep that mostly got no answer sees nothing"),
-        pytest.param([*runs(until=ago(minutes=10)), run(ago(minutes=5), observations={"ALIVE": 5, "UNKNOWN": 5}), run(NOW)], [], id="a sweep that got answers from half does"),
+        pytest.param(lambda: runs(), [], id="a sweep every five minutes sees everything"),
+        pytest.param(lambda: [], [ALL], id="without a sweep nobody looked"),
+        pytest.param(lambda: runs(ago(days=2)), [Span(SINCE, ago(days=2))], id="before the first sweep nobody looked"),
+        pytest.param(lambda: [*runs(until=ago(hours=5)), *runs(ago(hours=2))], [Span(ago(hours=5), ago(hours=2))], id="a gap between sweeps"),
+        pytest.param(lambda: [*runs(until=ago(hours=5)), *runs(ago(hours=5) + LOOK_GAP)], [], id="two missing sweeps are no gap"),
+        pytest.param(lambda: runs(until=ago(hours=1)), [Span(ago(hours=1), NOW)], id="sweeps that stopped"),
+        pytest.param(lambda: [*runs(until=ago(minutes=30)), *runs(ago(minutes=25), finished_at=None)], [Span(ago(minutes=30), NOW)], id="sweeps that never finish see nothing"),
+        pytest.param(lambda: [*runs(until=ago(minutes=30)), *runs(ago(minutes=25), checked=0, observations={})], [Span(ago(minutes=30), NOW)], id="sweeps that had nothing to look at see nothing"),
+        pytest.param(lambda: [*runs(until=ago(minutes=10)), run(ago(minutes=5), braked=True), run(NOW)], [Span(ago(minutes=10), ago(minutes=5))], id="a sweep with the brake on concludes nothing"),
+        pytest.param(lambda: [*runs(until=ago(minutes=10)), run(ago(minutes=5), observations={"ALIVE": 4, "UNKNOWN": 6}), run(NOW)], [Span(ago(minutes=10), ago(minutes=5))], id="a sweep that mostly got no answer sees nothing"),
+        pytest.param(lambda: [*runs(until=ago(minutes=10)), run(ago(minutes=5), observations={"ALIVE": 5, "UNKNOWN": 5}), run(NOW)], [], id="a sweep that got answers from half does"),
     ],
 )  # fmt: skip
-def test_what_no_sweep_saw_is_known_to_be_unseen(sweeps: list[Any], expected: list[Span]) -> None:
-    assert list(union(unseen(sweeps, since=SINCE, window=ALL), ALL)) == expected
+def test_what_no_sweep_saw_is_known_to_be_unseen(sweeps: Callable[[], list[Any]], expected: list[Span]) -> None:
+    assert list(union(unseen(sweeps(), since=SINCE, window=ALL), ALL)) == expected
 
 
 def test_what_was_not_read_of_the_past_is_unknown_and_not_up() -> None:
