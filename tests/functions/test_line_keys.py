@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
+from loopback import http
 from pydantic import SecretStr
+from served import FunctionServer
 from test_relay import Handler
 from world import OLD_SECRET, SECRET, webhook_environment
 
-from dev.functions import FunctionServer
 from shared.core.secrets import line_key
 
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ def test_with_line_keys_only_the_plain_secret_opens_nothing_and_the_handler_hear
         with FunctionServer("wapi_webhook", settings) as server:
 
             def post(given: str) -> int:
-                answer = httpx.post(server.url, params={"key": given}, content=body, timeout=30, trust_env=False)
-                return answer.status_code
+                return http.post(server.url, params={"key": given}, content=body).status_code
 
             assert [post(SECRET), post(OLD_SECRET)] == [401, 401]
             assert [post(key(line)), post(line_key(SecretStr(SECRET), odd))] == [200, 200]

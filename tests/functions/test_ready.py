@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
+from loopback import http
 from pydantic import SecretStr
 
 from shared.clients import Clients
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("function", ["follow_up_check", "wapi_webhook"])
 def test_both_functions_say_that_they_reach_a_migrated_database(world: World, function: str) -> None:
-    answer = httpx.get(f"{world._served(function).url}/ready", trust_env=False)
+    answer = http.get(f"{world._served(function).url}/ready")
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
 
 

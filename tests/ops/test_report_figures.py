@@ -254,8 +254,8 @@ def test_a_bar_that_is_all_the_same_is_one_short_path() -> None:
 @pytest.mark.parametrize(
     ("sweeps", "expected"),
     [
-        pytest.param(lambda: runs(), [], id="a sweep every five minutes sees everything"),
-        pytest.param(lambda: [], [ALL], id="without a sweep nobody looked"),
+        pytest.param(runs, [], id="a sweep every five minutes sees everything"),
+        pytest.param(list, [ALL], id="without a sweep nobody looked"),
         pytest.param(lambda: runs(ago(days=2)), [Span(SINCE, ago(days=2))], id="before the first sweep nobody looked"),
         pytest.param(lambda: [*runs(until=ago(hours=5)), *runs(ago(hours=2))], [Span(ago(hours=5), ago(hours=2))], id="a gap between sweeps"),
         pytest.param(lambda: [*runs(until=ago(hours=5)), *runs(ago(hours=5) + LOOK_GAP)], [], id="two missing sweeps are no gap"),
