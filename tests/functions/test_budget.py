@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from pydantic import SecretStr
-from waiting import GENEROUS_SECONDS
+from waiting import GENEROUS_SECONDS, until
 
 from shared.core.policy import Limits, Policy
 from shared.database.store import connect
@@ -126,9 +126,8 @@ async def test_a_line_that_never_answers_holds_up_no_other_batch(
     sweeping = asyncio.ensure_future(
         sweep(batch_size=2, look_timeout=seconds(2 * GENEROUS_SECONDS), look_concurrency=3)
     )
-    async with asyncio.timeout(GENEROUS_SECONDS):
-        while world.simulator.calls().get("device", 0) < 9:  # whoever is asked this has been found connected
-            await asyncio.sleep(0.02)
+    # Whoever is asked for the device has been found connected.
+    await asyncio.to_thread(until, lambda: world.simulator.calls().get("device", 0) == 9)
 
     assert not sweeping.done()  # the slow one hangs still
     sweeping.cancel()

@@ -277,7 +277,6 @@ def test_every_secret_is_compared_whichever_fits_and_with_a_comparison_in_consta
         line_key(secrets[0], "LITE-X"),
         line_key(secrets[1], "LITE-X"),
         "wrong",
-        None,
     ):
         asked.clear()
         read_key(given_key, secrets)
