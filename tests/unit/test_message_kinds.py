@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from kinds import FILE, KINDS, MEDIA, Kind, future
 from spellings import SPELLINGS, Word, go_name
 
-from shared.core.event import Change, Message, Noise
+from shared.core import previews
+from shared.core.event import Change, Message, Noise, Who
 from shared.core.previews import preview
 from shared.providers.wapi import stubs
 from shared.providers.wapi.events import parse_event
@@ -209,6 +210,81 @@ def test_a_twins_second_mark_counts_as_well(name: str) -> None:
 
 
 # Stubs.
+
+CLOSED = {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    ("content", "fields", "text", "metadata"),
+    [
+        pytest.param({"placeholderMessage": {"type": 0}}, {}, previews.ONE_TIME_CODE, {"reason": "masked"}, id="a one-time code"),
+        pytest.param({"conditionalRevealMessage": CLOSED}, {}, previews.NOT_YET, {"reason": "sealed", "stub": True}, id="sealed"),
+        pytest.param({"viewOnceMessage": {}}, {}, previews.VIEW_ONCE, {"reason": "view_once", "stub": True}, id="to be seen once"),
+        pytest.param({}, {"unavailableType": "view_once"}, previews.VIEW_ONCE, {"reason": "view_once", "stub": True}, id="the same, said beside it"),
+        pytest.param({}, {"messageStubType": "CIPHERTEXT"}, previews.NOT_YET, {"reason": "undecryptable", "stub": True}, id="not decrypted"),
+        pytest.param({"callLogMesssage": {"callOutcome": "MISSED"}}, {}, previews.MISSED_CALL, {"system": "missed_call"}, id="a call in the log"),
+        pytest.param({"callLogMesssage": {"callOutcome": "MISSED", "isVideo": True}}, {}, previews.MISSED_VIDEO_CALL, {"system": "missed_call"}, id="with a picture"),
+        pytest.param({}, {"messageStubType": "CALL_MISSED_VOICE"}, previews.MISSED_CALL, {"system": "missed_call"}, id="a missed call"),
+        pytest.param({"newThing": CLOSED}, {}, previews.UNSUPPORTED, {"kind": "newThing", "raw": CLOSED}, id="a kind that nobody knows"),
+        pytest.param({"ephemeralMessage": {"message": {"NewThing": CLOSED}}}, {}, previews.UNSUPPORTED, {"kind": "NewThing", "raw": CLOSED}, id="within an envelope"),
+        pytest.param({"newThing": "x"}, {}, previews.UNSUPPORTED, {"kind": "newThing", "raw": "x"}, id="a text under such a name"),
+        pytest.param({"conversation": CLOSED}, {}, previews.UNSUPPORTED, {"kind": "conversation", "raw": CLOSED}, id="a text that is none"),
+        pytest.param({"extendedTextMessage": CLOSED}, {}, previews.UNSUPPORTED, {"kind": "extendedTextMessage", "raw": CLOSED}, id="a text without one"),
+        pytest.param({"ephemeralMessage": CLOSED}, {}, previews.UNSUPPORTED, {"kind": "ephemeralMessage", "raw": CLOSED}, id="an envelope with something else"),
+        pytest.param({"ephemeralMessage": "x"}, {}, previews.UNSUPPORTED, {"kind": "ephemeralMessage", "raw": "x"}, id="an envelope that is none"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_shown_leaves_a_text_and_says_why(
+    content: dict[str, Any], fields: dict[str, Any], text: str, metadata: dict[str, Any]
+) -> None:
+    found = stored(content, **fields)
+    assert (found.content, found.metadata) == (text, metadata | {"provider_event": "webhookReceived"})
+
+
+GROUP = {"chat": {"id": "120363000000000001@g.us"}, "isGroup": True}
+RENAMED = {"messageStubType": "GROUP_CHANGE_SUBJECT"}
+
+
+@pytest.mark.parametrize(
+    ("content", "fields", "noise"),
+    [
+        pytest.param({"messageStubType": "GROUP_CREATE"}, {}, "stub", id="a stub within"),
+        pytest.param({}, {"messageStubType": "GROUP_CREATE"}, "empty", id="a stub beside nothing"),
+        pytest.param({"messageTimestamp": "1"}, {}, "noise", id="noise alone"),
+        pytest.param({"messageTimestamp": "1"}, {"messageStubType": "GROUP_CREATE"}, "stub", id="noise with a stub"),
+        pytest.param({}, RENAMED | {"messageStubParameters": ["Festa"]}, "empty", id="a group's name without a group"),
+        pytest.param({}, RENAMED | GROUP, "empty", id="a group's name that is not said"),
+        pytest.param({"ephemeralMessage": {}}, {}, "empty", id="an empty envelope"),
+        pytest.param({"conversation": "Oi"}, {"messageStubType": "REVOKE", "messageId": None}, "no_message_id", id="a deletion of nothing"),
+    ],
+)  # fmt: skip
+def test_what_leaves_nothing_says_which_kind_of_nothing(
+    content: dict[str, Any], fields: dict[str, Any], noise: str
+) -> None:
+    assert read(content, **fields) == noise
+
+
+@pytest.mark.parametrize("content", [{}, {"conversation": "Oi"}], ids=["nothing", "a text"])
+def test_a_stub_deletes_its_message_whatever_stands_beside_it(content: dict[str, Any]) -> None:
+    who = Who(from_me=False, group=None, phone=PHONE, lid=None)
+    assert read(content, messageStubType="REVOKE") == Change(do="delete", message_id="M1", who=who)
+
+
+def test_an_unreadable_message_in_a_group_renames_nothing() -> None:
+    found = stored({}, **GROUP, messageStubType="CIPHERTEXT", messageStubParameters=["x"])
+    assert found.metadata["reason"] == "undecryptable"
+
+
+def test_the_first_of_two_contents_counts_and_what_is_empty_hides_none() -> None:
+    nothing = {"newThing": {}, "empty": "", "none": None}
+    file = {"url": "https://media.example/f"}
+    assert stored({**nothing, "imageMessage": file, "videoMessage": file}).type == "image"
+    assert stored({"videoMessage": file, "imageMessage": file}).type == "video"
+
+
+def test_a_photo_of_an_ad_without_a_headline_says_the_ads_text() -> None:
+    ad = {"externalAdReply": {"body": "Salões", "sourceType": "ad"}}
+    assert stored({"imageMessage": {"url": "https://media.example/f", "contextInfo": ad}}).content == "Salões"
 
 
 def test_a_stub_leaves_a_trace_where_a_venue_should_see_it() -> None:

@@ -341,6 +341,8 @@ def test_a_contact_has_the_name_and_picture_of_the_other_side(
         pytest.param({"msgContent": {"protocolMessage": {"type": 14, "key": {"id": "3EB0BB"}, "editedMessage": "x"}}}, "edit_unreadable", id="an edit to what is no message"),
         pytest.param({"msgContent": {"protocolMessage": {"type": 14, "key": {"id": "3EB0BB"}, "editedMessage": {}}}}, "edit_unreadable", id="an edit to an empty one"),
         pytest.param({"msgContent": {"protocolMessage": {"type": 14, "key": {"id": "3EB0BB"}, "editedMessage": {"newThing": {"a": "b"}}}}}, "edit_unreadable", id="an edit to a kind that nobody knows"),
+        pytest.param({"msgContent": {"protocolMessage": {"type": 14, "key": {"id": "3EB0BB"}, "editedMessage": {"extendedTextMessage": {"x": 1}}}}}, "edit_unreadable", id="an edit to a text without one"),
+        pytest.param({"chat": {"id": f"{PHONE}@example.com"}}, "chat_unreadable", id="a phone at another server"),
         pytest.param({"msgContent": {"reactionMessage": {"key": {}, "text": "x"}}}, "edit_unreadable", id="a reaction to nothing"),
         pytest.param({"msgContent": {"pinInChatMessage": {"key": {"id": "3EB0BB"}, "type": 3}}}, "silent", id="a pin of another type"),
     ],

@@ -113,9 +113,9 @@ def _pick(message: Json) -> tuple[str, Field | None]:
     best: tuple[int, str, Field | None] | None = None
     for name, value in message.items():
         field = FIELDS.get(name)
-        if field is Field.NOISE or value is None or value == "" or isinstance(value, bool | int | float):
+        if field is Field.NOISE or isinstance(value, bool | int | float):
             continue
-        # {} under a known name is a value, under an unknown one it is nothing; so is an empty list anywhere.
+        # {} under a known name is a value, under an unknown one it is nothing; so is what else is empty anywhere.
         if not value and (field is None or not isinstance(value, dict)):
             continue
         if best is None or _RANKS[field] < best[0]:
