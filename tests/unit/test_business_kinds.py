@@ -236,6 +236,48 @@ CASES = {
     ),
     "music": Case({"musicMessage": {"embeddedMusic": {"title": "Canção", "author": "Ana"}, "songURI": LINK}}, "text", f"Canção\nAna\n{LINK}", metadata={"url": LINK}),
     "music of nothing": Case({"musicMessage": {}}, "text", None, "Música"),
+    "a photo to be seen once": Case(
+        {"imageMessage": {"viewOnce": True, "directPath": "x" * 5000}}, "image", None, "Imagem", {"view_once": True}, (None, None, "x" * 4096),
+    ),
+    "a sticker": Case(
+        {"stickerMessage": {"isAnimated": True, "isLottie": True, "accessibilityLabel": "um gato"}}, "sticker", None, "Figurinha",
+        {"animated": True, "lottie": True, "description": "um gato"},
+    ),
+    "a place": Case(
+        {"locationMessage": {"degreesLatitude": -23.5, "degreesLongitude": -46.6, "name": "Salão", "address": "Rua A, 1", "comment": "aqui", "url": LINK}},
+        "location", "Salão, Rua A, 1", metadata={"latitude": -23.5, "longitude": -46.6, "place": "Salão, Rua A, 1", "url": LINK},
+    ),
+    "a place by its caption": Case({"liveLocationMessage": {"caption": "chegando", "comment": "aqui"}}, "location", "chegando"),
+    "a place by a comment": Case({"locationMessage": {"comment": "aqui", "degreesLatitude": 1}}, "location", "aqui", metadata={"latitude": 1}),
+    "a place by half of its coordinates": Case({"locationMessage": {"degreesLatitude": 1.5}}, "location", "1.5, 0", metadata={"latitude": 1.5}),
+    "a place by the other half": Case({"locationMessage": {"degreesLongitude": 1.5}}, "location", "0, 1.5", metadata={"longitude": 1.5}),
+    "a place that is none": Case({"locationMessage": {}}, "location", None, "Localização"),
+    "a place that moves": Case({"liveLocationMessage": {}}, "location", None, "Localização em tempo real"),
+    "a place that moves and says so": Case({"locationMessage": {"isLive": True}}, "location", None, "Localização em tempo real"),
+    "a poll": Case(
+        {"pollCreationMessage": {"name": "Data?", "options": [{"optionName": "10/05"}, {}], "selectableOptionsCount": 1, "endTime": AT}},
+        "poll", "Data?", metadata={"options": ["10/05"], "selectable": 1, "ends_at": AT_TEXT},
+    ),
+    "a button that was pressed": Case(
+        {"templateButtonReplyMessage": {"selectedId": "b1", "selectedDisplayText": "Sim", "selectedIndex": 2, "selectedCarouselCardIndex": 3}},
+        "button_reply", "Sim", metadata={"button_id": "b1", "button_index": 2, "card_index": 3},
+    ),
+    "a row that was chosen": Case(
+        {"listResponseMessage": {"title": "Maio", "description": "de manhã", "singleSelectReply": {"selectedRowId": "r1"}}},
+        "button_reply", "Maio", metadata={"button_id": "r1", "description": "de manhã"},
+    ),
+    "a row by its description": Case({"listResponseMessage": {"description": "de manhã"}}, "button_reply", "de manhã", metadata={"description": "de manhã"}),
+    "a flow that was filled in": Case(
+        {"interactiveResponseMessage": {"body": {"text": "Pronto"}, "nativeFlowResponseMessage": {"name": "form", "paramsJson": json.dumps(
+            {"id": "f1", "description": "dois", "title": "um", "nome": "Ana", "idade": 30, "mais": {"a": 1}, "lista": [1]}
+        )}}},
+        "button_reply", "um", metadata={"button_id": "f1", "flow": "form", "answers": {"nome": "Ana", "idade": 30}},
+    ),
+    "a flow by its description": Case(
+        {"interactiveResponseMessage": {"nativeFlowResponseMessage": {"paramsJson": '{"description": "dois", "display_text": ""}'}}},
+        "button_reply", "dois",
+    ),
+    "a flow by its body": Case({"interactiveResponseMessage": {"body": {"text": "Pronto"}}}, "button_reply", "Pronto"),
     "a moving picture": Case({"videoMessage": {"gifPlayback": True}}, "video", None, "GIF", {"gif": True}),
     "a link card": Case(
         {"extendedTextMessage": {"matchedText": LINK, "title": "Salões", "description": "de festa"}},
@@ -275,6 +317,9 @@ def test_each_field_has_its_place_in_the_row(case: Case) -> None:
         ({"templateMessage": hydrated(*[{"urlButton": {"url": LINK}} for _ in range(60)])}, "buttons", 50),
         ({"interactiveMessage": {"carouselMessage": {"cards": [{"body": {"text": "c"}}] * 30}}}, "cards", 20),
         ({"listMessage": {"sections": [{"rows": [{"title": "t"}] * 150}] * 2}}, "rows", 200),
+        ({"pollCreationMessage": {"options": [{"optionName": "o"}] * 120}}, "options", 100),
+        ({"pollResultSnapshotMessage": {"pollVotes": [{"optionName": "o"}] * 120}}, "results", 100),
+        ({"contactsArrayMessage": {"contacts": [{"vcard": "v"}] * 320}}, "vcards", 300),
     ],
 )
 def test_of_very_many_the_first_are_kept(many: dict[str, Any], of: str, kept: int) -> None:
