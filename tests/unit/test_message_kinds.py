@@ -225,6 +225,7 @@ CLOSED = {"a": "b"}
         pytest.param({"callLogMesssage": {"callOutcome": "MISSED"}}, {}, previews.MISSED_CALL, {"system": "missed_call"}, id="a call in the log"),
         pytest.param({"callLogMesssage": {"callOutcome": "MISSED", "isVideo": True}}, {}, previews.MISSED_VIDEO_CALL, {"system": "missed_call"}, id="with a picture"),
         pytest.param({}, {"messageStubType": "CALL_MISSED_VOICE"}, previews.MISSED_CALL, {"system": "missed_call"}, id="a missed call"),
+        pytest.param({}, {"messageStubType": "CALL_MISSED_VIDEO"}, previews.MISSED_VIDEO_CALL, {"system": "missed_call"}, id="a missed call with a picture"),
         pytest.param({"newThing": CLOSED}, {}, previews.UNSUPPORTED, {"kind": "newThing", "raw": CLOSED}, id="a kind that nobody knows"),
         pytest.param({"ephemeralMessage": {"message": {"NewThing": CLOSED}}}, {}, previews.UNSUPPORTED, {"kind": "NewThing", "raw": CLOSED}, id="within an envelope"),
         pytest.param({"newThing": "x"}, {}, previews.UNSUPPORTED, {"kind": "newThing", "raw": "x"}, id="a text under such a name"),
@@ -268,6 +269,21 @@ def test_what_leaves_nothing_says_which_kind_of_nothing(
 def test_a_stub_deletes_its_message_whatever_stands_beside_it(content: dict[str, Any]) -> None:
     who = Who(from_me=False, group=None, phone=PHONE, lid=None)
     assert read(content, messageStubType="REVOKE") == Change(do="delete", message_id="M1", who=who)
+
+
+@pytest.mark.parametrize("place", ["beside", "within"])
+def test_a_stub_names_a_groups_new_subject(place: str) -> None:
+    stub = {**RENAMED, "messageStubParameters": ["Festa"]}
+    found = read(stub, **GROUP) if place == "within" else read({}, **GROUP, **stub)
+    assert isinstance(found, Change)
+    assert (found.do, found.content) == ("rename", "Festa")
+
+
+@pytest.mark.parametrize(
+    "content", [{"Conversation": "Oi", "conversation": ""}, {"conversation": "", "Conversation": "Oi"}]
+)
+def test_of_one_name_in_two_spellings_the_one_that_says_something_counts(content: dict[str, Any]) -> None:
+    assert stored(content).content == "Oi"
 
 
 def test_an_unreadable_message_in_a_group_renames_nothing() -> None:

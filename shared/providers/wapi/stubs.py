@@ -64,7 +64,7 @@ def is_stub(stub: str | int | None, *groups: dict[str, int]) -> bool:
 
 def trace_of(event: Json, stub: str | int | None) -> Trace | None:
     """What an unreadable event leaves behind, None when it is readable or nobody need know."""
-    if str(event.get("decryptfailmode", "")).lower() == "hide":
+    if str(event.get("decryptfailmode")).lower() == "hide":
         raise NoMessageError(Noise.HIDDEN)
     unavailable = str(event.get("unavailabletype") or "").lower()
     if unavailable == "view_once" or is_true(fold(event.get("key")).get("isviewonce")):
