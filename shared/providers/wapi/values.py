@@ -72,7 +72,7 @@ def fold(value: object) -> Json:
 def fold_body(value: object) -> Json:
     """``fold`` for the inside of a kind of message: what Go wraps for a oneof is lifted."""
     folded = fold(value)
-    if not folded or not isinstance(value, dict):
+    if not isinstance(value, dict):
         return folded
     for key, each in value.items():
         members = ONEOFS.get(key.lower()) if key[:1].isupper() else None
