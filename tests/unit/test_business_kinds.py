@@ -278,6 +278,15 @@ CASES = {
         "button_reply", "dois",
     ),
     "a flow by its body": Case({"interactiveResponseMessage": {"body": {"text": "Pronto"}}}, "button_reply", "Pronto"),
+    "a document": Case(
+        {"documentMessage": {"fileName": "menu.pdf", "pageCount": 3}}, "document", "menu.pdf", metadata={"file_name": "menu.pdf", "pages": 3},
+    ),
+    "an answer of nothing": Case({"richResponseMessage": {}}, "text", None, "Resposta de IA"),
+    "contacts of nobody": Case({"contactsArrayMessage": {}}, "contact", None, "Contatos"),
+    "a flow by what it shows": Case(
+        {"interactiveResponseMessage": {"nativeFlowResponseMessage": {"paramsJson": '{"description": "dois", "display_text": "um"}'}}},
+        "button_reply", "um",
+    ),
     "a moving picture": Case({"videoMessage": {"gifPlayback": True}}, "video", None, "GIF", {"gif": True}),
     "a link card": Case(
         {"extendedTextMessage": {"matchedText": LINK, "title": "Salões", "description": "de festa"}},
