@@ -354,7 +354,8 @@ declare
     when v_instance.id is null then 'unknown_instance'
     when p_event.kind in ('disconnection', 'connection') then case
       when v_instance.is_active is false then 'paused'
-      when p_event.kind = 'connection' and v_phone is not null then 'alive' end
+      when p_event.kind = 'connection' and v_phone is not null then 'alive'
+      else 'look' end
     when p_event.change is null then coalesce(p_event.noise, 'kept') end;
   v_code text;
   v_result jsonb := '{}';
@@ -363,7 +364,7 @@ begin
     (event_key, received_at, external_id, instance_id, event, kind, moment, body, relay, outcome, processed_at)
   values (
     p_event.event_key, p_now, p_event.external_id, v_instance.id, p_event.event, p_event.kind, p_event.moment, p_event.body,
-    case when p_event.relay then 'pending' end, v_outcome, case when v_outcome is not null then p_now end)
+    case when p_event.relay then 'pending' end, v_outcome, case when v_outcome <> 'look' then p_now end)
   on conflict (event_key) do nothing
   returning * into v_event;
   if not found then
@@ -452,7 +453,9 @@ begin
       'token_hash', encode(sha256(convert_to(v_instance.instance_token, 'UTF8')), 'hex'),
       'last_event_at', public.believed(v_health.last_event_at, p_now, p_policy.event_ahead)), 'now', p_now);
   end if;
-  if v_event.processed_at is null or (v_outcome, v_instance.id) is distinct from (v_event.outcome, v_event.instance_id) then
+  if (v_outcome, v_outcome in ('look', 'failed'), v_instance.id)
+    is distinct from (v_event.outcome, v_event.processed_at is null, v_event.instance_id)
+  then
     update public.wapi_webhook_events
     set instance_id = v_instance.id,  -- what came before may not have known it
         outcome = case when v_again and v_outcome = 'look' then 'look_again' else v_outcome end,
