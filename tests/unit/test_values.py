@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from shared.providers.wapi.values import MAX_TEXT, fold, fold_body, json_in, name_of, number_of
+from shared.providers.wapi.values import (
+    MAX_TEXT,
+    bytes_of,
+    fold,
+    fold_body,
+    json_in,
+    name_of,
+    number_of,
+    raw_of,
+    time_of,
+    url_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +82,79 @@ def test_an_object_in_a_text_is_read(value: object, found: dict[str, Any]) -> No
 
 def test_a_name_has_the_length_of_a_line() -> None:
     assert name_of("x" * 2000) == "x" * 1000
+
+
+AT = datetime(2026, 9, 21, 14, 13, 20, tzinfo=UTC)
+EARLY = datetime.fromtimestamp(10**8, UTC)
+
+
+@pytest.mark.parametrize(
+    ("told", "moment"),
+    [
+        (1_790_000_000, AT), ("1790000000", AT), (1_790_000_000_000, AT), (1_790_000_000 * 10**6, AT),
+        (1_790_000_000 * 10**9, AT), (str(1_790_000_000 * 10**9), AT), (10**11, EARLY), (10**14, EARLY), (10**17, EARLY),
+        (10**11 - 1, datetime.fromtimestamp(10**11 - 1, UTC)), (1, datetime.fromtimestamp(1, UTC)), (10**30, None),
+        (0, None), (-5, None), ("", None), (None, None), (True, None), ("soon", None), ({"low": 1_790_000_000, "high": 0}, AT),
+        ("2026-09-21T14:13:20Z", AT), ("2026-09-21T14:13:20", AT), ("2026-09-21T11:13:20-03:00", AT),
+        ("0001-01-01T00:00:00Z", None), ("1970-12-31T00:00:00Z", None), ("1971-01-01T00:00:00Z", datetime(1971, 1, 1, tzinfo=UTC)),
+    ],
+)  # fmt: skip
+def test_a_moment_is_read_by_its_magnitude_or_as_iso(told: object, moment: datetime | None) -> None:
+    assert time_of(told) == moment
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ([0, 255], "AP8="), ([256], None), ([-1], None), ([True], None), (["1"], None), ([], None), ([0] * 64, "A" * 86 + "=="),
+        ([0] * 65, None), ({"1": 255, "0": 0}, "AP8="), ({"0": 1, "x": 1}, None), ({}, None), ({str(n): 0 for n in range(64)}, "A" * 86 + "=="),
+        ({str(n): 0 for n in range(65)}, None), ({"data": [0, 255]}, "AP8="), ({"data": "AP8="}, "AP8="), ({"data": {"0": 1}}, None),
+        ({"data": [0] * 65}, None), ("A" * 88, "A" * 88), ("A" * 89, None), ("", None), ("a b", None), (5, None),
+    ],
+)  # fmt: skip
+def test_bytes_are_base64_of_a_bounded_length(told: object, kept: str | None) -> None:
+    assert bytes_of(told) == kept
+
+
+def test_bytes_may_be_bounded_otherwise() -> None:
+    assert bytes_of([1, 2], 2) == "AQI="
+    assert bytes_of([1, 2, 3], 2) is None
+    assert bytes_of({"data": [1, 2, 3]}, 2) is None
+
+
+def test_the_address_of_no_file_is_none() -> None:
+    assert [url_of(f"https://web.whatsapp.net{end}") for end in ("", "/", "/a")] == [
+        None,
+        None,
+        "https://web.whatsapp.net/a",
+    ]
+    assert url_of("x" * 5000) == "x" * 4096
+    assert url_of(5) is None
+
+
+def nested(depth: int) -> dict[str, Any]:
+    return {"a": nested(depth - 1)} if depth else {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ({"a": [1, "x", None, True, {"b": 1.5}], "c": ""}, {"a": [1, "x", None, True, {"b": 1.5}], "c": ""}),
+        ({"a": float("inf"), "b": 10**20}, {"a": None, "b": None}),
+        ({"x" * 2000: "y" * 5000}, {"x" * 1000: "y" * 4096}),
+        ({"\x00": 1}, {"": 1}),
+        ([0] * 500, [0] * 500),
+        ([0] * 501, None),
+        (nested(15), nested(15)),
+        (["x" * 4000] * 4, ["x" * 4000] * 4),
+        (["x" * 4000] * 5, {"left_out": "too long"}),
+    ],
+    ids=["small", "no numbers", "long texts", "no name", "many", "too many", "deep", "much", "too much"],
+)
+def test_what_nobody_reads_is_kept_as_far_as_jsonb_holds_it(told: object, kept: object) -> None:
+    assert raw_of(told) == kept
+
+
+def test_what_is_nested_too_deeply_is_left_out() -> None:
+    assert raw_of(nested(16)) != nested(16)
+    assert str(raw_of(nested(16))).count("None") == 1
