@@ -93,7 +93,7 @@ async def test_a_provider_that_allows_far_less_at_once_costs_no_line_anything(
     world: World, sweep: Callable[..., Awaitable[Report]]
 ) -> None:
     fleet(world, 300)
-    world.simulator.set_provider(max_concurrent_requests=8, latency_ms=4)
+    world.simulator.set_provider(max_concurrent_requests=8, latency_ms=20)
 
     report = await sweep()
 
@@ -111,7 +111,7 @@ async def test_a_provider_that_allows_far_less_in_a_second_costs_no_line_anythin
 ) -> None:
     """So few that the busiest machine asks for more."""
     fleet(world, 200)
-    world.simulator.set_provider(max_requests_per_second=100, tells_retry_after=True, retry_after_seconds=1)
+    world.simulator.set_provider(max_requests_per_second=70, tells_retry_after=True, retry_after_seconds=1)
 
     report = await sweep()
 
