@@ -22,11 +22,9 @@ def is_served(provider: str | None) -> bool:
 
 def read_own_phone(value: object) -> str | None:
     """A line's own number, 10 to 15 digits: the suffix of a device (``:12``) or an address is no part of it."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
+    if not isinstance(value, str | int):
         return None
-    digits = value.strip().partition("@")[0].partition(":")[0].removeprefix("+")
+    digits = str(value).strip().partition("@")[0].partition(":")[0].removeprefix("+")
     return digits if _PHONE.fullmatch(digits) else None
 
 

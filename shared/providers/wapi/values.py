@@ -239,7 +239,7 @@ def bytes_of(value: object, limit: int = MAX_KEY_BYTES) -> str | None:
     if isinstance(value, dict):
         if "data" in value:
             return bytes_of(value["data"], limit) if not isinstance(value["data"], dict) else None
-        if not value or len(value) > limit or not all(key.isascii() and key.isdecimal() for key in value):
+        if len(value) > limit or not all(key.isascii() and key.isdecimal() for key in value):
             return None
         value = [value[key] for key in sorted(value, key=int)]
     if isinstance(value, str):
