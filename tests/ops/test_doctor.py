@@ -275,7 +275,9 @@ def test_a_route_that_is_gone_is_drift(doctor: Doctor, world: World) -> None:
 
 def test_it_waits_where_the_provider_asks_to_and_keeps_to_few_at_once(doctor: Doctor, world: World) -> None:
     healthy(world, 10)
-    world.simulator.set_provider(max_concurrent_requests=6, tells_retry_after=True, retry_after_seconds=0, latency_ms=300)
+    world.simulator.set_provider(
+        max_concurrent_requests=6, tells_retry_after=True, retry_after_seconds=0, latency_ms=300
+    )
     code, out, _ = doctor.run("--json")
     summary = world.simulator.summary()
     assert (code, summary["max_in_flight"] <= 8) == (0, True), out

@@ -1,5 +1,6 @@
 """What a webhook body says: an event, or why it is none; and nothing else, whatever comes."""
 
+import hashlib
 import json
 import re
 import traceback
@@ -120,6 +121,10 @@ def test_an_event_that_denies_itself_in_its_own_field_does_nothing(
         pytest.param(LINE, LINE, id="the provider's id"),
         pytest.param("AB12CD-EF34GH-IJ56KL", "AB12CD-EF34GH-IJ56KL", id="the provider's other shape"),
         pytest.param("linha-são-joão-📱", "linha-são-joão-📱", id="letters outside ASCII"),
+        pytest.param(f"  {LINE} ", LINE, id="spaces around it, which the database takes away as well"),
+        pytest.param(f"{LINE}\t", f"{LINE}\t", id="a tab, which it does not"),
+        pytest.param("XAB12CD-EF34GX", "XAB12CD-EF34GX", id="a letter at both ends"),
+        pytest.param("   ", None, id="nothing but spaces"),
         pytest.param("x" * 200, "x" * 200, id="200 characters"),
         pytest.param("x" * 201, None, id="201 characters"),
         pytest.param("", None, id="an empty id"),
@@ -153,6 +158,9 @@ def test_a_line_is_named_by_an_id_that_a_column_can_hold(instance_id: object, ex
         pytest.param(
             253_402_300_799_000, datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), id="the last second there is"
         ),
+        pytest.param("253402300799000", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), id="the same in a string"),
+        pytest.param(f"000000{MOMENT}", None, id="a string of 16 digits"),
+        pytest.param(253_402_300_799_001, None, id="a millisecond more"),
         pytest.param(253_402_300_800_000, None, id="the year 10000"),
         pytest.param(0, None, id="zero"),
         pytest.param(-1, None, id="a negative number"),
@@ -276,6 +284,23 @@ def test_different_bodies_have_different_keys(change: dict[str, Any]) -> None:
     assert parsed(**A_MESSAGE | change).key != parsed(**A_MESSAGE).key
 
 
+LIMIT = 64 * 1024
+
+
+@pytest.mark.parametrize(
+    ("text", "known_by"),
+    [
+        ('{"event": "x", "a": [1, {"c": null, "b": "é"}]}', '{"a":[1,{"b":"\\u00e9","c":null}],"event":"x"}'),
+        ('{"b": "' + "x" * (LIMIT - 16) + '", "a":1}', '{"a":1,"b":"' + "x" * (LIMIT - 16) + '"}'),
+        ('{"b": "' + "x" * (LIMIT - 15) + '", "a":1}', '{"b": "' + "x" * (LIMIT - 15) + '", "a":1}'),
+    ],
+    ids=["its fields in order", "the longest of them", "the bytes of a longer one"],
+)
+def test_a_key_outlives_a_deployment(text: str, known_by: str) -> None:
+    """What came before it may come again after it."""
+    assert parse_event(text.encode()).key == hashlib.sha256(known_by.encode()).hexdigest()
+
+
 @pytest.mark.parametrize("name", ["webhookDisconnected", "webhookConnected", "disconnection", "connection"])
 def test_two_connection_events_without_a_moment_are_two_facts(name: str) -> None:
     for no_moment in ({}, {"moment": None}, {"moment": "soon"}):
@@ -335,6 +360,9 @@ def test_the_body_is_kept_as_it_came() -> None:
         pytest.param(b"1", "not a JSON object", id="a number"),
         pytest.param(b"[" * 100_000 + b"]" * 100_000, "not a JSON object", id="100k brackets and no object"),
         pytest.param(b'{"a":' * 100_000, "not JSON", id="100k braces that never close"),
+        pytest.param(
+            b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b', "moment": NaN}', "not JSON", id="NaN after 100k brackets"
+        ),
     ],
 )
 def test_a_body_that_is_no_json_object_is_the_senders_fault(raw: bytes, reason: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from shared.providers.wapi.values import (
+    MAX_RAW_BYTES,
     MAX_TEXT,
+    amount_of,
     bytes_of,
+    enum_of,
     fold,
     fold_body,
     json_in,
@@ -40,6 +44,21 @@ def test_a_number_is_read_in_each_form(written: object, number: float | None) ->
     found = number_of(written)
     assert found == number
     assert type(found) is type(number)
+
+
+@pytest.mark.parametrize(
+    ("value", "offset", "amount"), [(15_000, 100, 150.0), (15_000, None, 15_000.0), (15_000, 0, 15_000.0), (None, 100, None)]
+)  # fmt: skip
+def test_an_amount_has_its_point(value: int | None, offset: int | None, amount: float | None) -> None:
+    assert amount_of(value, offset) == amount
+
+
+@pytest.mark.parametrize(
+    ("told", "word"),
+    [(" Sent\n", "SENT"), (4, 4), ("4", 4), ("999999999", 999_999_999), ("1000000000", "1000000000"), ("²", "²"), (" ", None), (True, None), (1.5, None)],
+)  # fmt: skip
+def test_a_word_of_an_enum_is_in_capitals_or_its_number(told: object, word: str | int | None) -> None:
+    assert enum_of(told) == word
 
 
 @pytest.mark.parametrize(
@@ -94,6 +113,7 @@ EARLY = datetime.fromtimestamp(10**8, UTC)
         (1_790_000_000, AT), ("1790000000", AT), (1_790_000_000_000, AT), (1_790_000_000 * 10**6, AT),
         (1_790_000_000 * 10**9, AT), (str(1_790_000_000 * 10**9), AT), (10**11, EARLY), (10**14, EARLY), (10**17, EARLY),
         (10**11 - 1, datetime.fromtimestamp(10**11 - 1, UTC)), (1, datetime.fromtimestamp(1, UTC)), (10**30, None),
+        (253_402_300_799 * 10**9, datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)), (253_402_300_800 * 10**9, None),
         (0, None), (-5, None), ("", None), (None, None), (True, None), ("soon", None), ({"low": 1_790_000_000, "high": 0}, AT),
         ("2026-09-21T14:13:20Z", AT), ("2026-09-21T14:13:20", AT), ("2026-09-21T11:13:20-03:00", AT),
         ("0001-01-01T00:00:00Z", None), ("1970-12-31T00:00:00Z", None), ("1971-01-01T00:00:00Z", datetime(1971, 1, 1, tzinfo=UTC)),
@@ -106,7 +126,7 @@ def test_a_moment_is_read_by_its_magnitude_or_as_iso(told: object, moment: datet
 @pytest.mark.parametrize(
     ("told", "kept"),
     [
-        ([0, 255], "AP8="), ([256], None), ([-1], None), ([True], None), (["1"], None), ([], None), ([0] * 64, "A" * 86 + "=="),
+        ([0, 255], "AP8="), ([255], "/w=="), ([256], None), ([-1], None), ([True], None), (["1"], None), ([], None), ([0] * 64, "A" * 86 + "=="),
         ([0] * 65, None), ({"1": 255, "0": 0}, "AP8="), ({"0": 1, "x": 1}, None), ({}, None), ({str(n): 0 for n in range(64)}, "A" * 86 + "=="),
         ({str(n): 0 for n in range(65)}, None), ({"data": [0, 255]}, "AP8="), ({"data": "AP8="}, "AP8="), ({"data": {"0": 1}}, None),
         ({"data": [0] * 65}, None), ("A" * 88, "A" * 88), ("A" * 89, None), ("", None), ("a b", None), (5, None),
@@ -120,6 +140,13 @@ def test_bytes_may_be_bounded_otherwise() -> None:
     assert bytes_of([1, 2], 2) == "AQI="
     assert bytes_of([1, 2, 3], 2) is None
     assert bytes_of({"data": [1, 2, 3]}, 2) is None
+    assert [bytes_of("A" * length, limit) for length, limit in ((4, 2), (5, 2), (4, 3), (5, 3), (8, 4))] == [
+        "AAAA",
+        None,
+        "AAAA",
+        None,
+        "AAAAAAAA",
+    ]
 
 
 def test_the_address_of_no_file_is_none() -> None:
@@ -130,6 +157,12 @@ def test_the_address_of_no_file_is_none() -> None:
     ]
     assert url_of("x" * 5000) == "x" * 4096
     assert url_of(5) is None
+
+
+def as_long_as(length: int) -> list[str]:
+    """A list whose JSON has so many characters."""
+    texts = ["x" * 4000] * 4
+    return [*texts, "x" * (length - len(json.dumps([*texts, ""])))]
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -148,9 +181,14 @@ def nested(depth: int) -> dict[str, Any]:
         (nested(15), nested(15)),
         (["x" * 4000] * 4, ["x" * 4000] * 4),
         (["x" * 4000] * 5, {"left_out": "too long"}),
+        (as_long_as(MAX_RAW_BYTES), as_long_as(MAX_RAW_BYTES)),
+        (as_long_as(MAX_RAW_BYTES + 1), {"left_out": "too long"}),
     ],
-    ids=["small", "no numbers", "long texts", "no name", "many", "too many", "deep", "much", "too much"],
-)
+    ids=[
+        "small", "no numbers", "long texts", "no name", "many", "too many", "deep", "much", "too much", "the most",
+        "one more",
+    ],
+)  # fmt: skip
 def test_what_nobody_reads_is_kept_as_far_as_jsonb_holds_it(told: object, kept: object) -> None:
     assert raw_of(told) == kept
 
@@ -158,3 +196,10 @@ def test_what_nobody_reads_is_kept_as_far_as_jsonb_holds_it(told: object, kept: 
 def test_what_is_nested_too_deeply_is_left_out() -> None:
     assert raw_of(nested(16)) != nested(16)
     assert str(raw_of(nested(16))).count("None") == 1
+
+
+def test_what_is_listed_too_deeply_is_left_out() -> None:
+    for depth in (16, 17):
+        told = json.loads("[" * depth + "1" + "]" * depth)
+        kept = told if depth == 16 else json.loads("[" * 16 + "null" + "]" * 16)
+        assert raw_of(told) == kept

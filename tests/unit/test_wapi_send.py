@@ -17,8 +17,9 @@ from pydantic import SecretStr
 
 from shared.core.look import RestartAnswer
 from shared.core.model import Observation, SuspectLine
+from shared.providers.answer import HttpAnswer
 from shared.providers.wapi.client import WapiClient
-from shared.providers.wapi.send import RestartsThroughSend, WapiSendClient
+from shared.providers.wapi.send import RestartsThroughSend, WapiSendClient, read_get_status
 
 if TYPE_CHECKING:
     from pytest_httpx import HTTPXMock
@@ -272,6 +273,29 @@ async def test_a_status_that_its_own_flag_contradicts_is_doubt(
     assert (await wapi_send.look(LINE, within=LONG)).observation is UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("status", "told", "cause"),
+    [
+        (200, {"status": "connected"}, "send_connected"),
+        (200, {"status": "instance_not_found"}, "send_instance_not_found"),
+        (200, {"status": "connecting"}, "status_unknown"),
+        (200, {"status": "connected", "errorType": "rate_limit"}, "rate_limited"),
+        (200, {"status": "disconnected", "errorType": "timeout"}, "could_not_ask"),
+        (200, {"status": "disconnected", "connected": True}, "send_contradicts_itself"),
+        (200, [], "unreadable"),
+        (502, {}, "http_502"),
+    ],
+    ids=str,
+)
+def test_a_look_has_the_word_for_the_log(status: int, told: object, cause: str) -> None:
+    assert read_get_status(HttpAnswer(status, "application/json", json.dumps(told).encode())).cause == cause
+
+
+async def test_a_line_that_is_not_connected_shows_no_number(wapi_send: WapiSendClient, httpx_mock: HTTPXMock) -> None:
+    play(httpx_mock, status_of("degraded", phoneNumber="5511900000001"))
+    assert (await wapi_send.look(LINE, within=LONG)).phone is None
+
+
 async def test_the_number_that_a_connected_line_shows_comes_with_the_look(
     wapi_send: WapiSendClient, httpx_mock: HTTPXMock
 ) -> None:
@@ -462,3 +486,13 @@ async def test_restarts_alone_may_go_through_the_function_while_looks_ask_direct
         assert (await both.look(LINE, within=LONG)).observation is Observation.DISCONNECTED
         assert await both.restart(LINE, within=LONG) is RestartAnswer.REFUSED
     assert [request.url.host for request in httpx_mock.get_requests()] == ["wapi.test", "platform.test"]
+
+
+async def test_both_ways_have_one_pace(wapi_send: WapiSendClient, httpx_mock: HTTPXMock) -> None:
+    play(httpx_mock, reply(429))
+    gate = Gate(is_open=False)
+    async with httpx.AsyncClient() as http:
+        both = RestartsThroughSend(WapiClient(http, "https://wapi.test/v1"), wapi_send).paced_by(gate)
+        assert (await both.look(LINE, within=LONG)).cause == "not_asked"
+        await both.restart(LINE, within=LONG)
+    assert gate.told == [(LINE.id, None, 7)]

@@ -153,6 +153,14 @@ def test_a_line_is_read_where_it_is_wrapped_and_where_it_names_no_address() -> N
     assert read_registration(answer({"instanceId": OURS, "connected": True})) == Registration({})
 
 
+def test_a_registration_tells_of_the_subscription_in_its_own_two_fields_alone() -> None:
+    told = {"instanceId": OURS, "paymentStatus": "active", "expires": "2026-12-07"}
+    paid = Subscription(Payment.PAID, "active", datetime(2026, 12, 7, tzinfo=UTC), "2026-12-07")
+    assert read_registration(answer(told)) == Registration({}, paid)
+    others = {"instanceId": OURS, "status": "overdue", "dueDate": "2026-12-07"}
+    assert read_registration(answer(others)) == Registration({}, Subscription())
+
+
 @pytest.mark.parametrize(
     ("told", "urls"),
     [
@@ -221,6 +229,20 @@ def test_payment_that_is_not_answered_says_why() -> None:
 def test_an_expiry_is_read_where_it_can_be(expires: str, day: str | None) -> None:
     found = read_end(expires)
     assert (found and f"{found:%Y-%m-%d}") == day
+    assert found is None or found.tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    ("expires", "moment"),
+    [
+        ("1000000000", "2001-09-09T01:46:40+00:00"), ("999999999", None), ("100000000000", None),
+        ("1790000000999", "2026-09-21T14:13:20+00:00"), ("2026-09-21T10:00:00-03:00", "2026-09-21T10:00:00-03:00"),
+        ("1999-12-31", None), ("2000-01-01", "2000-01-01T00:00:00+00:00"), ("31/12/2200", None),
+    ],
+)  # fmt: skip
+def test_an_expiry_is_a_moment_of_our_time(expires: str, moment: str | None) -> None:
+    found = read_end(expires)
+    assert (found and found.isoformat()) == moment
 
 
 @pytest.mark.parametrize(
@@ -250,6 +272,7 @@ def test_a_word_about_payment_that_nobody_knows_is_not_interpreted(status: str |
         pytest.param(answer({"error": False}, 201), None, id="another yes"),
         pytest.param(answer(b"", 204), None, id="a yes without a body"),
         pytest.param(answer(b"<html>"), Unanswered("refused"), id="a page"),
+        pytest.param(answer({}, 300), Unanswered("http_300"), id="a choice"),
         pytest.param(answer({}, 302), Unanswered("http_302"), id="elsewhere"),
         pytest.param(answer({}, 403), Unanswered("http_403"), id="forbidden"),
         pytest.param(answer({}, 429), Unanswered("http_429", asked_to_wait=True), id="throttled"),
