@@ -37,7 +37,7 @@ bench: install   ## measure everything against its floor (28 min; ARGS="--quick"
 	@$(PY) -m bench $(ARGS)
 hard: install    ## the tests that take long: histories, kills, crowds, weeks of work (over an hour; SEED=1)
 	@HARD=1 HARD_SEED=$${SEED:-1} $(PY) -m pytest -s -q tests/endurance tests/functions/test_provider_outages.py tests/database/test_database_faults.py tests/functions/test_hostile_input.py
-mutants: install ## change the pure modules in every small way and see a test fail (ARGS="'shared.core.brake.*'" for a part)
+mutants: install ## change the pure modules in every small way and see a test fail: some 10 min (ARGS="'shared.core.brake.*'" for a part)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r dev/mutants-requirements.txt
 	@$(PY) -m dev.mutants $(ARGS)
 types: install   ## write the row types anew from the migrated schema
