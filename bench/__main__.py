@@ -40,7 +40,7 @@ NOT_TOLD_BY_A_QUICK_RUN = {
     "dead": "more than three restarts one after another",
     "webhook": "the 99th percentile: it is one of the last eight of 800 events; a difference under 15 %",
     "starts": "a difference under 5 %",
-    "crowded": "what 10,000,000 messages cost, and ten minutes of them",
+    "crowded": "what 10,000,000 messages cost, and five minutes of events",
     "shape": "anything beyond 50,000 lines; what an open snapshot does",
 }
 """Because of its sizes."""
