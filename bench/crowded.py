@@ -29,7 +29,7 @@ SECONDS_BETWEEN_SWEEPS = 60
 BIG_TABLES = ("wapi_messages", "wapi_webhook_events", "wapi_conversations")
 SCANNED = """
     select coalesce(sum(seq_tup_read), 0) from pg_catalog.pg_stat_user_tables
-    where schemaname = 'public' and relname = any (%s)
+    where schemaname = 'public' and relname = any (%(tables)s)
 """
 # As many become due for the purge each second as arrive: bodies after 48 hours, rows after 14 days.
 INBOX = """
@@ -51,11 +51,7 @@ def crowded(platform: Platform, *, quick: bool) -> Iterator[Result]:
     messages, inbox, seconds = (200_000, 100_000, 30) if quick else (10_000_000, 2_000_000, 300)
     platform.fleet(LINES, latency_ms=0)
     fill(platform, messages_a_chat=2)
-    environment = platform.environment()
-    with (
-        platform.function("wapi_webhook") as webhook,
-        platform.function("follow_up_check", environment) as check,
-    ):
+    with platform.function("wapi_webhook") as webhook, platform.function("follow_up_check") as check:
         url = f"{webhook.url}/?key={SECRET}"
         post(url, events("message", 2_000, run=9_000, lines=LINES))
         most, _ = post(url, events("message", 6_000, run=9_001, lines=LINES))
@@ -72,9 +68,10 @@ def crowded(platform: Platform, *, quick: bool) -> Iterator[Result]:
         scanned = _scanned(platform) - scanned
         began = _now(platform)
         sweep(check)
+        left = platform.number(OVERDUE, {"then": began})
     group = f"webhook at {rate:.0f} messages/s for {seconds} s, {messages:,} messages and {inbox:,} in the inbox"
     yield at_most(group, "p99, beside few", many, few, 1.2, unit="ms")
-    yield within(group, "inbox: left by the last sweep of what was due", _overdue(platform, began), 0, unit="rows")
+    yield within(group, "inbox: left by the last sweep of what was due", left, 0, unit="rows")
     yield within(group, "rows of big tables read without an index", scanned, 0, unit="rows")
     yield shown(group, "of what this machine takes at most", rate / most, unit="")
 
@@ -106,16 +103,10 @@ def _tail(url: str, check: FunctionServer, rate: float, seconds: int, *, run: in
 
 def _scanned(platform: Platform) -> int:
     platform.row_writes()  # has every connection hand its counts in
-    found = platform.database.execute(SCANNED, (list(BIG_TABLES),)).fetchone()
-    return int(found[0]) if found else 0
+    return platform.number(SCANNED, {"tables": list(BIG_TABLES)})
 
 
 def _now(platform: Platform) -> datetime:
     [now] = platform.database.execute("select now()").fetchone() or ()
     moment: datetime = now
     return moment
-
-
-def _overdue(platform: Platform, then: datetime) -> int:
-    found = platform.database.execute(OVERDUE, {"then": then}).fetchone()
-    return int(found[0]) if found else 0

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 
 
-async def post_all(url: str, bodies: list[bytes], clients: int, rate: float | None) -> tuple[float, list[float]]:
+async def post_all(url: str, bodies: list[bytes], clients: int, rate: float | None = None) -> tuple[float, list[float]]:
     """Post every body from so many clients at once.
 
     Raises:

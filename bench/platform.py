@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, LiteralString, Self
 
 import httpx
 import psutil
@@ -149,9 +149,13 @@ class Platform:
         self.stack.stop_postgrest()
         self.stack.start_postgrest()
         time.sleep(STATISTICS_SECONDS)
-        found = self.database.execute(
+        return self.number(
             "select n_tup_upd from pg_catalog.pg_stat_user_tables where schemaname = 'public' and relname = 'wapi_instances'"
-        ).fetchone()
+        )
+
+    def number(self, query: LiteralString, arguments: Mapping[str, object] | None = None) -> int:
+        """The one number that a query answers; 0 when it answers nothing."""
+        found = self.database.execute(query, arguments).fetchone()
         return int(found[0]) if found else 0
 
 

@@ -186,8 +186,7 @@ def _by_turns(
 
 
 def _last_event(platform: Platform) -> int:
-    found = platform.database.execute("select coalesce(max(id), 0) from public.wapi_webhook_events").fetchone()
-    return int(found[0]) if found else 0
+    return platform.number("select coalesce(max(id), 0) from public.wapi_webhook_events")
 
 
 def _check(platform: Platform, kind: str, count: int, *, after: int) -> None:

@@ -700,16 +700,13 @@ begin
         where id = v_delivery.id;
         v_given_up := v_given_up + (v_delivery.tries > 0 or coalesce(v_delivery.note, 'others') <> 'others')::integer;
         continue;
+      elsif v_quiet is not null then  -- a night does not begin its day, and does not make a day that has begun longer
+        update public.notice_deliveries set due_at = v_quiet, note = 'quiet', lease_until = null where id = v_delivery.id;
+        continue;
       elsif v_delivery.give_up_at is null then  -- its day begins when somebody first looks
         update public.notice_deliveries set give_up_at = p_now + p_policy.keep_trying where id = v_delivery.id;
       end if;
-      if v_quiet is not null then
-        update public.notice_deliveries
-        -- The night in which it is first looked at postpones the end, no other one does.
-        set due_at = v_quiet, note = 'quiet', lease_until = null, give_up_at = v_delivery.give_up_at
-        where id = v_delivery.id;
-        continue;
-      elsif v_why is not null then
+      if v_why is not null then
         update public.notice_deliveries set due_at = p_now + p_policy.waits[1], note = v_why, lease_until = null
         where id = v_delivery.id;
         perform public.note_channel(public.channel_key(v_contact.channel, v_contact.address), false, v_why, p_now);

@@ -103,7 +103,7 @@ def test_weeks_of_work_leave_memory_connections_and_tables_as_they_are(
 
         async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
             for number in range(ROUNDS):
-                await post_all(f"{webhook.url}/?key={SECRET}", events_of(world, lines, number), 16, None)
+                await post_all(f"{webhook.url}/?key={SECRET}", events_of(world, lines, number), 16)
                 for _ in range(SWEEPS_A_ROUND):
                     assert (await client.post(check.url)).status_code == 200
                 world.pass_time(A_ROUND_IS)

@@ -711,9 +711,8 @@ def test_all_invariants_hold_over_random_histories(bench: Bench, number: int) ->
             derandomize=False,  # the seed fixes it
             database=None,
             deadline=None,  # a busy machine is no bug
-            phases=(
-                Phase.generate,
-            ),  # a failing history is told step by step; to shrink it on real servers takes minutes
+            # A failing history is told step by step: to shrink it on real servers takes minutes.
+            phases=(Phase.generate,),
             suppress_health_check=[
                 HealthCheck.too_slow,  # real servers
                 HealthCheck.data_too_large,  # 25 steps with their parameters are what we want
