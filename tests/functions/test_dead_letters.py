@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from cryptography.fernet import Fernet
 from hypothesis import given
@@ -81,10 +80,9 @@ def test_of_500_events_around_three_seconds_without_the_database_none_is_lost(
     lines = world.lines(company, 10)
     events = [message(line, number) for line in range(1, 11) for number in range(50)]
     random.Random(1).shuffle(events)
-    limits = httpx.Limits(max_connections=32)
     began = threading.Event()
 
-    with a_client(limits=limits) as client, ThreadPoolExecutor(32) as pool:
+    with a_client() as client, ThreadPoolExecutor(32) as pool:
 
         def post(event: dict[str, Any]) -> int:
             if event is events[60]:
