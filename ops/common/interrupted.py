@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
+    from typing import TextIO
 
 EXIT: Final = 130
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -52,7 +53,7 @@ def run(name: str, command: Callable[[], int], *, cleans_up: bool = False) -> in
     except KeyboardInterrupt:
         return _say(f"{name}: interrupted: nothing was changed")
     except BrokenPipeError:  # `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed has nowhere to go
+        _forget(sys.stdout)
         return EXIT
 
 
@@ -104,5 +105,14 @@ def _say(line: str) -> int:
     try:
         print(line, file=sys.stderr, flush=True)
     except OSError:  # the terminal is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        _forget(sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _forget(sys.stdout)
     return EXIT
+
+
+def _forget(stream: TextIO) -> None:
+    """What is still to be flushed has nowhere to go: Python would end with another code for it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -46,6 +46,21 @@ def test_an_interrupted_command_says_so_in_a_line(command: list[str], number: si
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_could_not_be_printed_any_more_changes_no_exit_code() -> None:
+    """Regression: a demo whose terminal was closed in the middle of a line ended with 120."""
+    script = (
+        "from ops.common import interrupted\n"
+        "def command():\n    print('the first half', end='')\n    raise KeyboardInterrupt\n"
+        "raise SystemExit(interrupted.run('demo', command))\n"
+    )
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, env={"PATH": "/usr/bin:/bin"},
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "demo: interrupted: nothing was changed\n")
+
+
 def test_after_the_first_signal_the_way_out_is_not_interrupted_again() -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _frame: heard.append(number))
