@@ -46,6 +46,7 @@ def run(name: str, command: Callable[[], int], *, cleans_up: bool = False) -> in
     for number in _SIGNALS[1:]:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
             signal.signal(number, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    on_a_terminal = sys.stdout.isatty()
     try:
         return command()
     except Interrupted as done:
@@ -55,6 +56,11 @@ def run(name: str, command: Callable[[], int], *, cleans_up: bool = False) -> in
     except BrokenPipeError:  # `| head`
         _forget(sys.stdout)
         return EXIT
+    except OSError:
+        if not on_a_terminal or sys.stdout.isatty():
+            raise
+        # It is closed before its signal comes: whoever writes between the two learns it so.
+        return _say(f"{name}: interrupted: the terminal is gone")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -59,6 +60,25 @@ def test_what_could_not_be_printed_any_more_changes_no_exit_code() -> None:
             stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (130, "demo: interrupted: nothing was changed\n")
+
+
+def test_a_terminal_that_is_gone_ends_a_command_without_its_signal_too() -> None:
+    """Regression: on a busy machine a demo wrote after its terminal was closed and before it was told so."""
+    script = (
+        "from ops.common import interrupted\n"
+        "def command():\n    print('a line', flush=True)\n    input()\n    print('one more', flush=True)\n    return 0\n"
+        "raise SystemExit(interrupted.run('demo', command))\n"
+    )
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, env={"PATH": "/usr/bin:/bin"},
+        stdin=subprocess.PIPE, stdout=theirs, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        assert os.read(ours, 100) == b"a line\r\n"
+        os.close(ours)  # nobody's controlling terminal: no signal comes
+        _, err = process.communicate("go\n", timeout=GENEROUS_SECONDS)
+    assert (process.returncode, err) == (130, "demo: interrupted: the terminal is gone\n")
 
 
 def test_after_the_first_signal_the_way_out_is_not_interrupted_again() -> None:
