@@ -617,7 +617,7 @@ as $$
 declare
   v_rows_a_block constant integer := 64;  -- at most, or nearly: a row has a hundred bytes and more
   v_blocks constant bigint := pg_relation_size('public.wapi_instances') / current_setting('block_size')::integer;
-  v_places integer := 16 * p_limit;
+  v_places integer := 8 * p_limit;  -- every block is a page that nobody has read lately
   v_drawn tid[];
 begin
   loop
