@@ -79,14 +79,16 @@ class _StraightClient(httpx.AsyncClient):
         """The answer to one request, whatever its status."""
         request.extensions.setdefault("timeout", self._bounds)
         response = await self._straight.handle_async_request(request)
+        is_ready = False
         try:
             for hook in self.event_hooks["response"]:
                 await hook(response)
             if not stream:
                 await response.aread()
-        except BaseException:
-            await response.aclose()
-            raise
+            is_ready = True
+        finally:
+            if not is_ready:
+                await response.aclose()
         return response
 
 
