@@ -36,6 +36,7 @@ from dev.fault_proxy import FaultProxy, Mishap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from uuid import UUID
 
     from world import Line
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from dev.stack import Stack
 
 HARD = os.environ.get("HARD") == "1"
+USERS = 2
 CHANCE = random.Random(int(os.environ.get("HARD_SEED", "1")))
 EVENT_ROUNDS = 3
 KILLS = (Mishap.KILLED_BEFORE, Mishap.KILLED_AFTER)
@@ -262,11 +264,9 @@ class Fleet:
 
 
 def a_fleet(world: World) -> Fleet:
-    """Fewer than five of its connected lines are dead: below the brake."""
-    users = 2
-    company = world.company(users=users)
-    world.company("Casa de Festas", users=1)
+    """Fewer than five of its connected lines are dead, also when one more cannot be asked: below the brake."""
     dead = {"session": "disconnected"}
+    company = _company_with_neighbours(world)
     lines = {
         "alive": world.line(company),
         "cured": world.line(company, **dead),
@@ -274,19 +274,37 @@ def a_fleet(world: World) -> Fleet:
         "flapping": world.line(company, auto_recovery_attempts=3, **dead),
         "back": world.line(company),
     }
-    if HARD:
-        lines |= {
-            "refused": world.line(company, session="token_refused"),
-            "waiting": world.line(company, status="degraded", **dead),
-            "unseen": world.line(company, status="disconnected", **dead),
-        }
-        world.set(
-            lines["waiting"],
-            "degraded_since = now() - interval '11 minutes', bad_since = now() - interval '15 minutes', last_restart_at = now() - interval '15 minutes'",
-        )
-    lost = [line.external_id for name, line in lines.items() if name in ("lost", "waiting", "unseen")]
-    world.simulator.set_lines(lost, restart="refused")
+    world.simulator.set_lines([lines["lost"].external_id], restart="refused")
     mark_down(world, lines["back"])
+    return _fleet_of(world, lines)
+
+
+def a_fleet_of_others(world: World) -> Fleet:
+    """Below the brake as well: lines in other states than those of the first."""
+    dead = {"session": "disconnected"}
+    company = _company_with_neighbours(world)
+    lines = {
+        "alive": world.line(company),
+        "cured": world.line(company, **dead),
+        "refused": world.line(company, session="token_refused"),
+        "waiting": world.line(company, status="degraded", **dead),
+        "unseen": world.line(company, status="disconnected", **dead),
+    }
+    world.set(
+        lines["waiting"],
+        "degraded_since = now() - interval '11 minutes', bad_since = now() - interval '15 minutes', last_restart_at = now() - interval '15 minutes'",
+    )
+    world.simulator.set_lines([lines[name].external_id for name in ("waiting", "unseen")], restart="refused")
+    return _fleet_of(world, lines)
+
+
+def _company_with_neighbours(world: World) -> UUID:
+    company = world.company(users=USERS)
+    world.company("Casa de Festas", users=1)
+    return company
+
+
+def _fleet_of(world: World, lines: dict[str, Line]) -> Fleet:
     for number in range(2 if HARD else 1):
         world.sql(
             "insert into public.wapi_webhook_events (event_key, external_id, kind, body, relay, processed_at, outcome)"
@@ -303,7 +321,7 @@ def a_fleet(world: World) -> Fleet:
         "back": ("connected", {(1, 1)}),
         "unseen": ("disconnected", {(1, 0)}),
     }
-    return Fleet(users, lines, {name: ends[name] for name in lines})
+    return Fleet(USERS, lines, {name: ends[name] for name in lines})
 
 
 def a_fleet_under_the_brake(world: World) -> Fleet:
@@ -335,6 +353,8 @@ def sweep_through(bench: Bench, world: World, fleet: Fleet, history: History) ->
     [
         pytest.param(a_fleet, KILLS, id="killed, a line of every kind"),
         pytest.param(a_fleet, AT_ONE_CALL[2:], id="a call goes wrong, a line of every kind"),
+        pytest.param(a_fleet_of_others, KILLS, id="killed, lines of other kinds", marks=pytest.mark.skipif(not HARD, reason="HARD=1")),
+        pytest.param(a_fleet_of_others, AT_ONE_CALL[2:], id="a call goes wrong, lines of other kinds", marks=pytest.mark.skipif(not HARD, reason="HARD=1")),
         pytest.param(a_fleet_under_the_brake, KILLS, id="killed, under the brake", marks=pytest.mark.skipif(not HARD, reason="HARD=1")),
         pytest.param(a_fleet_under_the_brake, AT_ONE_CALL[2:], id="a call goes wrong, under the brake", marks=pytest.mark.skipif(not HARD, reason="HARD=1")),
     ],
