@@ -67,7 +67,8 @@ async def _read(response: httpx.Response) -> bytes:
 class _StraightClient(httpx.AsyncClient):
     """Hands requests to its transport as they are: what httpx does around that takes a third of a call's CPU.
 
-    So no answer's cookies are kept, which would make lines share a session at the provider; no redirect is followed.
+    So no answer's cookies are kept, which would make lines share a session at the provider; no redirect is followed; of
+    hooks those that look at an answer are run.
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport, timeout: httpx.Timeout) -> None:

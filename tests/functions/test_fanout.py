@@ -430,6 +430,8 @@ def test_four_processes_share_one_fleet_and_no_line_is_looked_at_twice(world: Wo
         urls: list[str] = []
         address = stack.enter_context(round_robin(urls))
         environment = check_environment(world.stack, world.simulator) | {
+            # So few at once that on the busiest machine each look has its time: they wait before it begins.
+            "LOOK_CONCURRENCY": "32",
             "LOOK_TIMEOUT_SECONDS": "30",
             "SWEEP_FANOUT": "3",
             "SWEEP_FANOUT_URL": address,
@@ -441,7 +443,7 @@ def test_four_processes_share_one_fleet_and_no_line_is_looked_at_twice(world: Wo
             assert http.post(server.url).json()["helpers_asked"] == 0
         fleet(world, count)
         world.sql("truncate public.health_check_runs")
-        world.simulator.set_provider(latency_ms=300)
+        world.simulator.set_provider(latency_ms=100)
 
         answer = http.post(asking.url, timeout=120).json()
 
@@ -458,12 +460,11 @@ def test_four_processes_share_one_fleet_and_no_line_is_looked_at_twice(world: Wo
     assert runs[-1]["left_due"] == 0
     assert sum(run["checked"] > 0 for run in runs) >= 2
     assert sum(run["checked"] for run in runs) == count
-    calls = world.simulator.calls()
-    assert calls["status-instance"] == count
-    # On a slow machine a look may have no time left for the device, and proves no life.
-    assert 0 < calls["device"] <= count
-    [alive] = world.sql("select count(*) as n from public.instance_health where last_alive_at is not null")
-    assert alive["n"] == calls["device"]
+    assert world.simulator.calls() == {"status-instance": count, "device": count}
+    assert (
+        world.sql("select count(*) as alive from public.instance_health where last_alive_at is not null")[0]["alive"]
+        == count
+    )
 
 
 def test_a_sweep_whose_helpers_cannot_be_reached_does_the_work_alone(world: World) -> None:
