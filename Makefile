@@ -19,7 +19,7 @@ stack: install   ## run PostgreSQL + PostgREST in the foreground (facts in .loca
 test: install    ## all tests
 	@$(PY) -m pytest -n 4 --dist worksteal
 unit: install    ## the tests that need no database: the loop one works in (under 15 s)
-	@$(PY) -m pytest -q -n 2 tests/unit
+	@$(PY) -m pytest -q -n 2 --hypothesis-profile=loop tests/unit
 check: install   ## what a change must pass: format, lint, types, tests, coverage
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .

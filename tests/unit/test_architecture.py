@@ -136,6 +136,11 @@ def tree_of(module: str) -> ast.Module:
     return ast.parse(DEPLOYED[module].read_text(), filename=str(DEPLOYED[module]))
 
 
+@cache
+def nodes_of(module: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree_of(module)))
+
+
 def is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
@@ -151,7 +156,7 @@ def nodes_at_run_time(node: ast.AST) -> Iterator[ast.AST]:
         yield from nodes_at_run_time(child)
 
 
-def imports_of(nodes: Iterator[ast.AST], module: str) -> set[str]:
+def imports_of(nodes: Iterable[ast.AST], module: str) -> set[str]:
     """Full names: of modules, and of what is taken from them, which may be a module as well."""
     found: set[str] = set()
     for node in nodes:
@@ -164,12 +169,14 @@ def imports_of(nodes: Iterator[ast.AST], module: str) -> set[str]:
     return found
 
 
-def run_time_imports(module: str) -> set[str]:
-    return imports_of(nodes_at_run_time(tree_of(module)), module)
+@cache
+def run_time_imports(module: str) -> frozenset[str]:
+    return frozenset(imports_of(nodes_at_run_time(tree_of(module)), module))
 
 
-def all_imports(module: str) -> set[str]:
-    return imports_of(ast.walk(tree_of(module)), module)
+@cache
+def all_imports(module: str) -> frozenset[str]:
+    return frozenset(imports_of(nodes_of(module), module))
 
 
 def module_within(name: str) -> str | None:
@@ -185,8 +192,9 @@ def begins_with(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-def calls_of(module: str) -> Iterator[ast.Call]:
-    return (node for node in ast.walk(tree_of(module)) if isinstance(node, ast.Call))
+@cache
+def calls_of(module: str) -> tuple[ast.Call, ...]:
+    return tuple(node for node in nodes_of(module) if isinstance(node, ast.Call))
 
 
 def of_each(modules: Iterable[str]) -> Callable[[Callable[[str], None]], Callable[[], None]]:
@@ -239,7 +247,7 @@ def test_a_pure_module_is_told_the_time_and_never_asks(module: str) -> None:
 def test_a_pure_module_opens_prints_and_awaits_nothing(module: str) -> None:
     named = {ast.unparse(call.func) for call in calls_of(module)}
     assert not named & {"open", "print", "input", "__import__", "exec", "eval"}
-    assert not [node for node in ast.walk(tree_of(module)) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
+    assert not [node for node in nodes_of(module) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
 
 
 # The shell.
@@ -324,7 +332,7 @@ def test_no_other_module_than_the_settings_reads_the_environment(module: str) ->
 
 def test_the_log_reads_of_the_environment_only_what_cloud_run_calls_itself_and_whether_there_are_colours() -> None:
     assert environment_readers("shared.logs") == ["os"]
-    uses = [node for node in ast.walk(tree_of("shared.logs")) if isinstance(node, ast.Name) and node.id == "os"]
+    uses = [node for node in nodes_of("shared.logs") if isinstance(node, ast.Name) and node.id == "os"]
     readings = [ast.unparse(call) for call in calls_of("shared.logs") if ast.unparse(call.func) == "os.environ.get"]
     assert sorted(readings) == [
         "os.environ.get('K_REVISION', 'local')",
@@ -348,7 +356,7 @@ def catches_anything(node: ast.AST) -> bool:
 
 @of_each(DEPLOYED)
 def test_errors_are_caught_without_knowing_them_in_the_guards_only(module: str) -> None:
-    guards = any(catches_anything(node) for node in ast.walk(tree_of(module)))
+    guards = any(catches_anything(node) for node in nodes_of(module))
     assert guards is (module in GUARDS)
 
 

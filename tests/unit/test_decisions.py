@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import product
 from typing import Any, Final
 from uuid import UUID
@@ -65,6 +66,7 @@ def ago(age: timedelta | None) -> datetime | None:
     return None if age is None else NOW - age
 
 
+@cache
 def an_outage(restarts: int) -> Outage:
     return Outage(
         id=UUID(int=2),

@@ -28,7 +28,7 @@ from shared.providers.wapi.client import WapiClient
 from shared.providers.wapi.send import WapiSendClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -41,6 +41,7 @@ LINE = SuspectLine(id=UUID(int=1), external_id="LITE-AB12CD-EF34GH", token=Secre
 
 ENDLESS = frozenset({Fault.TIMEOUT, Fault.HANG, Fault.DRIP})
 """Only the limit of the look ends these; every other fault ends by itself."""
+ENDING = [fault for fault in Fault if fault not in ENDLESS]
 SHORT = timedelta(seconds=0.3)
 LONG = timedelta(seconds=30)
 FAR_AWAY_SECONDS = 5.0
@@ -121,13 +122,13 @@ async def soon(question: Awaitable[T]) -> T:
 # Every fault that the simulator knows
 
 
-@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("fault", ENDING)
 async def test_a_status_is_never_death_but_by_a_well_formed_negative_answer(
     wapi: WapiClient, sim: Simulator, fault: Fault
 ) -> None:
     sim.set_line(LINE.external_id, faults={"status-instance": fault})
 
-    look = await soon(wapi.look(LINE, within=limit_for(fault)))
+    look = await soon(wapi.look(LINE, within=LONG))
 
     assert look.observation is NEGATIVE_STATUSES.get(fault, UNKNOWN)
     assert look.throttled is (fault in (Fault.TOO_MANY_REQUESTS_429, Fault.TOO_MANY_REQUESTS_429_RETRY_AFTER))
@@ -136,46 +137,77 @@ async def test_a_status_is_never_death_but_by_a_well_formed_negative_answer(
     assert "device" not in sim.calls()
 
 
-@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("fault", ENDING)
 async def test_a_device_that_fails_does_not_kill_a_line_that_says_connected(
     wapi: WapiClient, sim: Simulator, fault: Fault
 ) -> None:
     sim.set_line(LINE.external_id, faults={"device": fault})
 
-    # Within this the status must have answered.
-    look = await soon(wapi.look(LINE, within=limit_for(fault) * 2))
+    look = await soon(wapi.look(LINE, within=LONG))
 
     assert look.observation is NEGATIVE_DEVICES.get(fault, CLAIMED)
     assert sim.redirects_followed()["hits"] == 0
 
 
-@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("fault", ENDING)
 async def test_a_restart_that_fails_is_sent_once(wapi: WapiClient, sim: Simulator, fault: Fault) -> None:
     sim.set_line(LINE.external_id, faults={"restart": fault})
 
-    assert await soon(wapi.restart(LINE, within=limit_for(fault))) is CLEAR_RESTARTS.get(fault, UNCLEAR)
+    assert await soon(wapi.restart(LINE, within=LONG)) is CLEAR_RESTARTS.get(fault, UNCLEAR)
     assert sim.calls() == {"restart": 1}
     assert sim.redirects_followed()["hits"] == 0
 
 
-@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("fault", ENDING)
 async def test_no_fault_of_the_edge_function_is_death_or_sends_a_restart_twice(
     wapi_send: WapiSendClient, sim: Simulator, fault: Fault
 ) -> None:
     sim.set_line(LINE.external_id, faults={"wapi-send": fault})
 
-    look, restart = await soon(
-        asyncio.gather(
-            wapi_send.look(LINE, within=limit_for(fault)),
-            wapi_send.restart(LINE, within=limit_for(fault)),
-        )
-    )
+    look, restart = await soon(asyncio.gather(wapi_send.look(LINE, within=LONG), wapi_send.restart(LINE, within=LONG)))
 
     # The field that one fault renames to `status` is the one that this function has.
     assert look.observation is (ALIVE if fault is Fault.FIELD_RENAMED else UNKNOWN)
     assert restart is CLEAR_RESTARTS.get(fault, UNCLEAR)
     assert sim.calls() == {"wapi-send:get-status": 1, "wapi-send:restart-instance": 1}
     assert sim.redirects_followed()["hits"] == 0
+
+
+async def test_what_never_ends_ends_with_its_limit_and_concludes_nothing(
+    wapi: WapiClient, wapi_send: WapiSendClient, sim: Simulator
+) -> None:
+    """Every call that may meet it, all at once: each waits for its whole limit."""
+
+    def line(call: str, fault: Fault) -> SuspectLine:
+        external_id = f"{call}-{fault}"
+        sim.add_lines([{"external_id": external_id, "token": TOKEN, "faults": {call: fault}}])
+        return LINE.model_copy(update={"external_id": external_id})
+
+    async def all_of(call: str, ask: Callable[[SuspectLine], Awaitable[T]]) -> list[T]:
+        return await asyncio.gather(*(ask(line(call, fault)) for fault in ENDLESS))
+
+    looks, devices, restarts, looks_through, restarts_through = await soon(
+        asyncio.gather(
+            all_of("status-instance", lambda line: wapi.look(line, within=SHORT)),
+            # Within this the status must have answered.
+            all_of("device", lambda line: wapi.look(line, within=SHORT * 2)),
+            all_of("restart", lambda line: wapi.restart(line, within=SHORT)),
+            all_of("wapi-send", lambda line: wapi_send.look(line, within=SHORT)),
+            all_of("wapi-send", lambda line: wapi_send.restart(line, within=SHORT)),
+        )
+    )
+
+    assert {(look.observation, look.throttled, look.drifted) for look in looks} == {(UNKNOWN, False, False)}
+    assert {look.observation for look in devices} == {CLAIMED}
+    assert {look.observation for look in looks_through} == {UNKNOWN}
+    assert {*restarts, *restarts_through} == {UNCLEAR}
+    assert sim.calls() == {
+        "status-instance": 2 * len(ENDLESS),
+        "device": len(ENDLESS),
+        "restart": len(ENDLESS),
+        "wapi-send:get-status": len(ENDLESS),
+        "wapi-send:restart-instance": len(ENDLESS),
+    }
 
 
 @pytest.mark.parametrize("error_type", ["timeout", "gateway"])
