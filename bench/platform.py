@@ -161,9 +161,10 @@ class Platform:
 
 def sweep(server: FunctionServer) -> tuple[float, dict[str, Any]]:
     """Run one sweep; answer its wall seconds, as its caller waits, and its counts."""
-    began = time.perf_counter()
-    answer = httpx.post(server.url, timeout=1200, trust_env=False).raise_for_status()
-    return time.perf_counter() - began, answer.json()
+    with httpx.Client(timeout=1200, trust_env=False) as caller:  # it reads the certificates of the world, for 25 ms
+        began = time.perf_counter()
+        answer = caller.post(server.url).raise_for_status()
+        return time.perf_counter() - began, answer.json()
 
 
 def cpu_seconds(pid: int) -> float:
