@@ -16,7 +16,9 @@ create or replace function public.purge_history(
   p_now timestamptz default now()
 )
 returns jsonb
-language plpgsql volatile security invoker set search_path = ''
+-- Always along the index by age, which ends with the step: by its estimates the planner may rather read and sort all that is
+-- due, or the whole inbox, where rows that came together do not lie together.
+language plpgsql volatile security invoker set search_path = '' set enable_seqscan = off set enable_bitmapscan = off
 as $$
 declare
   v_bodies integer;

@@ -368,7 +368,7 @@ create or replace function public.note_silences(
   p_instances uuid[], p_look_at timestamptz[], p_probe_at timestamptz[]   -- a null leaves what is there
 )
 returns void
-language sql volatile security invoker set search_path = ''
+language sql volatile security invoker set search_path = '' set enable_seqscan = off
 as $$
   update public.instance_habits b
   set look_at = coalesce(t.look_at, b.look_at), probe_at = coalesce(t.probe_at, b.probe_at)
@@ -383,7 +383,7 @@ create or replace function public.open_mutes(
   p_now timestamptz default now()
 )
 returns jsonb
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = '' set enable_seqscan = off
 as $$
 declare
   v_opened jsonb;
