@@ -48,7 +48,7 @@ LOOSE_FUNCTIONS = (
     " or not coalesce(proconfig, '{}') @> array['search_path=\"\"']"
     # Nothing else is set but how the planner may go about it.
     " or exists (select from unnest(proconfig) as s where split_part(s, '=', 1)"
-    " not in ('search_path', 'plan_cache_mode', 'enable_bitmapscan'))"
+    " not in ('search_path', 'plan_cache_mode', 'enable_bitmapscan', 'enable_seqscan'))"
     " or obj_description(p.oid, 'pg_proc') is null"
     " or prosecdef and obj_description(p.oid, 'pg_proc') not like '%%security definer:%%')"
 )
