@@ -2284,6 +2284,10 @@ export type Database = {
         };
         Returns: Json;
       };
+      purge_relay_turns: {
+        Args: { p_age: string; p_limit: number; p_now?: string };
+        Returns: number;
+      };
       quiet_until: {
         Args: {
           p_contact: Omit<

@@ -5,6 +5,23 @@
 
 set local lock_timeout = '5s';
 
+-- Reads all turns, a row a line that relays: an index by age would be written with every turn.
+create or replace function public.purge_relay_turns(p_limit integer, p_age interval, p_now timestamptz default now())
+returns integer
+language plpgsql volatile security invoker set search_path = '' set enable_seqscan = on
+as $$
+declare
+  v_deleted integer;
+begin
+  delete from public.relay_turns where external_id = any (array(
+    select external_id from public.relay_turns
+    where taken_at < p_now - p_age and token is null limit p_limit for update skip locked));
+  get diagnostics v_deleted = row_count;
+  return v_deleted;
+end
+$$;
+comment on function public.purge_relay_turns is 'Turns of lines that have relayed nothing for so long; called by purge_history.';
+
 -- Outages, notices and restart claims stay for ever.
 create or replace function public.purge_history(
   p_limit integer,
@@ -59,10 +76,7 @@ begin
     select ctid from public.health_check_runs
     where started_at < p_now - p_runs order by started_at limit p_limit for update skip locked));
   get diagnostics v_runs = row_count;
-  delete from public.relay_turns where external_id = any (array(
-    select external_id from public.relay_turns
-    where taken_at < p_now - p_inbox and token is null limit p_limit for update skip locked));
-  get diagnostics v_turns = row_count;
+  v_turns := public.purge_relay_turns(p_limit, p_inbox, p_now);
   v_deliveries := public.purge_deliveries(p_limit, p_audit, p_now);
   -- Deleting a line is blocked by nothing of ours, not even by a trigger: its outage closes here. All open outages while they
   -- are few, else some from a random one on: a step has the same price for any fleet.
@@ -88,6 +102,6 @@ $$;
 comment on function public.purge_history is
   'One small step of the retention: at most p_limit rows of each kind; null when somebody else is at it. Also closes the outages of lines that are gone.';
 
-do $$ begin perform public.keep_for_service('purge_history'); end $$;
+do $$ begin perform public.keep_for_service('purge_relay_turns', 'purge_history'); end $$;
 
 insert into public.recovery_migrations (version) values ('20261122100800') on conflict do nothing;
