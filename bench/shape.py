@@ -240,7 +240,7 @@ def sightings(batch: dict[str, Any]) -> list[dict[str, Any]]:
 
 def shape(_: Platform, *, quick: bool) -> Iterator[Result]:
     """Time of each function at two sizes, writes a line, growth under an open snapshot."""
-    small_lines, large_lines = (2_000, 20_000) if quick else (10_000, 1_000_000)
+    small_lines, large_lines = (5_000, 50_000) if quick else (10_000, 1_000_000)
     with Fleet(small_lines) as small:
         with Fleet(large_lines) as large:
             yield from flatness(small, large, rounds=4 if quick else ROUNDS)
