@@ -32,7 +32,7 @@ lock: install    ## write the requirement files anew from pyproject.toml
 	@echo 'psycopg[binary]' | $(PY) -m uv pip compile - --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -c dev/requirements.txt -o deploy/requirements.txt
 	@$(PY) -m uv pip compile pyproject.toml --extra bench --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -c dev/requirements.txt -o bench/requirements.txt
 	@$(PY) -m uv pip compile pyproject.toml --extra mutants --universal --python-version 3.11 --generate-hashes --no-strip-extras --quiet --no-header -c dev/requirements.txt -o dev/mutants-requirements.txt
-bench: install   ## measure everything against its floor (25 to 35 min; ARGS="--quick" in 4, "webhook" for a part)
+bench: install   ## measure everything against its floor (25 to 35 min; ARGS="--quick" in 3, "webhook" for a part)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
 	@$(PY) -m bench $(ARGS)
 hard: install    ## the tests that take long: histories, kills, crowds, weeks of work (over an hour; SEED=1)

@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="small sizes, 4 min: the table says what they cannot tell; kept as results/quick.json, without curves",
+        help="small sizes, 3 min: the table says what they cannot tell; kept as results/quick.json, without curves",
     )
     chosen = parser.parse_args(arguments)
     known = MEASUREMENTS | BY_NAME_ALONE
