@@ -420,3 +420,23 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: Worl
     assert {scan[2] for scan in scans} <= {"select array_agg(id) from public.companies where is_active is false"}
     # A step of the purge ends where it has enough, however much is due.
     assert [statement for statement in grown.sorts if "order by received_at limit p_limit" in statement] == []
+
+
+@pytest.mark.parametrize("forbidden", [True, False])
+def test_the_first_claims_of_a_fleet_without_statistics_read_no_table_whole(world: World, forbidden: bool) -> None:
+    company = world.company()
+    world.sql(
+        "insert into public.wapi_instances (user_id, company_id, unit, instance_id, instance_token, status)"
+        " select gen_random_uuid(), %s, 'U ' || n, 'LITE-' || n, 't', 'connected' from generate_series(1, 300) n",
+        company,
+    )
+    with psycopg.connect(world.stack.database_url, autocommit=True, row_factory=dict_row) as connection:
+        plans = Plans(connection)
+        with connection.transaction(force_rollback=True):
+            if not forbidden:  # the test can see what it looks for
+                connection.execute("alter function public.claim_instances reset enable_seqscan")
+            due = {"p_due_before": "infinity", "p_lease": "5 minutes", "p_limit": 100}
+            claimed = [len(plans.call("claim_instances", due)["instances"]) for _ in range(2)]
+
+    assert claimed == [100, 100]
+    assert bool({scan[0] for scan in plans.scans} & {"instance_health", "wapi_instances"}) is not forbidden
