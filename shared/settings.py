@@ -113,7 +113,13 @@ def _relay_url(value: SecretStr) -> SecretStr:
 class StoreSettings(BaseSettings):
     """What reading the database needs. Names are the environment's; seconds may be fractions."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        defer_build=True,  # a function reads one of these
+    )
 
     supabase_url: Url
     supabase_service_role_key: Annotated[SecretStr, AfterValidator(_service_key)]

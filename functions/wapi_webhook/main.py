@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING
 
 from functions_framework import aio
@@ -27,9 +26,6 @@ except SettingsError as error:
 _clients = Clients(_settings)
 _readiness = Readiness(_clients.is_migrated)
 _wrong_keys = WrongKeys()
-# What is imported stays: the collector need not walk it with every few events. A tenth more events a second.
-gc.freeze()
-gc.set_threshold(50_000)
 
 ABOUT = "This is wapi_webhook: W-API posts what happens on WhatsApp lines here, with the key of the address."
 

@@ -11,22 +11,21 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
-from supabase import AsyncClient, AsyncClientOptions, PostgrestAPIError
 
 from shared import logs
+from shared.database.client import PostgrestAPIError
 from shared.database.failures import (
     NOT_BEGUN,
     ROLLED_BACK,
     failure_of_database,
     failure_of_gateway,
-    speaks_for_itself,
 )
 from shared.errors import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pydantic import SecretStr
+    from supabase import AsyncClient
 
 _ATTEMPTS: Final = 4
 _WAIT_AFTER: Final = dict.fromkeys(ROLLED_BACK, 0.05) | dict.fromkeys(NOT_BEGUN, 0.5)
@@ -112,17 +111,3 @@ def read_count(operation: str, answer: Any) -> int:  # noqa: ANN401 - JSON
 def not_an_answer(operation: str) -> StoreUnavailable:
     """A 200 with a page, with nothing: a gateway speaks, not our function."""
     return StoreUnavailable(operation, "not an answer")
-
-
-async def stop_at_the_gateway(response: httpx.Response) -> None:
-    """Raise for whatever is no answer of the database's own: the Supabase client forgets the status of a JSON error."""
-    if not response.is_success and not speaks_for_itself(await response.aread()):
-        # Not raise_for_status: it lets a redirect without an address through.
-        raise httpx.HTTPStatusError("not the database's answer", request=response.request, response=response)
-
-
-def supabase_client(url: str, key: SecretStr, http: httpx.AsyncClient) -> AsyncClient:
-    """The Supabase client over our HTTP client: without its 120 s time-out, and a gateway's answers told apart."""
-    http.event_hooks = {"response": [stop_at_the_gateway]}
-    options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
-    return AsyncClient(url, key.get_secret_value(), options)

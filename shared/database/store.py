@@ -10,6 +10,7 @@ from shared import logs
 from shared.core.model import Witness
 from shared.core.notices import EVENT_TEXTS, TEXTS
 from shared.database.batching import Arrival, Batches
+from shared.database.client import supabase_client
 from shared.database.composites import event_row, evidence_row, interval, policy_row, settlement_row, sighting_row
 from shared.database.results import (
     Batch,
@@ -28,7 +29,7 @@ from shared.database.results import (
     Transition,
     read_instance,
 )
-from shared.database.rpc import Rpc, not_an_answer, read_answer, read_count, read_list, supabase_client
+from shared.database.rpc import Rpc, not_an_answer, read_answer, read_count, read_list
 from shared.errors import StoreError
 
 if TYPE_CHECKING:

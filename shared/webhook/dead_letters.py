@@ -2,7 +2,11 @@
 
 The provider may not send an event twice, and a log outlives a database that is away. Without a key only the event's
 size and key are logged: a message's text has no business in a log.
+
+``cryptography`` is loaded when something is sealed or read: a webhook whose database answers starts without it.
 """
+
+# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -12,14 +16,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from cryptography.fernet import Fernet, InvalidToken
-
 from shared import logs
 from shared.errors import EventRejected, UndeliveredUnreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from cryptography.fernet import Fernet
     from pydantic import SecretStr
 
     from shared.core.event import Event
@@ -39,6 +42,8 @@ def log_undelivered(event: Event, key: SecretStr | None) -> None:
     if key is None:
         logs.error(FACT, **facts)
         return
+    from cryptography.fernet import Fernet
+
     # Beside the body the line that its key named: the body need not say whose it is.
     told = json.dumps({"external_id": event.external_id, "body": event.body})
     sealed = Fernet(key.get_secret_value()).encrypt(zlib.compress(told.encode())).decode()
@@ -73,6 +78,8 @@ def read_undelivered(log: str, key: SecretStr, *, parse: Callable[[bytes], Event
     Raises:
         UndeliveredUnreadable: When the export is none of these, or the key is no Fernet key.
     """
+    from cryptography.fernet import Fernet
+
     try:
         fernet = Fernet(key.get_secret_value())
     except ValueError:
@@ -108,6 +115,8 @@ def _json_lines(log: str) -> Iterable[str]:
 def _unseal(
     event_key: str, parts: dict[int, dict[str, Any]], fernet: Fernet, parse: Callable[[bytes], Event]
 ) -> Undelivered:
+    from cryptography.fernet import InvalidToken
+
     first = next(iter(parts.values()))
     wanted = first.get("parts")
     if wanted is None:

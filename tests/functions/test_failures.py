@@ -16,7 +16,7 @@ from world import SECRET, check_environment, webhook_environment
 
 from dev.processes import StackError
 from shared.core.policy import Limits, Policy
-from shared.database.rpc import supabase_client
+from shared.database.client import supabase_client
 from shared.database.store import Store, connect
 from shared.errors import StoreError, StoreUnavailable
 from shared.providers.exchange import pooled_http

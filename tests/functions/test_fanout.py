@@ -21,7 +21,7 @@ from waiting import GENEROUS_SECONDS
 from world import check_environment
 
 from shared.core.policy import Limits, Policy
-from shared.database.rpc import supabase_client
+from shared.database.client import supabase_client
 from shared.database.store import Store
 from shared.errors import EventRejected
 from shared.providers.exchange import pooled_http

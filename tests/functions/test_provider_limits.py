@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from shared.core.policy import Limits, Policy
-from shared.database.rpc import supabase_client
+from shared.database.client import supabase_client
 from shared.database.store import Store, connect
 from shared.providers.exchange import pooled_http
 from shared.providers.wapi.client import WapiClient
