@@ -22,6 +22,7 @@ from shared.core.look import Look, RestartAnswer
 from shared.core.model import Observation
 from shared.core.policy import Limits, MutePolicy, Policy, Retention
 from shared.core.registration import Visit, WebhookState
+from shared.database.composites import event_row, policy_row
 from shared.database.registrations import Visited
 from shared.database.store import Store
 from shared.providers.wapi.events import parse_event
@@ -422,14 +423,18 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: Worl
     assert [statement for statement in grown.sorts if "order by received_at limit p_limit" in statement] == []
 
 
-@pytest.mark.parametrize("forbidden", [True, False])
-def test_the_first_claims_of_a_fleet_without_statistics_read_no_table_whole(world: World, forbidden: bool) -> None:
-    company = world.company()
+def lines_of_a_new_fleet(world: World, count: int) -> None:
     world.sql(
         "insert into public.wapi_instances (user_id, company_id, unit, instance_id, instance_token, status)"
-        " select gen_random_uuid(), %s, 'U ' || n, 'LITE-' || n, 't', 'connected' from generate_series(1, 300) n",
-        company,
+        " select gen_random_uuid(), %s, 'U ' || n, 'LITE-' || n, 't', 'connected' from generate_series(1, %s) n",
+        world.company(),
+        count,
     )
+
+
+@pytest.mark.parametrize("forbidden", [True, False])
+def test_the_first_claims_of_a_fleet_without_statistics_read_no_table_whole(world: World, forbidden: bool) -> None:
+    lines_of_a_new_fleet(world, 300)
     with psycopg.connect(world.stack.database_url, autocommit=True, row_factory=dict_row) as connection:
         plans = Plans(connection)
         with connection.transaction(force_rollback=True):
@@ -442,3 +447,38 @@ def test_the_first_claims_of_a_fleet_without_statistics_read_no_table_whole(worl
 
     assert claimed == [100, 100]
     assert bool({scan[0] for scan in plans.scans} & {"instance_health", "wapi_instances"}) is not forbidden
+
+
+@pytest.mark.parametrize("forbidden", [True, False])
+def test_no_plan_of_a_small_fleet_reads_a_grown_one_whole_for_events(world: World, forbidden: bool) -> None:
+    lines_of_a_new_fleet(world, 3_000)
+
+    def events(moment: int) -> list[dict[str, Any]]:
+        bodies = [
+            {
+                "event": "webhookConnected",
+                "instanceId": f"LITE-{n}",
+                "connectedPhone": "5511988887777",
+                "moment": moment,
+            }
+            for n in range(1, 17)
+        ]
+        return [event_row(parse_event(json.dumps(each).encode()), relay=False, relay_limit=0) for each in bodies]
+
+    with psycopg.connect(world.stack.database_url, autocommit=True, row_factory=dict_row) as connection:
+        plans = Plans(connection)
+        given = {"p_texts": {}, "p_relay_turn": "30 seconds", "p_policy": policy_row(Policy())}
+        with connection.transaction(force_rollback=True):
+            connection.execute("truncate public.instance_health")
+            if not forbidden:  # the test can see what it looks for
+                connection.execute("alter function public.receive_events reset enable_seqscan")
+            for moment in range(10):  # a session keeps the plan of its sixth call
+                plans.call("receive_events", {"p_events": events(moment), **given})
+            connection.execute(
+                "insert into public.instance_health (instance_id) select id from public.wapi_instances on conflict do nothing"
+            )
+            plans.scans.clear()
+            kept = plans.call("receive_events", {"p_events": events(20), **given})
+
+    assert len(kept) == 16
+    assert ("instance_health" in {scan[0] for scan in plans.scans}) is not forbidden
