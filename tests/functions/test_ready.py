@@ -49,5 +49,7 @@ async def test_another_roles_key_is_refused(world: World) -> None:
     settings = SweepSettings(
         supabase_url=world.stack.supabase_url, supabase_service_role_key=SecretStr(world.stack.anon_key), wapi_base_url="http://127.0.0.1:9/v1",
     )  # fmt: skip
+    clients = Clients(settings)
     with pytest.raises(StoreRefused):
-        await Clients(settings).store.is_migrated()
+        await clients.store.is_migrated()
+    await clients.aclose()
