@@ -422,6 +422,21 @@ assert inspect.iscoroutinefunction(inspect.unwrap(main.wapi_webhook))
     at_the_root(script, ENVIRONMENT)
 
 
+def test_a_function_starts_without_what_only_sessions_of_users_and_sealed_events_need() -> None:
+    script = """
+import gc, sys, main
+main.wapi_webhook
+assert "supabase" in sys.modules and "cryptography" not in sys.modules, "a fifteenth of a cold start"
+assert gc.isenabled() and gc.get_freeze_count() > 10_000, "what was imported is not walked, what comes is"
+from pydantic import SecretStr
+from shared.providers.wapi.events import parse_event
+from shared.webhook.dead_letters import log_undelivered
+log_undelivered(parse_event(b'{"event": "webhookConnected", "instanceId": "L"}'), SecretStr("0" * 43 + "="))
+assert "cryptography" in sys.modules, "an event was sealed after all"
+"""
+    at_the_root(script, ENVIRONMENT)
+
+
 def test_the_root_names_what_exists_when_it_is_asked_for_something_else() -> None:
     script = """
 import main
