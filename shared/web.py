@@ -24,6 +24,8 @@ BODY_SECONDS = 15
 READY_SECONDS = 5
 """So long an answer to ``/ready`` serves: anybody may ask, and each look is a call to the database."""
 _GZIP = b"\x1f\x8b"
+_PACKED_PARTS = 100
+"""A megabyte may be half a million empty ones, each of which takes a few microseconds."""
 WRONG_KEYS_SECONDS = 30
 """Half a minute, so that continued attempts show in every whole minute, which the alert looks at."""
 
@@ -154,8 +156,12 @@ def unpacked(body: bytes, encoding: str | None, limit: int) -> bytes:
     if not body.startswith(_GZIP) and not is_deflated:
         return body  # JSON in UTF-8 begins with nothing of the kind, whatever a header says
     found = bytearray()
+    parts = 0
     try:
         while body:
+            parts += 1
+            if parts > _PACKED_PARTS:
+                raise EventRejected(400, "the packed body has too many parts")
             # 47: gzip and zlib by their heads; -15: deflate as some send it, without one.
             is_bare = is_deflated and body[0] & 15 != zlib.DEFLATED and not body.startswith(_GZIP)
             unpacker = zlib.decompressobj(-15 if is_bare else 47)

@@ -57,6 +57,8 @@ class Noise(StrEnum):
     STUB = "stub"
     TWIN = "twin"
     """The same picture again in better quality, or the film of a live photo."""
+    UNREADABLE = "unreadable"
+    """Our reader failed on it: a fault of ours. Its body is in the inbox."""
 
 
 class EventOutcome(StrEnum):

@@ -62,6 +62,8 @@ GIVE_UP_AFTER: Final = timedelta(minutes=10)
 """An event that the relay's handler has refused so often is given up when it is so old: others wait behind it."""
 PATIENCE_FOR_LOCKS: Final = timedelta(milliseconds=500)
 """For the locks of a whole batch of events; after that each event is retried alone."""
+PATIENCE_ALONE: Final = timedelta(seconds=1)
+"""For the locks of one event, which comes again: it has one of its line's few turns meanwhile."""
 
 
 class Store:
@@ -375,12 +377,12 @@ class Store:
             event: Parsed.
             relay: Mark it as one to forward.
             relay_now: And take the line's turn to forward, if it is free.
-            alone: At once, not with others: one of them may be the trouble. And wait for locks as long as it takes.
+            alone: At once, not with others: one of them may be the trouble. And wait for locks for longer.
         """
         row = event_row(event, relay=relay, relay_limit=EVENTS_A_TURN if relay_now else 0)
         arrival = Arrival(event.external_id or "", len(event.body), row)
         if alone:
-            return (await self._receive_events([arrival], patience=None))[0]
+            return (await self._receive_events([arrival], patience=PATIENCE_ALONE))[0]
         return await self._batches.keep(arrival)
 
     async def settle_event(
@@ -405,28 +407,28 @@ class Store:
         """
         settling = Arrival(external_id, 0, settlement_row(event_id, look, looked_at=looked_at, token_hash=token_hash))
         if alone:
-            return (await self._settle_events([settling], patience=None))[0]
+            return (await self._settle_events([settling], patience=PATIENCE_ALONE))[0]
         return await self._settlements.keep(settling)
 
     async def _receive_events(
-        self, arrivals: Sequence[Arrival], *, patience: timedelta | None = PATIENCE_FOR_LOCKS
+        self, arrivals: Sequence[Arrival], *, patience: timedelta = PATIENCE_FOR_LOCKS
     ) -> list[Intake]:
         arguments = {"p_events": [each.row for each in arrivals], "p_relay_turn": interval(RELAY_TURN)}
         return await self._take_in("receive_events", arguments, len(arrivals), patience)
 
     async def _settle_events(
-        self, settlings: Sequence[Arrival], *, patience: timedelta | None = PATIENCE_FOR_LOCKS
+        self, settlings: Sequence[Arrival], *, patience: timedelta = PATIENCE_FOR_LOCKS
     ) -> list[Intake]:
         arguments = {"p_settlements": [each.row for each in settlings]}
         return await self._take_in("settle_events", arguments, len(settlings), patience)
 
     async def _take_in(
-        self, operation: str, arguments: dict[str, Any], count: int, patience: timedelta | None
+        self, operation: str, arguments: dict[str, Any], count: int, patience: timedelta
     ) -> list[Intake]:
         arguments |= {
             "p_texts": EVENT_TEXTS,
             "p_policy": self._policy,
-            "p_patience": interval(patience) if patience else None,
+            "p_patience": interval(patience),
         }
         intakes = await self._rpc.call(operation, arguments)
         if not isinstance(intakes, list) or len(intakes) != count:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from shared import logs
-from shared.core.event import CONNECTION_KINDS, EventKind, EventOutcome
+from shared.core.event import CONNECTION_KINDS, EventKind, EventOutcome, Noise
 from shared.core.look import unknown
 from shared.database.clock import DatabaseClock
 from shared.errors import StoreError, StoreUnavailable
@@ -65,7 +65,7 @@ async def take_event(
     """
     arrived = asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(PATIENCE.total_seconds()), _turns.of(event.external_id or ""):
+        async with asyncio.timeout(PATIENCE.total_seconds()):
             intake = await deliver(event, store, provider, settings=settings, relay=relay, arrived=arrived)
     except TimeoutError:
         log_undelivered(event, settings.event_log_key)
@@ -124,7 +124,10 @@ async def deliver(
         arrived = asyncio.get_running_loop().time()
     goes_on = relay is not None and (relay.with_connections or event.kind not in CONNECTION_KINDS)
     goes_now = goes_on and relay is not None and relay.is_closed
-    intake = await _patiently(lambda again: store.receive_event(event, relay=goes_on, relay_now=goes_now, alone=again))
+    turn = _turns.of(event.external_id or "")
+    intake = await _patiently(
+        turn, lambda again: store.receive_event(event, relay=goes_on, relay_now=goes_now, alone=again)
+    )
     logs.name_line(intake.instance_id, unit=intake.unit, external_id=event.external_id)
     if intake.outcome is EventOutcome.LOOK:
         settled = await _settle(intake, event.kind, store, provider, settings, arrived=arrived)
@@ -139,6 +142,8 @@ async def deliver(
         life=intake.life,
         told=intake.told,
     )
+    if event.noise is Noise.UNREADABLE:
+        logs.error("event.unreadable", event_id=intake.event_id, instance=intake.instance_id)
     if intake.outcome is EventOutcome.FAILED:
         logs.error("event.not_applied", event_id=intake.event_id, instance=intake.instance_id, code=intake.code)
     if intake.told == 0:
@@ -173,6 +178,7 @@ async def _settle(
     # What came to light before the event came does not overtake it.
     looked_at = max(looked.at, said)
     settled = await _patiently(
+        _turns.of(line.external_id),
         lambda again: store.settle_event(
             intake.event_id,
             looked.look,
@@ -180,7 +186,7 @@ async def _settle(
             looked_at=looked_at,
             token_hash=token_hash,
             alone=again,
-        )
+        ),
     )
     logs.info(
         "event.settled",
@@ -194,19 +200,21 @@ async def _settle(
     return settled
 
 
-async def _patiently(call: Callable[[bool], Awaitable[Intake]]) -> Intake:
-    """Try again while the database is away; the patience of the whole event ends it.
+async def _patiently(turn: asyncio.Semaphore, call: Callable[[bool], Awaitable[Intake]]) -> Intake:
+    """Try again while the database is away or a row is held; the patience of the whole event ends it.
 
     Args:
+        turn: Held for each try and given back between them: what waits for one chat leaves others their turns.
         call: Told whether this is a try after the first.
     """
     for tries, wait in enumerate(_RETRY_AFTER_SECONDS):
         try:
-            async with asyncio.timeout(_ONE_TRY.total_seconds()):
+            async with turn, asyncio.timeout(_ONE_TRY.total_seconds()):
                 return await call(tries > 0)
         except StoreUnavailable as error:
             logs.warning("store.retried", operation=error.operation, code=error.code)
         except TimeoutError:
             logs.warning("store.retried", operation="event", code="timeout")
         await asyncio.sleep(wait)
-    return await call(True)
+    async with turn:
+        return await call(True)

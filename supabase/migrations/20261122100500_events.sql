@@ -392,10 +392,31 @@ begin
     else public.moment_of_event(v_event.moment, v_event.received_at, p_policy.event_ahead) end;
   v_why := row('webhook', 'event', null, p_event.kind, v_event.id, null);
 
-  -- The line's rows first, and only when something in them is to change: a busy line is not a hot row. A disconnection that
-  -- is looked into is judged again after the look.
+  -- A message waits for its conversation where somebody holds that, so it comes before the line's rows: every other event of
+  -- the line would wait with it for those.
+  if v_instance.id is not null and p_event.change is not null then
+    begin
+      v_outcome := case p_event.change ->> 'do'
+        when 'store' then public.store_message(v_instance, p_event.change, v_moment, p_policy.event_ahead)
+        else public.change_or_wait(v_event.id, v_instance, p_event.change, v_moment, p_policy.event_ahead) end;
+    exception when others then
+      -- The platform's tables refuse this message (a rule of theirs, a row that has just gone). The event is kept, not
+      -- processed: the same event again tries again. What passes by itself is tried again by the caller.
+      if sqlstate in ('40001', '40P01', '55P03') or left(sqlstate, 2) in ('53', '57', '58') then
+        raise;
+      end if;
+      v_outcome := 'failed';
+      v_code := sqlstate;
+    end;
+  end if;
+
+  -- The line's rows only when something in them is to change: a busy line is not a hot row. A disconnection that is looked
+  -- into is judged again after the look.
   if v_instance.id is not null and v_instance.is_active is not false
     and (p_event.is_life and public.is_news(v_instance, v_health, least(v_moment, p_now), v_phone, p_policy, p_now)
+        -- What is older than later life changes nothing, however often it comes. Of a connection it is told.
+        and (p_event.kind = 'connection' or coalesce(
+          v_moment >= public.last_life(v_instance, v_health, p_now, p_policy) - p_policy.stale_after, true))
       or p_event.kind = 'disconnection' and public.judge_disconnection(
         v_instance, v_health, v_moment, v_event.received_at, p_policy, p_now) is not null) then
     select * into v_instance from public.wapi_instances where id = v_instance.id for no key update;
@@ -428,20 +449,6 @@ begin
     end if;
   elsif p_event.change is null then
     v_outcome := coalesce(p_event.noise, 'kept');
-  else
-    begin
-      v_outcome := case p_event.change ->> 'do'
-        when 'store' then public.store_message(v_instance, p_event.change, v_moment, p_policy.event_ahead)
-        else public.change_or_wait(v_event.id, v_instance, p_event.change, v_moment, p_policy.event_ahead) end;
-    exception when others then
-      -- The platform's tables refuse this message (a rule of theirs, a row that has just gone). The event is kept, not
-      -- processed: the same event again tries again. What passes by itself is tried again by the caller.
-      if sqlstate in ('40001', '40P01', '55P03') or left(sqlstate, 2) in ('53', '57', '58') then
-        raise;
-      end if;
-      v_outcome := 'failed';
-      v_code := sqlstate;
-    end;
   end if;
 
   v_result := v_result || jsonb_build_object(

@@ -78,12 +78,13 @@ GUARDS = {
     "shared.database.batching",
     "shared.deliveries",
     "shared.housekeeping",
+    "shared.providers.wapi.events",
     "shared.sweep.actions",
     "shared.sweep.looking",
     "shared.web",
     "shared.webhook.intake",
 }
-"""Around one line of a sweep, one chore, one message, a call for several events, and a whole request: nowhere else is an error caught
+"""Around one line of a sweep, one chore, one message, the reading of one, a call for several events, and a whole request: nowhere else is an error caught
 without knowing it."""
 
 ROOMS = (

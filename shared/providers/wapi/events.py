@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 import secrets
-from datetime import UTC, datetime
 from typing import Final
 
 from shared.core.event import CONNECTION_KINDS, Change, Event, EventKind, Message, Noise
@@ -20,7 +19,7 @@ from shared.providers.wapi.addresses import is_of_story
 from shared.providers.wapi.changes import is_ack_of_life, read_ack
 from shared.providers.wapi.envelopes import NoMessageError
 from shared.providers.wapi.messages import is_echo, read_message
-from shared.providers.wapi.values import Json, fold
+from shared.providers.wapi.values import Json, fold, is_true, time_of
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 64
@@ -28,9 +27,7 @@ MAX_DEPTH: Final = 64
 _KEYED_BY_FIELDS: Final = 64 * 1024
 """Longer bodies are known again by their bytes: to sort their fields would hold up everybody else."""
 _MAX_NAME: Final = 200
-_MILLISECONDS_FROM: Final = 100_000_000_000
-"""As seconds this is the year 5138, as milliseconds 1973: the magnitude tells the unit."""
-_LAST_SECOND: Final = 253_402_300_799
+_MOST_DIGITS: Final = 100
 
 _PHONE: Final = re.compile(r"\+?([0-9]{10,15})(?:[._][0-9]{1,4})?(?::[0-9]{1,4})?(?:@s\.whatsapp\.net)?", re.ASCII)
 """A device suffix is no part of a number."""
@@ -66,7 +63,7 @@ def parse_event(body: bytes) -> Event:
     if kind in (EventKind.MESSAGE, EventKind.ACK):
         folded = fold(found)
         event = {**folded, "chat": fold(folded.get("chat")), "sender": fold(folded.get("sender"))}
-    moment = _moment(found.get("moment"))
+    moment = time_of(found.get("moment"))
     change, noise = _change(kind, event)
     if kind in CONNECTION_KINDS and moment is None:
         # Two of these are two facts: nothing in them says otherwise. Their effect is idempotent by transition.
@@ -77,7 +74,7 @@ def parse_event(body: bytes) -> Event:
         kind=kind,
         external_id=_external_id(found.get("instanceId")),
         moment=moment,
-        phone=_phone(found.get("connectedPhone")),
+        phone=_own_phone(found),
         is_life=_is_life(kind, name, event),
         change=change,
         noise=noise,
@@ -96,8 +93,10 @@ def _read(text: str) -> tuple[Json, str]:
             found = json.loads(text, parse_constant=_refuse_constant)
             key = text if len(text) > _KEYED_BY_FIELDS else json.dumps(found, sort_keys=True, separators=(",", ":"))
         except RecursionError:
-            found, key = json.loads(_pruned(text), parse_constant=_refuse_constant), text
-    except ValueError:
+            found, key = json.loads(_pruned(text), parse_constant=_refuse_constant, parse_int=_int), text
+        except ValueError:  # no JSON, or a number of more digits than Python reads
+            found, key = json.loads(text, parse_constant=_refuse_constant, parse_int=_int), text
+    except (ValueError, RecursionError):
         raise EventRejected(400, "the body is not JSON") from None
     if not isinstance(found, dict):
         raise EventRejected(400, "the body is not a JSON object")
@@ -108,7 +107,12 @@ def _refuse_constant(_name: str) -> None:
     raise ValueError  # NaN and the infinities are no JSON
 
 
-_TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+def _int(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _MOST_DIGITS else None
+
+
+# A string without an end is taken to the last byte at once: read anew from each of its quotes, it would hold all up.
+_TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 _CLOSED_BY: Final = {"{": "}", "[": "]"}
 
 
@@ -149,6 +153,8 @@ def _change(kind: EventKind, found: Json) -> tuple[Message | Change | None, Nois
                 return None, None
     except NoMessageError as noise:
         return None, noise.reason
+    except Exception:  # noqa: BLE001 - a fault of our reader costs no event: it is kept, and the intake says so
+        return None, Noise.UNREADABLE
 
 
 def _is_life(kind: EventKind, name: str | None, found: Json) -> bool:
@@ -167,7 +173,7 @@ def _is_life(kind: EventKind, name: str | None, found: Json) -> bool:
 def _kind(name: str | None, found: Json) -> EventKind:
     kind = _NAMES.get(name or "", EventKind.OTHER)
     # An event that denies itself is none we know. A disconnection's body is certain, a connection's is not.
-    if kind is EventKind.DISCONNECTION and found.get("disconnected", True) is not True:
+    if kind is EventKind.DISCONNECTION and not is_true(found.get("disconnected", True)):
         return EventKind.OTHER
     if kind is EventKind.CONNECTION and str(found.get("connected")).lower() in ("false", "0"):
         return EventKind.OTHER
@@ -186,15 +192,11 @@ def _external_id(value: object) -> str | None:
     return (found.strip(" ") or None) if found else None  # as btrim does
 
 
-def _moment(value: object) -> datetime | None:
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 15:  # noqa: PLR2004
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LAST_SECOND * 1000:
-        return None
-    seconds = value / 1000 if value >= _MILLISECONDS_FROM else value
-    return datetime.fromtimestamp(seconds, UTC)
+def _own_phone(found: Json) -> str | None:
+    phone = _digits(found.get("connectedPhone"))
+    return None if phone == _digits(found.get("connectedLid")) else phone  # a LID in the phone's place is no phone
 
 
-def _phone(value: object) -> str | None:
+def _digits(value: object) -> str | None:
     digits = _PHONE.fullmatch(str(value)) if isinstance(value, str | int) else None
     return digits[1] if digits else None

@@ -165,7 +165,7 @@ def number_of(value: object) -> int | float | None:
 
 def _decimal(value: str) -> float | None:
     try:
-        return float(value) if len(value) <= 40 else None  # noqa: PLR2004 - no number of WhatsApp's is longer
+        return float(value) if len(value) <= 40 and value.isascii() else None  # noqa: PLR2004 - no number of WhatsApp's is longer
     except ValueError:
         return None
 
@@ -199,12 +199,12 @@ def is_true(value: object) -> bool:
 
 def time_of(value: object) -> datetime | None:
     """A moment: seconds, milliseconds, micro- or nanoseconds by their magnitude, or an ISO text; 0 is none."""
-    if isinstance(value, str) and not _DIGITS.fullmatch(value):
-        return _iso(value)
     number = number_of(value)
+    if number is None and isinstance(value, str) and not _DIGITS.fullmatch(value):
+        return _iso(value)
     if number is None and isinstance(value, str | int) and not isinstance(value, bool):
         number = int(value)  # nanoseconds are longer than other numbers may be
-    if number is None or number <= 0:
+    if number is None or not 0 < number <= _LAST_SECOND * 10**9:
         return None
     for magnitude, divisor in ((10**17, 10**9), (10**14, 10**6), (10**11, 10**3)):
         if number >= magnitude:
