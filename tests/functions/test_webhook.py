@@ -8,10 +8,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psycopg
 import pytest
 from composites import EVIDENCE, POLICY, SIGHTING, arguments
 from loopback import http
 from served import FunctionServer
+from waiting import until
 from world import OLD_SECRET, SECRET, webhook_environment
 
 if TYPE_CHECKING:
@@ -521,3 +523,54 @@ def test_an_event_of_an_unknown_or_paused_line_finds_its_row_by_an_index(world: 
             f" and lower(replace(coalesce(provider, 'wapi'), '-', '')) = 'wapi' and {condition}"
         )
         assert "Seq Scan" not in " ".join(row["QUERY PLAN"] for row in plan)
+
+
+def test_a_chat_that_a_screen_holds_costs_the_lines_other_chats_nothing(world: World) -> None:
+    """Section 8: one row locked by a screen. Its own messages wait or come again; nobody waits with them."""
+    line = world.line(world.company(users=1))
+    held, others = "5511944440000", [f"551194444000{n}" for n in range(1, 5)]
+    for chat in (held, *others):
+        assert world.event(world.message(line, chat=chat, messageId=f"FIRST{chat}")) == "stored"
+    world.set(line, "last_event_at = now() - interval '5 minutes'")  # so that messages have the line's row to write
+    with ThreadPoolExecutor(4) as pool:
+        with psycopg.connect(world.stack.database_url) as screen:
+            screen.execute("select from public.wapi_conversations where contact_phone = %s for update", (held,))
+            waiting = [pool.submit(world.post, world.message(line, chat=held, messageId=f"HELD{n}")) for n in range(4)]
+            taken = [world.event(world.message(line, chat=chat, messageId=f"OTHER{chat}")) for chat in others]
+            looked_into = world.event(world.disconnection(line))
+        codes = {each.result().status_code for each in waiting}
+
+    assert taken == ["stored"] * len(others)
+    assert looked_into == "denied"
+    assert codes <= {200, 503}  # each waits 8 s at most, and the screen took as long as the others did
+
+
+def test_a_message_that_waits_for_its_chat_does_not_hold_its_line(world: World) -> None:
+    line = world.line(world.company(users=1))
+    chat = "5511944440000"
+    assert world.event(world.message(line, chat=chat, messageId="FIRST")) == "stored"
+    world.set(line, "last_event_at = now() - interval '5 minutes'")
+    with (
+        ThreadPoolExecutor(1) as pool,
+        psycopg.connect(world.stack.database_url) as screen,
+        psycopg.connect(world.stack.database_url, autocommit=True) as another,
+    ):
+        screen.execute("select from public.wapi_conversations where contact_phone = %s for update", (chat,))
+        waiting = pool.submit(world.post, world.message(line, chat=chat, messageId="HELD"))
+        until(lambda: another.execute("select from pg_locks where not granted").fetchone() is not None)
+        free = another.execute("select from public.wapi_instances where id = %s for update skip locked", (line.id,))
+        assert free.rowcount == 1
+        screen.rollback()
+        assert waiting.result().status_code == 200
+
+
+def test_events_older_than_later_life_lock_no_line(world: World) -> None:
+    line = world.line(world.company(users=1))
+    world.set(line, "last_alive_at = now(), last_event_at = now() - interval '3 hours'")
+    with psycopg.connect(world.stack.database_url) as screen:
+        screen.execute("select from public.wapi_instances where id = %s for no key update", (line.id,))
+        late = [
+            world.message(line, messageId=f"LATE{minutes}", moment=int(time.time()) - 60 * minutes)
+            for minutes in (10, 9, 8)
+        ]
+        assert [world.event(each) for each in late] == ["stored"] * 3
