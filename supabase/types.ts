@@ -2097,13 +2097,6 @@ export type Database = {
         Args: { p_fingerprints: string[]; p_now: string };
         Returns: undefined;
       };
-      note_phone: {
-        Args: {
-          p_now: string;
-          p_sighting: Database["public"]["CompositeTypes"]["sighting"];
-        };
-        Returns: undefined;
-      };
       note_silences: {
         Args: {
           p_instances: string[];
@@ -2755,6 +2748,18 @@ export type Database = {
           p_users: string[];
         };
         Returns: number;
+      };
+      write_phone: {
+        Args: {
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_now: string;
+          p_phone: string;
+          p_why: Database["public"]["CompositeTypes"]["evidence"];
+        };
+        Returns: undefined;
       };
     };
     Enums: {

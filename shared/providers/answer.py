@@ -32,7 +32,7 @@ def read_retry_after(told: str, date: str) -> timedelta | None:
     else:
         try:
             wait = parsedate_to_datetime(told) - parsedate_to_datetime(date)
-        except (TypeError, ValueError):  # TypeError: one of them names no time zone
+        except (TypeError, ValueError, OverflowError):  # TypeError: one of them names no time zone
             return None
     return wait if wait > timedelta(0) else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from typing import TYPE_CHECKING
 
 import httpx
@@ -17,7 +18,7 @@ class ExchangeFailedError(Exception):
     """No usable answer came: time-out, DNS, reset, TLS, a body without end.
 
     Args:
-        cause: A short constant word: ``timeout``, ``too_large`` or the transport error's name.
+        cause: A short constant word: ``timeout``, ``too_large``, ``encoded`` or the transport error's name.
     """
 
     def __init__(self, cause: str) -> None:
@@ -40,7 +41,7 @@ async def exchange(client: httpx.AsyncClient, request: httpx.Request, *, within:
         async with asyncio.timeout(within.total_seconds()):
             response = await client.send(request, stream=True, follow_redirects=False)
             try:
-                body = await _read(response)
+                body = _unpacked(await _read(response), response.headers.get("content-encoding", ""))
             finally:
                 await response.aclose()
     except (TimeoutError, httpx.TimeoutException) as error:
@@ -57,11 +58,31 @@ async def exchange(client: httpx.AsyncClient, request: httpx.Request, *, within:
 
 async def _read(response: httpx.Response) -> bytes:
     body = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.aiter_raw():  # as it comes: what httpx unpacks has no bound
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             raise ExchangeFailedError("too_large")
     return bytes(body)
+
+
+def _unpacked(body: bytes, encoding: str) -> bytes:
+    """A body as it was before it was packed once, by a server that packs although it was asked not to."""
+    match encoding.strip().lower():
+        case "" | "identity":
+            return body
+        case "gzip" | "x-gzip" | "deflate":
+            unpacker = zlib.decompressobj(47)  # both, by their heads
+        case _:
+            raise ExchangeFailedError("encoded")
+    try:
+        found = unpacker.decompress(body, MAX_ANSWER_BYTES + 1)
+    except zlib.error:
+        raise ExchangeFailedError("encoded") from None
+    if len(found) > MAX_ANSWER_BYTES:
+        raise ExchangeFailedError("too_large")
+    if not unpacker.eof:
+        raise ExchangeFailedError("encoded")
+    return found
 
 
 class _StraightClient(httpx.AsyncClient):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shared.core.policy import Limits, Policy
     from shared.database.clock import DatabaseClock
     from shared.database.store import Store
+    from shared.errors import StoreError
     from shared.providers.limiter import Limiter
     from shared.providers.port import Line, Provider
     from shared.sweep.report import Report
@@ -39,6 +40,7 @@ class SweepContext:
         report: Counts what is done.
         asleep: Companies whose lines are left alone.
         device_is_gone: The deep probe has answered for no line for long: claims are believed.
+        failures: Of the database: the sweep claims nothing more, ends what is under way, and fails with the first.
     """
 
     store: Store
@@ -52,6 +54,7 @@ class SweepContext:
     report: Report
     asleep: Sequence[UUID]
     device_is_gone: bool = False
+    failures: list[StoreError] = field(default_factory=list)
 
     @property
     def time_left(self) -> timedelta:

@@ -133,14 +133,13 @@ class _Sweep:
         self.brake = Brake(context, self._looking, self._tasks)
         self._transitions = Transitions(context)
         self._actions = Actions(context, self._transitions, Restarts(context, self._transitions, self.brake))
-        self._failure: StoreError | None = None
         self.last_batch: Batch | None = None
 
     async def run(self, due_before: datetime, fanout: Fanout | None) -> None:
         """Claim and sweep batches until no line is due or the budget is over; ask for help after a full one."""
         size = self._context.limits.batch_size
         async with self._tasks:
-            while self._context.time_left > timedelta(0) and self._failure is None:
+            while self._context.time_left > timedelta(0) and not self._context.failures:
                 try:
                     batch = await self._context.store.claim_instances(
                         due_before=due_before,
@@ -150,7 +149,7 @@ class _Sweep:
                         asleep=self._context.asleep,
                     )
                 except StoreError as error:
-                    self._failure = error
+                    self._context.failures.append(error)
                     break
                 if batch.after_id is not None:
                     self.last_batch = batch
@@ -167,8 +166,8 @@ class _Sweep:
                     break
         if (haste := self._context.limiter.summary()) is not None:
             logs.warning("provider.throttled", **haste)
-        if self._failure is not None:
-            raise self._failure
+        if self._context.failures:
+            raise self._context.failures[0]
 
     def _lease(self) -> timedelta:
         """Until a little after the end of the budget, because a provider may ask us to wait."""
@@ -188,7 +187,7 @@ class _Sweep:
             await self._apply(decided, census, now)
         except StoreError as error:
             # Restarts that are under way are seen to their end before the sweep gives up.
-            self._failure = self._failure or error
+            self._context.failures.append(error)
 
     def _decide(self, sighting: Sighting, now: datetime) -> Decided:
         if sighting.found is None:
@@ -256,5 +255,5 @@ class _Sweep:
                 return False
             return await self._actions.restart_canary(line.sighting)
         except StoreError as error:
-            self._failure = self._failure or error
+            self._context.failures.append(error)
             return False

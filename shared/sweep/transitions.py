@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from shared import logs
 from shared.core.model import Observation, Status
+from shared.errors import StoreError, StoreRefused
 from shared.sweep.report import Outcome
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from shared.core.model import RestartOutcome, Sighting
     from shared.core.notices import NoticeText
-    from shared.database.results import Transition
+    from shared.database.results import Transition, Unverified
     from shared.sweep.context import SweepContext
 
 _AT_ONCE: Final = 16
 _HELD_FOR_A_MOMENT: Final = 0.25  # seconds
+_TRIES_WITHOUT_ANY: Final = 31
+"""Down to sixteenths of a batch: if none of them can be written, it is no row's fault."""
+_TOO_SLOW: Final = "57014"
+"""A statement that took longer than it may: a trigger of the platform's on each of many rows."""
+_QUICK_ENOUGH: Final = 125
 
 
 class Transitions:
@@ -27,6 +37,7 @@ class Transitions:
     """
 
     def __init__(self, context: SweepContext) -> None:
+        self._context = context
         self._store = context.store
         self._report = context.report
         self._places = asyncio.Semaphore(_AT_ONCE)
@@ -48,14 +59,47 @@ class Transitions:
         if not sightings:
             return
         self._report.given_back += sum(not finished or sighting.found is None for sighting in sightings)
-        recorded = await self._store.record_looks(sightings, finished=finished, comes_again=True)
-        if recorded < len(sightings):
+        recorded, refused = await self._write(sightings, finished=finished, comes_again=True)
+        left = [each for each in sightings if each.instance.id not in refused] if refused else sightings
+        if recorded < len(left):
             # An event or another sweep's telling may have held a line for a moment. What is written has no lease any
             # more: again it does nothing.
             await asyncio.sleep(_HELD_FOR_A_MOMENT)
-            recorded += await self._store.record_looks(sightings, finished=finished)
-        if recorded < len(sightings):
-            logs.info("looks.overtaken", count=len(sightings) - recorded)
+            recorded += (await self._write(left, finished=finished, comes_again=False))[0]
+        if recorded < len(left):
+            logs.info("looks.overtaken", count=len(left) - recorded)
+
+    async def _write(self, sightings: list[Sighting], *, finished: bool, comes_again: bool) -> tuple[int, set[UUID]]:
+        """Write looks in one call; where the platform's table refuses a row, the others in as few as that takes.
+
+        Returns:
+            How many were written, and the lines that were refused; they are counted as errors.
+        """
+        recorded, tries = 0, 0
+        refused: set[UUID] = set()
+        parts = deque([sightings])
+        while parts:
+            part = parts.popleft()
+            tries += 1
+            try:
+                recorded += await self._store.record_looks(part, finished=finished, comes_again=comes_again)
+            except StoreError as error:
+                half = len(part) // 2
+                if error.code == _TOO_SLOW and len(part) > _QUICK_ENOUGH:
+                    parts += [part[:half], part[half:]]
+                elif not isinstance(error, StoreRefused):
+                    raise
+                elif len(part) == 1:
+                    self._context.count_error("instance.failed", part[0].instance, error)
+                    refused.add(part[0].instance.id)
+                elif tries >= _TRIES_WITHOUT_ANY and not recorded:
+                    # What is to be done about other lines is done all the same.
+                    self._context.failures.append(error)
+                    refused |= {sighting.instance.id for sighting in (*part, *chain.from_iterable(parts))}
+                    break
+                else:
+                    parts += [part[:half], part[half:]]
+        return recorded, refused
 
     async def move(
         self,
@@ -116,14 +160,30 @@ class Transitions:
         """
         if not sightings:
             return
-        silence = await self._store.tell_unverified(sightings, run=self._report.run_id)
-        for line in silence.told:
+        told, newly_together = await self._tell(sightings)
+        for line in told:
             self._report.outcomes[Outcome.NOTIFIED] += line.told or 0
             logs.warning("instance.unverified", instance=line.instance_id, told=line.told, run=self._report.run_id)
-        settled = {line.instance_id for line in silence.told}
+        settled = {line.instance_id for line in told}
         await self.record([sighting for sighting in sightings if sighting.instance.id not in settled])
-        if silence.newly_together:
-            logs.error("lines.silent_together", count=silence.newly_together, run=self._report.run_id)
+        if newly_together:
+            logs.error("lines.silent_together", count=newly_together, run=self._report.run_id)
+
+    async def _tell(self, sightings: list[Sighting]) -> tuple[list[Unverified], int]:
+        """Tell of all in one call; where the platform's table refuses a row, of each by itself.
+
+        Returns:
+            The lines that were told of, and how many fell silent with others lately.
+        """
+        try:
+            silence = await self._store.tell_unverified(sightings, run=self._report.run_id)
+        except StoreRefused as error:
+            if len(sightings) == 1:
+                self._context.count_error("instance.failed", sightings[0].instance, error)
+                return [], 0
+            each = [await self._tell([sighting]) for sighting in sightings]
+            return [line for told, _ in each for line in told], sum(newly for _, newly in each)
+        return silence.told, silence.newly_together
 
 
 def text_for(sighting: Sighting) -> NoticeText:

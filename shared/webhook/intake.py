@@ -146,6 +146,8 @@ async def deliver(
         logs.error("event.unreadable", event_id=intake.event_id, instance=intake.instance_id)
     if intake.outcome is EventOutcome.FAILED:
         logs.error("event.not_applied", event_id=intake.event_id, instance=intake.instance_id, code=intake.code)
+    if intake.life is EventOutcome.FAILED:
+        logs.warning("life.not_written", event_id=intake.event_id, instance=intake.instance_id, code=intake.code)
     if intake.told == 0:
         logs.warning("notice.without_recipients", instance=intake.instance_id)
     return intake

@@ -347,6 +347,9 @@ drop policy if exists members_read_their_events on public.instance_events;
 create policy members_read_their_events on public.instance_events for select to authenticated
   using (company_id in (select m.company_id from public.user_companies m where m.user_id = (select auth.uid())));
 
+-- Every name in our functions is qualified, and their search_path is empty, but for those that write the platform's tables:
+-- what a function sets holds for the triggers that its writing fires, and the platform's own name their tables as they
+-- find them in their sessions.
 create or replace function public.keep_for_service(variadic p_functions text[])
 returns void
 language plpgsql volatile security invoker set search_path = ''

@@ -98,6 +98,39 @@ end
 $$;
 comment on function public.knows_life_since is 'Whether a sign of life is stored that a look begun then has not seen.';
 
+create or replace function public.is_refusal(p_sqlstate text)
+returns boolean
+language sql immutable security invoker set search_path = ''
+as $$
+  -- Rolled back, out of resources, locked, in use, ended by an operator, a broken system: the whole call is to be made
+  -- again. Not all of class 55: a trigger that raises 55000 raises it next time, too.
+  select left(p_sqlstate, 2) not in ('40', '53', '57', '58') and p_sqlstate not in ('55P03', '55006');
+$$;
+comment on function public.is_refusal is 'Whether an error is a rule''s, and not a moment''s.';
+
+create or replace function public.write_phone(
+  p_instance public.wapi_instances, p_phone text, p_why public.evidence, p_now timestamptz
+)
+returns void
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
+as $$
+begin
+  if p_instance.phone_number <> '' then
+    perform public.record_event(
+      p_instance, 'phone_changed', p_why, null, null,
+      jsonb_build_object('from_last4', right(p_instance.phone_number, 4), 'to_last4', right(p_phone, 4)), p_now);
+  end if;
+  update public.wapi_instances set phone_number = p_phone where id = p_instance.id;
+exception when others then
+  -- Another row has the number, or a rule of the platform's does not like it: no line stays down for that.
+  if not public.is_refusal(sqlstate) then
+    raise;
+  end if;
+end
+$$;
+comment on function public.write_phone is
+  'Writes a line''s number, if the platform''s table takes it; the audit says when it was another. Callers hold the line.';
+
 create or replace function public.open_outage(
   p_instance public.wapi_instances,
   p_started_at timestamptz,
@@ -224,7 +257,7 @@ as $$
   -- Line breaks, controls and signs that turn the direction of writing would let a name speak for the rest of a message.
   select case when length(n.name) > 100 then left(n.name, 99) || '…' else n.name end
   from (select btrim(regexp_replace(
-    coalesce(p_name, ''), '[\u0001-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]+', ' ', 'g')) as name) n;
+    coalesce(p_name, ''), '[\u0001-\u001f\u007f-\u00a0\u00ad\u115f\u1160\u200b\u200e\u200f\u2028-\u202f\u2060-\u206f\u3000\u3164\ufeff\U000e0000-\U000e007f]+', ' ', 'g')) as name) n;
 $$;
 comment on function public.plain_name is 'A name that somebody wrote, as one line of at most 100 characters.';
 
@@ -312,7 +345,7 @@ create or replace function public.write_notices(
   p_now timestamptz
 )
 returns integer
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_text constant jsonb := p_texts -> p_text;
@@ -320,6 +353,7 @@ declare
   v_is_outage constant boolean := p_occasion.outage_id is not null;
   v_message constant text := public.render_notice(p_occasion, p_text, p_texts, p_now);
   v_duration constant interval := public.lasted(p_occasion, p_now);
+  v_meant integer;
   v_written integer;
 begin
   -- What may not be told twice is decided here, by the unique key, before the platform's table hears of it.
@@ -335,38 +369,36 @@ begin
       set state = 'sent', told_at = p_now, notification_id = excluded.notification_id, sqlstate = null, next_try_at = null
       where n.state = 'refused'
     returning n.user_id, n.notification_id
+  ),
+  written as (
+    insert into public.notifications (id, user_id, company_id, type, title, message, data, created_at)
+    select told.notification_id, told.user_id, p_occasion.company_id, v_text ->> 'type', v_text ->> 'title',
+      v_message,
+      jsonb_build_object(
+        'instance_id', p_occasion.instance_id, 'instance_name', v_name, 'reason', p_reason, 'action', v_text -> 'action'
+      ) || case when v_is_outage
+        then jsonb_build_object('outage_id', p_occasion.outage_id, 'down_since', p_occasion.since)
+        else jsonb_build_object(
+          case p_kind when 'mute' then 'mute_since' when 'subscription' then 'ends_at' else 'unverified_since' end,
+          p_occasion.since) end
+        || case when v_is_outage and p_kind = 'back'
+        then jsonb_build_object('down_seconds', floor(extract(epoch from v_duration))::bigint)
+        else '{}'::jsonb end,
+      p_now
+    from told
+    returning id
   )
-  insert into public.notifications (id, user_id, company_id, type, title, message, data, created_at)
-  select told.notification_id, told.user_id, p_occasion.company_id, v_text ->> 'type', v_text ->> 'title',
-    v_message,
-    jsonb_build_object(
-      'instance_id', p_occasion.instance_id, 'instance_name', v_name, 'reason', p_reason, 'action', v_text -> 'action'
-    ) || case when v_is_outage
-      then jsonb_build_object('outage_id', p_occasion.outage_id, 'down_since', p_occasion.since)
-      else jsonb_build_object(
-        case p_kind when 'mute' then 'mute_since' when 'subscription' then 'ends_at' else 'unverified_since' end,
-        p_occasion.since) end
-      || case when v_is_outage and p_kind = 'back'
-      then jsonb_build_object('down_seconds', floor(extract(epoch from v_duration))::bigint)
-      else '{}'::jsonb end,
-    p_now
-  from told;
-  get diagnostics v_written = row_count;
+  select (select count(*) from told), (select count(*) from written) into v_meant, v_written;
+  if v_written < v_meant then
+    -- A trigger of the platform's that answers null is no error to the database: whom it left out was not told.
+    raise exception '% of % notices were written', v_written, v_meant using errcode = 'WR001';
+  end if;
   -- What the platform defers to the end of the transaction must object here, where somebody listens.
   set constraints all immediate;
   return v_written;
 end
 $$;
 comment on function public.write_notices is 'Writes notices and the platform''s rows for these users; raises what the platform''s table raises.';
-
-create or replace function public.is_refusal(p_sqlstate text)
-returns boolean
-language sql immutable security invoker set search_path = ''
-as $$
-  -- Rolled back, out of resources, locked, ended by an operator, a broken system: the whole call is to be made again.
-  select left(p_sqlstate, 2) not in ('40', '53', '55', '57', '58');
-$$;
-comment on function public.is_refusal is 'Whether an error is a rule''s, and not a moment''s.';
 
 create or replace function public.notify_users(
   p_occasion public.occasion,
@@ -556,7 +588,7 @@ create or replace function public.take_instance_down(
   p_now timestamptz default now()
 )
 returns jsonb
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_outage public.instance_outages;
@@ -627,7 +659,7 @@ create or replace function public.bring_instance_back(
   p_now timestamptz default now()
 )
 returns jsonb
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_outage public.instance_outages;
@@ -732,7 +764,7 @@ create or replace trigger close_outage_when_paused
 do $$
 begin
   perform public.keep_for_service(
-    'lock_health', 'record_event', 'believed', 'last_life', 'knows_life_since', 'open_outage', 'render_downtime', 'render_moment', 'outage_occasion',
+    'lock_health', 'record_event', 'believed', 'last_life', 'knows_life_since', 'write_phone', 'open_outage', 'render_downtime', 'render_moment', 'outage_occasion',
     'unverified_occasion', 'plain_name', 'name_of_line', 'recipients',
     'free_places', 'lasted', 'render_notice', 'write_notices', 'is_refusal', 'notify_users', 'retry_notices',
     'take_instance_down', 'bring_instance_back', 'close_outage_of_paused_instance');

@@ -49,6 +49,20 @@ begin
     set closed_at = greatest(p_now, o.started_at), closed_as = 'paused'
     from public.wapi_instances i
     where i.id = o.instance_id and o.closed_at is null and i.company_id = any (v_inactive);
+    -- As a pause does it: what was known of its lines then says nothing of the day on which it is active again.
+    with forgotten as (
+      update public.instance_health h
+      set degraded_since = null, bad_since = null, unknown_since = null, unknown_looks = 0, unverified_since = null,
+          tell_at = null
+      from public.wapi_instances i
+      where i.id = h.instance_id and i.company_id = any (v_inactive)
+        and (h.degraded_since is not null or h.bad_since is not null or h.unknown_since is not null
+          or h.unverified_since is not null or h.tell_at is not null)
+      returning h.instance_id
+    )
+    update public.instance_outages o set answered_at = p_now
+    from forgotten f
+    where o.instance_id = f.instance_id and o.told_at is not null and o.answered_at is null;
   end if;
   insert into public.health_check_runs (started_at) values (p_now) returning * into v_run;
   return jsonb_build_object(
@@ -58,7 +72,7 @@ begin
 end
 $$;
 comment on function public.begin_sweep is
-  'Writes the heartbeat row of a sweep, whose clock is the database''s; closes outages of companies that are not active.';
+  'Writes the heartbeat row of a sweep, whose clock is the database''s; closes outages of companies that are not active, and forgets what it knew of their lines.';
 
 create or replace function public.odd_moments(p_instance public.wapi_instances, p_now timestamptz)
 returns text
@@ -185,7 +199,7 @@ begin
         'company_id', (h.line).company_id, 'lease', h.health_lease_until,
         -- Whatever others have written there: a moment that a calendar has.
         'last_health_check', case when (h.line).last_health_check is not null
-          then least(greatest((h.line).last_health_check, timestamptz '0001-01-02'), v_now) end,
+          then least(greatest((h.line).last_health_check, timestamptz '1970-01-02'), v_now) end,
         'auto_recovery_attempts', coalesce((h.line).auto_recovery_attempts, 0), 'last_restart_at', h.last_restart_at,
         'degraded_since', h.degraded_since, 'bad_since', h.bad_since,
         'unknown_since', h.unknown_since, 'unknown_looks', h.unknown_looks, 'unverified_since', h.unverified_since,
@@ -226,24 +240,6 @@ $$;
 comment on function public.preconditions_hold is
   'Whether a sighting is still its sweep''s to record: the line is active and ours, the lease, the external id and the token are the claimed ones.';
 
-create or replace function public.note_phone(p_sighting public.sighting, p_now timestamptz)
-returns void
-language plpgsql volatile security invoker set search_path = ''
-as $$
-declare
-  v_instance public.wapi_instances;
-begin
-  select * into v_instance from public.wapi_instances where id = p_sighting.instance_id for no key update;
-  if v_instance.phone_number <> '' then
-    perform public.record_event(
-      v_instance, 'phone_changed', row('sweep', 'look', p_sighting.observation, p_sighting.cause, null, null), null, null,
-      jsonb_build_object('from_last4', right(v_instance.phone_number, 4), 'to_last4', right(p_sighting.phone, 4)), p_now);
-  end if;
-  update public.wapi_instances set phone_number = p_sighting.phone where id = v_instance.id;
-end
-$$;
-comment on function public.note_phone is 'Writes the number that a look has shown; the audit says when it was another. Callers have checked the preconditions.';
-
 -- Finds a row by what the claim saw of it, which no dead version has, and only then by its id: see claim_instances.
 create or replace function public.record_looks(
   p_sightings public.sighting[],
@@ -252,7 +248,7 @@ create or replace function public.record_looks(
   p_now timestamptz default now()
 )
 returns integer
-language plpgsql volatile security invoker set search_path = '' set plan_cache_mode = force_generic_plan
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_sightings public.sighting[];
@@ -356,7 +352,9 @@ begin
     returning h.instance_id
   )
   select coalesce(array_agg(instance_id), '{}') into v_ids from recorded;
-  perform public.note_phone(s, p_now)
+  perform public.write_phone(
+    (select i from public.wapi_instances i where i.id = s.instance_id), s.phone,
+    row('sweep', 'look', s.observation, s.cause, null, null), p_now)
   from unnest(v_sightings) s
   where s.phone is not null and s.observation = 'ALIVE' and s.instance_id = any (v_ids);
   return cardinality(v_ids);
@@ -373,7 +371,7 @@ create or replace function public.claim_restart(
   p_now timestamptz default null  -- tests bring a clock; null = the clock once the rows are locked
 )
 returns jsonb
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_instance public.wapi_instances;
@@ -446,7 +444,7 @@ create or replace function public.apply_verdict(
   p_now timestamptz default now()
 )
 returns jsonb
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_instance public.wapi_instances;
@@ -489,7 +487,8 @@ begin
       );
     end if;
     if v_alive and p_sighting.phone is not null then
-      perform public.note_phone(p_sighting, p_now);
+      perform public.write_phone(
+        v_instance, p_sighting.phone, row('sweep', 'look', p_sighting.observation, p_sighting.cause, null, null), p_now);
     end if;
   end if;
 
@@ -539,7 +538,7 @@ create or replace function public.tell_unverified(
   p_now timestamptz default now()
 )
 returns jsonb
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_sighting public.sighting;
@@ -834,7 +833,7 @@ comment on function public.finish_sweep is
 do $$
 begin
   perform public.keep_for_service(
-    'inactive_companies', 'is_asleep', 'begin_sweep', 'odd_moments', 'claim_instances', 'preconditions_hold', 'note_phone', 'record_looks',
+    'inactive_companies', 'is_asleep', 'begin_sweep', 'odd_moments', 'claim_instances', 'preconditions_hold', 'record_looks',
     'claim_restart', 'apply_verdict', 'tell_unverified', 'draw_witnesses', 'claim_canary', 'end_canary', 'note_unwatched',
     'enter_brake', 'finish_sweep');
 end

@@ -263,13 +263,7 @@ begin
       || jsonb_build_object('outcome', 'restored');
   end if;
   if p_instance.phone_number is distinct from p_phone and coalesce(p_moment >= v_known_at, true) then
-    if p_instance.phone_number <> '' then
-      perform public.record_event(
-        p_instance, 'phone_changed', p_why, null, null,
-        jsonb_build_object('from_last4', right(p_instance.phone_number, 4), 'to_last4', right(p_phone, 4)), p_now
-      );
-    end if;
-    update public.wapi_instances set phone_number = p_phone where id = p_instance.id;
+    perform public.write_phone(p_instance, p_phone, p_why, p_now);
   end if;
   -- Once in a while: a busy line is not a hot row. But a restored line always knows since when, and a sweep that is at this
   -- line must learn of the life that its look has not seen.
@@ -402,7 +396,7 @@ begin
     exception when others then
       -- The platform's tables refuse this message (a rule of theirs, a row that has just gone). The event is kept, not
       -- processed: the same event again tries again. What passes by itself is tried again by the caller.
-      if sqlstate in ('40001', '40P01', '55P03') or left(sqlstate, 2) in ('53', '57', '58') then
+      if not public.is_refusal(sqlstate) then
         raise;
       end if;
       v_outcome := 'failed';
@@ -423,7 +417,17 @@ begin
     if v_instance.id is not null then
       v_health := public.lock_health(v_instance.id);
       if p_event.is_life and v_instance.is_active is not false then
-        v_result := public.restore_by_event(v_instance, v_health, v_moment, v_phone, p_texts, v_why, p_policy, p_now);
+        begin
+          v_result := public.restore_by_event(v_instance, v_health, v_moment, v_phone, p_texts, v_why, p_policy, p_now);
+        exception when others then
+          -- A rule of the platform's about the line's row. The message is theirs to read all the same; the next sign of
+          -- life, and every sweep, tries again.
+          if not public.is_refusal(sqlstate) then
+            raise;
+          end if;
+          v_result := jsonb_build_object('outcome', 'failed');
+          v_code := coalesce(v_code, sqlstate);
+        end;
       end if;
     end if;
   end if;

@@ -70,7 +70,7 @@ comment on function public.move_references is 'Every foreign key of the catalogu
 
 create or replace function public.merge_messages(p_from uuid, p_into uuid)
 returns integer
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_twin record;
@@ -109,7 +109,7 @@ comment on function public.merge_messages is 'Moves messages into another conver
 
 create or replace function public.merge_conversations(p_from uuid, p_into uuid)
 returns text
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_from public.wapi_conversations;
@@ -227,7 +227,7 @@ create or replace function public.settle_person(
   p_instance public.wapi_instances, p_phone text, p_lid text, p_is_dialled boolean, p_moment timestamptz, p_make boolean
 )
 returns uuid
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_phone text := p_phone;
@@ -376,7 +376,7 @@ create or replace function public.open_conversation(
   p_instance public.wapi_instances, p_who jsonb, p_moment timestamptz
 )
 returns public.wapi_conversations
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_group constant text := p_who ->> 'group';
@@ -451,7 +451,7 @@ comment on function public.open_conversation is 'The conversation of a message, 
 
 create or replace function public.name_group(p_conversation public.wapi_conversations, p_name text, p_moment timestamptz)
 returns void
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_book public.conversation_bookkeeping;

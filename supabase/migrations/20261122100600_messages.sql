@@ -68,7 +68,7 @@ comment on function public.message_rank is 'How far an outgoing message has come
 
 create or replace function public.refresh_last_message(p_conversation uuid)
 returns void
-language sql volatile security invoker set search_path = ''
+language sql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
   -- By moment; within one second the greater id is the later one: the same end for every order of arrival.
   update public.wapi_conversations c
@@ -86,7 +86,7 @@ comment on function public.refresh_last_message is 'What a list of conversations
 
 create or replace function public.change_message(p_message public.wapi_messages, p_change jsonb, p_moment timestamptz)
 returns text
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_acks jsonb := coalesce(p_message.metadata -> 'acks', '{}');
@@ -217,7 +217,7 @@ comment on function public.apply_waiting is 'What waited for a message that is t
 
 create or replace function public.show_reactions(p_instance public.wapi_instances, p_target_id text)
 returns void
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_target public.wapi_messages;
@@ -341,7 +341,7 @@ create or replace function public.insert_message(
   p_instance public.wapi_instances, p_conversation uuid, p_message jsonb, p_moment timestamptz
 )
 returns uuid
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_row public.wapi_messages;
@@ -391,7 +391,7 @@ comment on function public.as_text is 'A message for a platform whose table does
 
 create or replace function public.replace_stub(p_stub public.wapi_messages, p_message jsonb)
 returns void
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_row public.wapi_messages;
@@ -432,7 +432,7 @@ create or replace function public.store_message(
   p_ahead interval  -- a moment further ahead of us is not believed: of what waits for this message
 )
 returns text
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_id constant text := p_message ->> 'message_id';

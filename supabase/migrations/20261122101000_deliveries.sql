@@ -825,7 +825,7 @@ create or replace function public.keep_alert_message(
   p_line uuid, p_message_id text, p_phone text, p_text text, p_event_ahead interval, p_now timestamptz
 )
 returns void
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_line public.wapi_instances;

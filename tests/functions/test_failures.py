@@ -150,12 +150,12 @@ def test_no_token_secret_phone_or_message_ever_shows_in_logs_or_answers(world: W
 def test_an_error_of_the_database_that_quotes_a_row_does_not_show(world: World) -> None:
     line = world.line(world.company(), session="alive")
     world.sql(
-        "alter table public.wapi_instances add constraint only_that_phone check (phone_number <> '5511988888888')"
+        "alter table public.wapi_webhook_events add constraint not_that_phone check (body not like '%%5511988888888%%') not valid"
     )
     try:
         answer = world.post(world.connection(line) | {"connectedPhone": "5511988888888"})
     finally:
-        world.sql("alter table public.wapi_instances drop constraint only_that_phone")
+        world.sql("alter table public.wapi_webhook_events drop constraint not_that_phone")
 
     assert answer.status_code == 500
     fact = world.facts("wapi_webhook", "store.refused")[-1]

@@ -387,3 +387,27 @@ def test_with_a_third_of_the_fleet_dead_the_last_company_hears_in_time(world: Wo
     assert world.status(last) == "disconnected"
     # Its turn came with the first, not behind twenty.
     assert last.external_id in [restart["external_id"] for restart in order()["restarts"][:16]]
+
+
+def test_a_company_that_was_not_active_for_a_month_wakes_without_a_past(world: World) -> None:
+    company = world.company(users=1)
+    world.lines(world.company(), 3)
+    doubtful, bad = world.line(company), world.line(company, session="disconnected")
+    silent(world, doubtful)
+    world.behave(bad, restart="refused")
+    world.sweep()
+    before = len(world.bells())
+    world.sql("update public.companies set is_active = false where id = %s", company)
+    world.sweep()
+    world.pass_time(30 * 24 * HOUR)
+    world.sql("update public.companies set is_active = true where id = %s", company)
+
+    for _ in range(3):
+        world.sweep()
+        world.pass_time(5 * MINUTE)
+
+    assert world.bells(doubtful) == []
+    assert world.row(doubtful)["unknown_looks"] == 3
+    [_, outage] = world.outages(bad)
+    assert outage["opened_at"] - outage["started_at"] < HOUR
+    assert len(world.bells()) - before == 1  # that it is down, for it is

@@ -252,9 +252,12 @@ class World:
 
     def sweep(self, *, through_wapi_send: bool = False) -> dict[str, Any]:
         name = "follow_up_check_through_wapi_send" if through_wapi_send else "follow_up_check"
-        answer = http.post(self._served(name).url)
+        answer = self.post_sweep(name)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+    def post_sweep(self, name: str = "follow_up_check") -> httpx.Response:
+        return http.post(self._served(name).url)
 
     def post(self, event: Any, *, key: str | None = SECRET, **request: Any) -> httpx.Response:
         params = {"key": key} if key is not None else {}

@@ -320,6 +320,22 @@ async def test_a_negative_answer_counts(wapi: WapiClient, httpx_mock: HTTPXMock,
         pytest.param({"name": "", "platform": ""}, GHOST, id="an empty name is still the answer of a device"),
         pytest.param({"connectedPhone": "null", "name": "Line"}, GHOST, id="a word for nothing is no phone"),
         pytest.param({"connectedPhone": " undefined ", "lid": None}, GHOST, id="another word for nothing is no phone"),
+        pytest.param(
+            {"name": "AxiosError", "message": "timeout of 10000ms exceeded", "code": "ECONNABORTED"},
+            CLAIMED,
+            id="an error of the server's own call is no device",
+        ),
+        pytest.param({"name": "Error", "message": "timeout"}, CLAIMED, id="nor is an error that has only a message"),
+        pytest.param(
+            {"error": "timeout", "connectedPhone": None, "name": None}, CLAIMED, id="nor one with the device's own keys"
+        ),
+        pytest.param({"name": "Line", "statusCode": "502"}, CLAIMED, id="nor one with a status"),
+        *(
+            pytest.param(
+                {"connectedPhone": phone, "name": "Line"}, CLAIMED, id=f"{phone!r} is no phone, and not nothing"
+            )
+            for phone in ({}, [], 0, True, "-", "N/A", 1234567)
+        ),
         pytest.param({"connectedPhone": ""}, CLAIMED, id="an empty phone alone is not the answer of a device"),
         pytest.param({"deviceName": "Line", "number": PHONE}, CLAIMED, id="fields with other names say nothing"),
         pytest.param({"error": True, "name": "Line"}, CLAIMED, id="an error that names the line says nothing"),
@@ -420,6 +436,7 @@ DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
         pytest.param("0", DATE, None, id="no time at all"),
         pytest.param("-5", DATE, None, id="less than none"),
         pytest.param("soon", DATE, None, id="a word"),
+        pytest.param("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", DATE, None, id="a year that no calendar has"),
         pytest.param("1.5", DATE, None, id="a fraction, which is none of its forms"),
         pytest.param("9" * 400, DATE, None, id="a number without end"),
         pytest.param("٣٠", DATE, None, id="digits of another script"),

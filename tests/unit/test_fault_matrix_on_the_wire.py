@@ -9,6 +9,7 @@ import gzip
 import logging
 import socket
 import struct
+import zlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -372,6 +373,9 @@ BROKEN = [
     pytest.param(
         ok(gzip.compress(b" " * 10_000_000 + DOWN), b"content-encoding: gzip"), id="a small body unpacks to 10 MB"
     ),
+    pytest.param(ok(gzip.compress(DOWN)[:-5], b"content-encoding: gzip"), id="the packed body is cut off"),
+    pytest.param(ok(gzip.compress(gzip.compress(DOWN)), b"content-encoding: gzip, gzip"), id="it is packed twice"),
+    pytest.param(ok(DOWN, b"content-encoding: br"), id="it is packed as nobody here unpacks"),
 ]  # fmt: skip
 
 
@@ -388,6 +392,24 @@ async def test_a_reset_within_the_body_concludes_nothing_and_is_not_called_slow(
         look = await soon(WapiClient(http, server.url).look(LINE, within=LONG))
     assert look.observation is UNKNOWN
     assert look.cause != "timeout"
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"X-GZip", b"deflate", b"identity"])
+async def test_a_body_that_is_packed_once_is_read_although_we_asked_for_none(
+    http: httpx.AsyncClient, encoding: bytes
+) -> None:
+    body = {b"identity": DOWN, b"deflate": zlib.compress(DOWN)}.get(encoding, gzip.compress(DOWN))
+    async with listening(RawServer(ok(body, b"content-encoding: " + encoding))) as server:
+        look = await soon(WapiClient(http, server.url).look(LINE, within=LONG))
+    assert look.observation is Observation.DISCONNECTED
+
+
+async def test_a_retry_after_of_another_age_is_none(http: httpx.AsyncClient) -> None:
+    told = b"retry-after: Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
+    reply = b"\r\n".join([b"HTTP/1.1 429 Too Many", told, b"date: Mon, 01 Jan 2026 00:00:00 GMT", b"", b""])
+    async with listening(RawServer(reply)) as server:
+        assert (await soon(WapiClient(http, server.url).look(LINE, within=LONG))).asked_to_wait
+        assert await soon(WapiClient(http, server.url).restart(LINE, within=LONG)) is UNCLEAR
 
 
 @pytest.mark.parametrize("reply", BROKEN)

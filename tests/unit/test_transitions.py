@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.core.model import Observation
+from shared.errors import StoreError, StoreRefused, StoreUnavailable
 from shared.sweep.transitions import Transitions
 
 if TYPE_CHECKING:
@@ -44,3 +45,69 @@ def test_what_was_not_written_is_tried_once_more(
     assert store.calls == [(3, True, True), (3, True, False)][: len(written)]
     told = [record.__dict__["fields"]["count"] for record in caplog.records if record.message == "looks.overtaken"]
     assert told == [overtaken] * (overtaken > 0)
+
+
+class Refuses:
+    """A store that refuses calls with certain lines, or with too many."""
+
+    def __init__(self, bad: set[int], error: StoreError, *, most: int = 10_000) -> None:
+        self._bad, self._error, self._most = bad, error, most
+        self.sizes: list[int] = []
+
+    async def record_looks(self, sightings: list[Any], *, finished: bool, comes_again: bool) -> int:
+        assert finished
+        assert comes_again
+        self.sizes.append(len(sightings))
+        if len(sightings) > self._most or self._bad & {each.instance.id for each in sightings}:
+            raise self._error
+        return len(sightings)
+
+
+def record(store: Refuses, count: int) -> tuple[list[int], list[StoreError]]:
+    """Record so many lines; answer the lines that were counted as errors, and the failures of the sweep."""
+    errors: list[int] = []
+    context: Any = SimpleNamespace(
+        store=store,
+        report=SimpleNamespace(given_back=0),
+        failures=[],
+        count_error=lambda _fact, line, _error: errors.append(line.id),
+    )
+    lines: Any = [SimpleNamespace(found=Observation.ALIVE, instance=SimpleNamespace(id=n)) for n in range(count)]
+    asyncio.run(Transitions(context).record(lines))
+    return errors, context.failures
+
+
+RULE = StoreRefused("record_looks", "23514")
+SLOW = StoreUnavailable("record_looks", "57014")
+
+
+@pytest.mark.parametrize("bad", [{0}, {499}, {7, 300}, set(range(100, 110))], ids=["first", "last", "two", "ten"])
+def test_rows_that_are_refused_cost_no_other_row_its_look(bad: set[int]) -> None:
+    store = Refuses(bad, RULE)
+    assert record(store, 500) == (sorted(bad), [])
+    assert len(store.sizes) <= 2 * 9 * len(bad) + 1
+
+
+def test_a_table_that_takes_no_row_is_not_asked_about_each() -> None:
+    store = Refuses(set(range(500)), RULE)
+    assert record(store, 500) == ([], [RULE])
+    assert len(store.sizes) == 31
+
+
+def test_a_single_line_that_is_refused_is_an_error_of_that_line() -> None:
+    assert record(Refuses({0}, RULE), 1) == ([0], [])
+
+
+def test_what_takes_too_long_is_written_in_halves_and_quarters() -> None:
+    store = Refuses(set(), SLOW, most=250)
+    assert record(store, 500) == ([], [])
+    assert store.sizes == [500, 250, 250]
+    with pytest.raises(StoreUnavailable):
+        record(Refuses(set(), SLOW, most=50), 500)
+
+
+def test_a_database_that_is_away_is_not_asked_in_parts() -> None:
+    store = Refuses({3}, StoreUnavailable("record_looks", "ConnectError"))
+    with pytest.raises(StoreUnavailable):
+        record(store, 500)
+    assert store.sizes == [500]

@@ -6,6 +6,7 @@ The provider answers errors in three shapes, and all are read: an HTTP status, H
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -14,10 +15,17 @@ from shared.core.delivery import SendAnswer, SendResult
 from shared.core.look import UNREADABLE, Look, RestartAnswer, unknown
 from shared.core.model import Observation
 from shared.providers.wapi.names import is_told, read_own_phone
-from shared.providers.wapi.values import id_of
+from shared.providers.wapi.values import id_of, number_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from shared.providers.answer import HttpAnswer
+
+
+_DIGITS_OF_A_PHONE: Final = 8
+_ERROR_NAME: Final = re.compile(r"E[A-Z_]+")
+"""As a system names an error: ``ECONNABORTED``, ``ENOTFOUND``, ``ERR_NETWORK``."""
 
 
 class DeviceView(StrEnum):
@@ -72,14 +80,37 @@ def read_status(answer: HttpAnswer, *, external_id: str | None = None) -> Look:
 
 def _contradicts_itself(found: dict[str, Any], external_id: str | None) -> bool:
     """Whether an answer that says "not connected" says something else as well: then it is no well-formed negative."""
-    status, named = found.get("statusCode"), found.get("instanceId")
+    named = found.get("instanceId")
     return (
-        bool(found.get("error"))
-        or found.get("success") is False
-        or (isinstance(status, int) and status >= HTTPStatus.BAD_REQUEST)
-        or _is_phone(found.get("connectedPhone"))
+        tells_of_a_failure(found)
+        or _is_shown(found.get("connectedPhone"))
         or (external_id is not None and isinstance(named, str) and named.strip() not in ("", external_id))
     )
+
+
+def tells_of_a_failure(found: Mapping[str, Any]) -> bool:
+    """Whether a body is, or holds, an error that somebody has serialised: then it says nothing of the line.
+
+    A server between us and WhatsApp answers 200 with the error of its own call: ``{"name": "AxiosError", "message":
+    "timeout of 10000ms exceeded", "code": "ECONNABORTED"}``.
+    """
+    success = found.get("success")
+    return (
+        any(_says_yes(found.get(name)) for name in ("error", "errors", "stack"))
+        or success is False
+        or str(success).strip().lower() in ("false", "0")
+        or any(_is_error_status(found.get(name)) for name in ("statusCode", "status", "code"))
+        or _ERROR_NAME.fullmatch(str(found.get("code"))) is not None
+    )
+
+
+def _says_yes(value: object) -> bool:
+    return bool(value) and str(value).strip().lower() not in ("false", "0", "null", "none", "")
+
+
+def _is_error_status(value: object) -> bool:
+    number = number_of(value)
+    return number is not None and number >= HTTPStatus.BAD_REQUEST
 
 
 def read_device(answer: HttpAnswer) -> DeviceView:
@@ -89,16 +120,24 @@ def read_device(answer: HttpAnswer) -> DeviceView:
     found = answer.json_object() if answer.status == HTTPStatus.OK else None
     if found is None or found.get("error") is True:
         return DeviceView.CANNOT_SAY
-    if _is_phone(found.get("connectedPhone")):
+    phone = found.get("connectedPhone")
+    if _is_phone(phone):
         return DeviceView.PHONE
+    if tells_of_a_failure(found) or "message" in found or _is_shown(phone):
+        return DeviceView.CANNOT_SAY
     if any(key in found for key in ("name", "platform", "lid")):
         return DeviceView.NO_PHONE
     return DeviceView.CANNOT_SAY
 
 
-def _is_phone(value: object) -> bool:
+def _is_shown(value: object) -> bool:
     """Whether something is shown at all: a blank and a word for nothing are none. Seen at several integrators."""
     return value is not None and is_told(str(value))
+
+
+def _is_phone(value: object) -> bool:
+    """Whether a number is shown, however it is written or masked: so many digits have no other reason to be there."""
+    return isinstance(value, str | int) and sum(each.isdigit() for each in str(value)) >= _DIGITS_OF_A_PHONE
 
 
 _PROVEN_BY: Final = {

@@ -13,7 +13,7 @@ from shared.core.look import NOT_ASKED, UNREADABLE, Look, RestartAnswer, unknown
 from shared.core.model import Observation
 from shared.providers.exchange import ExchangeFailedError, bearer, exchange
 from shared.providers.port import Unpaced
-from shared.providers.wapi.answers import read_restart
+from shared.providers.wapi.answers import read_restart, tells_of_a_failure
 from shared.providers.wapi.names import read_own_phone
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def read_get_status(answer: HttpAnswer) -> Look:
     if _THROTTLED.search(error_type):
         return Look(Observation.UNKNOWN, "rate_limited", throttled=True, asked_to_wait=True)
     agrees = error_type.upper() == _AGREEING_ERRORS.get(str(status))
-    if not agrees and (error_type or found.get("error") or found.get("success") is False):
+    if not agrees and (error_type or tells_of_a_failure(found)):
         return unknown("could_not_ask")
     if found.get("connected") is (observation is not Observation.ALIVE) and observation is not Observation.GHOST:
         return unknown("send_contradicts_itself")
