@@ -1356,6 +1356,15 @@ export type Database = {
         Args: { p_ahead: string; p_instance: string; p_message_id: string };
         Returns: boolean;
       };
+      apply_waiting_of: {
+        Args: {
+          p_ahead: string;
+          p_instance: string;
+          p_lid: string;
+          p_phone: string;
+        };
+        Returns: undefined;
+      };
       as_text: { Args: { p_message: Json }; Returns: Json };
       back_waits: {
         Args: {
@@ -1927,6 +1936,7 @@ export type Database = {
       };
       learn_sender: {
         Args: {
+          p_ahead: string;
           p_instance: Omit<
             Database["public"]["Tables"]["wapi_instances"]["Row"],
             Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
@@ -2726,6 +2736,7 @@ export type Database = {
         };
         Returns: boolean;
       };
+      with_text: { Args: { p_message: Json }; Returns: Json };
       write_deliveries: {
         Args: {
           p_kind: string;

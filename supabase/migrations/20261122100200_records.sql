@@ -256,6 +256,9 @@ create index if not exists recent_rejections on public.wapi_webhook_events (rece
 create index if not exists changes_waiting_for_their_message
   on public.wapi_webhook_events (instance_id, message_id)
   where change is not null;
+-- Reader: apply_waiting_of.
+create index if not exists waiting_changes_by_line on public.wapi_webhook_events (instance_id)
+  where change is not null and change ->> 'do' <> 'ack';
 -- Readers: claim_relay, list_relay_backlog.
 create index if not exists events_to_relay on public.wapi_webhook_events ((coalesce(external_id, '')), id) where relay = 'pending';
 

@@ -35,7 +35,7 @@ comment on function public.phone_forms is 'The ways to write one phone: a Brazil
 
 create or replace function public.move_references(p_table regclass, p_from uuid, p_into uuid)
 returns void
-language plpgsql volatile security invoker set search_path = ''
+language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
   v_key record;
@@ -85,7 +85,7 @@ begin
     where f.conversation_id = p_from
   loop
     update public.wapi_messages i
-    set status = case when public.message_rank(f.status) > public.message_rank(i.status) or i.status is null
+    set status = case when public.message_rank(f.status::text) > public.message_rank(i.status::text) or i.status is null
           then f.status else i.status end,
         message_type = case when v_twin.is_better then f.message_type else i.message_type end,
         media_url = coalesce(i.media_url, f.media_url),

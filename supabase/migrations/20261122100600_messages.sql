@@ -89,8 +89,10 @@ returns text
 language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
+  c_versions constant integer := 21;
   v_acks jsonb := coalesce(p_message.metadata -> 'acks', '{}');
   v_best text;
+  v_row public.wapi_messages;  -- by a record: the platform's column may be an enum
   v_error_at timestamptz;
   v_delivered_at timestamptz;
   v_versions jsonb;
@@ -102,20 +104,21 @@ begin
       return 'not_newer';
     end if;
     -- Forward only. ERROR is an end of its own: it counts unless a delivery came before it, by their moments.
-    v_best := coalesce(v_acks ->> 'best', nullif(p_message.status, 'error'), 'pending');
+    v_best := coalesce(v_acks ->> 'best', nullif(p_message.status::text, 'error'), 'pending');
     if public.message_rank(p_change ->> 'status') > public.message_rank(v_best) then
       v_best := p_change ->> 'status';
     end if;
     v_error_at := least((v_acks ->> 'error_at')::timestamptz, case p_change ->> 'status' when 'error' then p_moment end);
     v_delivered_at := least((v_acks ->> 'delivered_at')::timestamptz,
       case when p_change ->> 'status' in ('delivered', 'read') then p_moment end);
+    v_row.status := case when v_error_at is not null and (v_delivered_at is null or v_error_at <= v_delivered_at)
+      then 'error' else v_best end;
     update public.wapi_messages
-    set status = case when v_error_at is not null and (v_delivered_at is null or v_error_at <= v_delivered_at)
-          then 'error' else v_best end,
+    set status = v_row.status,
         metadata = public.metadata_object(metadata) || jsonb_build_object('acks',
           jsonb_strip_nulls(jsonb_build_object('best', v_best, 'error_at', v_error_at, 'delivered_at', v_delivered_at)))
     where id = p_message.id
-      and (status is distinct from v_best or v_error_at is not null
+      and (status::text is distinct from v_best or v_error_at is not null
         or v_delivered_at is distinct from (v_acks ->> 'delivered_at')::timestamptz);
     return case when found then 'applied' else 'not_newer' end;
   elsif p_change ->> 'do' = 'delete' then
@@ -143,6 +146,12 @@ begin
     union
     select jsonb_build_object('at', p_moment, 'content', p_change -> 'content')
   ) as versions;
+  if jsonb_array_length(v_versions) > c_versions then
+    -- The message's own text and the newest ones: a row that grew with every edit would make each slower than the last.
+    select jsonb_build_array(v_versions -> 0) || jsonb_agg(v order by n) into v_versions
+    from jsonb_array_elements(v_versions) with ordinality as e (v, n)
+    where n > jsonb_array_length(v_versions) - (c_versions - 1);
+  end if;
   update public.wapi_messages
   set content = v_versions -> -1 ->> 'content',
       metadata = public.metadata_object(metadata) || jsonb_build_object('edited', true, 'versions', v_versions)
@@ -175,11 +184,29 @@ begin
           or coalesce(p_message.metadata ->> 'sender_phone' = any (public.phone_forms(v_who ->> 'sender_phone')), false)
           or coalesce(p_message.metadata ->> 'sender_lid' = v_who ->> 'sender_lid', false))));
   end if;
-  return (v_is_anybodys or p_message.from_me = (v_who ->> 'from_me')::boolean)
-    and p_message.conversation_id = any (public.person_conversations(p_instance, v_who ->> 'phone', v_who ->> 'lid'));
+  if not v_is_anybodys and p_message.from_me is distinct from (v_who ->> 'from_me')::boolean then
+    return false;
+  elsif p_message.conversation_id = any (public.person_conversations(p_instance, v_who ->> 'phone', v_who ->> 'lid')) then
+    return true;
+  elsif v_who ->> 'phone' is not null and v_who ->> 'lid' is not null then
+    return false;
+  end if;
+  -- One address of two, and the message lies under the other kind: whose they are may come to light.
+  return case when exists (
+    select from public.wapi_conversations c
+    where c.id = p_message.conversation_id
+      and c.remote_jid like case when v_who ->> 'lid' is null then '%@lid' else '%@s.whatsapp.net' end
+      and not exists (
+        select from public.wapi_contact_lids l
+        where l.instance_id = p_instance and (
+          l.conversation_id = c.id or l.lid in (v_who ->> 'lid', c.remote_jid)
+          or l.phone = any (public.phone_forms(v_who ->> 'phone'))
+          or l.phone = any (public.phone_forms(split_part(c.remote_jid, '@', 1)))))
+  ) then null else false end;
 end
 $$;
-comment on function public.may_change is 'Whether who sent an edit or deletion is the message''s own side, in its own conversation.';
+comment on function public.may_change is
+  'Whether who sent an edit or deletion is the message''s own side, in its own conversation. Null: nobody can tell yet.';
 
 create or replace function public.apply_waiting(p_instance uuid, p_message_id text, p_ahead interval)
 returns boolean
@@ -188,6 +215,7 @@ as $$
 declare
   v_waiting record;
   v_message public.wapi_messages;
+  v_may boolean;
 begin
   if not exists (
     select from public.wapi_webhook_events
@@ -204,9 +232,10 @@ begin
     for update
   loop
     select * into v_message from public.find_message(p_instance, p_message_id) order by from_me desc limit 1;
+    v_may := public.may_change(p_instance, v_message, v_waiting.change);
+    continue when v_may is null;
     update public.wapi_webhook_events
-    set outcome = case when public.may_change(p_instance, v_message, v_waiting.change)
-          then public.change_message(v_message, v_waiting.change, v_waiting.moment) else 'not_theirs' end,
+    set outcome = case when v_may then public.change_message(v_message, v_waiting.change, v_waiting.moment) else 'not_theirs' end,
         change = null
     where id = v_waiting.id;
   end loop;
@@ -214,6 +243,32 @@ begin
 end
 $$;
 comment on function public.apply_waiting is 'What waited for a message that is there now; says whether anything did.';
+
+create or replace function public.apply_waiting_of(p_instance uuid, p_phone text, p_lid text, p_ahead interval)
+returns void
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_id text;
+begin
+  if p_phone is null or p_lid is null then
+    return;
+  end if;
+  for v_id in
+    select distinct e.message_id from public.wapi_webhook_events e
+    where e.instance_id = p_instance and e.change is not null and e.change ->> 'do' <> 'ack'
+      and (e.change #>> '{who,lid}' = p_lid or e.change #>> '{who,phone}' = any (public.phone_forms(p_phone)))
+    order by e.message_id
+  loop
+    perform public.lock_name(p_instance, v_id);
+    if exists (select from public.find_message(p_instance, v_id)) then
+      perform public.apply_waiting(p_instance, v_id, p_ahead);
+    end if;
+  end loop;
+end
+$$;
+comment on function public.apply_waiting_of is
+  'What waited for somebody to say that a phone and a LID are one person: edits and deletions that named the one of a message under the other.';
 
 create or replace function public.show_reactions(p_instance public.wapi_instances, p_target_id text)
 returns void
@@ -229,7 +284,9 @@ begin
   select * into v_target from public.find_message(p_instance.id, p_target_id) order by from_me desc limit 1;
   for v_reaction in
     select * from public.message_reactions
-    where instance_id = p_instance.id and target_id = p_target_id order by reactor for update
+    where instance_id = p_instance.id and target_id = p_target_id
+    order by emoji <> '', reactor  -- a name that goes makes room for the one that stays
+    for update
   loop
     if v_reaction.emoji = '' then
       delete from public.wapi_messages where id = v_reaction.row_id;
@@ -302,9 +359,10 @@ begin
     v_reactor := 'me';
   elsif v_who ->> 'group' is null then
     v_reactor := 'them';
+    perform public.learn_sender(p_instance, v_who, p_moment, p_ahead);
   else
     -- One person may react by phone today and by LID tomorrow: the LID is the name, once it is known.
-    perform public.learn_sender(p_instance, v_who, p_moment);
+    perform public.learn_sender(p_instance, v_who, p_moment, p_ahead);
     select coalesce(array_agg(l.lid order by l.lid), '{}') into v_names from public.wapi_contact_lids l
     where l.instance_id = p_instance.id
       and (l.lid = v_who ->> 'sender_lid' or l.phone = any (public.phone_forms(v_who ->> 'sender_phone')));
@@ -348,7 +406,7 @@ declare
   v_message jsonb := p_message;
   v_id uuid;
 begin
-  for v_try in 1..2 loop
+  for v_try in 1..3 loop
     begin
       -- By a record: a column of the platform's may be an enum.
       v_row.message_type := v_message ->> 'type';
@@ -365,12 +423,14 @@ begin
     exception
       when unique_violation then
         return null;  -- the platform's own writer was faster
-      when check_violation or invalid_text_representation or not_null_violation then
-        -- The platform's table knows an older list of types, or wants a text: then a text it is, and the word is kept.
-        if v_try = 2 then
+      when not_null_violation or check_violation or invalid_text_representation then
+        -- The platform's table wants a text beside a picture, or knows an older list of types: then a text it is, and
+        -- the word is kept.
+        if v_try = 3 then
           raise;
         end if;
-        v_message := public.as_text(v_message);
+        v_message := case when sqlstate = '23502' and v_try = 1
+          then public.with_text(v_message) else public.as_text(v_message) end;
     end;
   end loop;
   return null;
@@ -378,13 +438,21 @@ end
 $$;
 comment on function public.insert_message is 'A message''s row; where the platform refuses its type it is a text with the word in metadata.type. Null: somebody else has stored it.';
 
-create or replace function public.as_text(p_message jsonb)
+create or replace function public.with_text(p_message jsonb)
 returns jsonb
 language sql immutable security invoker set search_path = ''
 as $$
   select p_message || jsonb_build_object(
+    'content', coalesce(nullif(p_message ->> 'content', ''), p_message #>> '{metadata,preview}', ''));
+$$;
+comment on function public.with_text is 'A message for a platform whose table wants a text in each.';
+
+create or replace function public.as_text(p_message jsonb)
+returns jsonb
+language sql immutable security invoker set search_path = ''
+as $$
+  select public.with_text(p_message) || jsonb_build_object(
     'type', 'text',
-    'content', coalesce(nullif(p_message ->> 'content', ''), p_message #>> '{metadata,preview}', ''),
     'metadata', public.metadata_object(p_message -> 'metadata') || jsonb_build_object('type', p_message -> 'type'));
 $$;
 comment on function public.as_text is 'A message for a platform whose table does not know its type.';
@@ -398,7 +466,7 @@ declare
   v_message jsonb := p_message;
   v_versions jsonb := p_stub.metadata -> 'versions';
 begin
-  for v_try in 1..2 loop
+  for v_try in 1..3 loop
     begin
       v_row.message_type := v_message ->> 'type';
       -- What was edited before it could be read: its own text is the first version.
@@ -414,11 +482,12 @@ begin
             || case when v_versions is null then '{}' else jsonb_build_object('versions', v_versions) end
       where id = p_stub.id;
       return;
-    exception when check_violation or invalid_text_representation or not_null_violation then
-      if v_try = 2 then
+    exception when not_null_violation or check_violation or invalid_text_representation then
+      if v_try = 3 then
         raise;
       end if;
-      v_message := public.as_text(v_message);
+      v_message := case when sqlstate = '23502' and v_try = 1
+        then public.with_text(v_message) else public.as_text(v_message) end;
     end;
   end loop;
 end
@@ -445,11 +514,12 @@ declare
   v_is_last boolean;
   v_has_reactions boolean;
   v_is_awaited boolean;
+  v_tells_who boolean;
   -- An ack of this very message, or its twin under the other address, waits or is waited for.
   v_is_locked constant boolean not null := public.lock_name(p_instance.id, v_id);
 begin
   if p_message ->> 'group' is not null then
-    perform public.learn_sender(p_instance, p_message, p_moment);
+    perform public.learn_sender(p_instance, p_message, p_moment, p_ahead);
   else
     -- The same message by phone and by LID is one, and tells whose LID it is.
     select m.* into v_twin
@@ -492,6 +562,12 @@ begin
   end if;
 
   if public.insert_message(p_instance, v_conversation.id, p_message, p_moment) is null then
+    if not exists (
+      select from public.wapi_messages where conversation_id = v_conversation.id and message_id = v_id)
+    then
+      -- Not the platform's own writer, but another message by a unique index of theirs.
+      raise exception 'the platform''s table refuses the message' using errcode = 'unique_violation';
+    end if;
     update public.wapi_messages set status = 'sent'
     where conversation_id = v_conversation.id and message_id = v_id and v_from_me and coalesce(status, 'pending') = 'pending';
     perform public.apply_waiting(p_instance.id, v_id, p_ahead);
@@ -523,13 +599,19 @@ begin
   select exists (select from public.message_reactions where instance_id = p_instance.id and target_id = v_id),
     exists (
       select from public.wapi_webhook_events
-      where instance_id = p_instance.id and message_id = v_id and change is not null)
-  into v_has_reactions, v_is_awaited;
+      where instance_id = p_instance.id and message_id = v_id and change is not null),
+    v_who ->> 'phone' is not null and v_who ->> 'lid' is not null and exists (
+      select from public.wapi_webhook_events
+      where instance_id = p_instance.id and change is not null and change ->> 'do' <> 'ack')
+  into v_has_reactions, v_is_awaited, v_tells_who;
   if v_has_reactions then
     perform public.show_reactions(p_instance, v_id);
   end if;
   if v_is_awaited then
     perform public.apply_waiting(p_instance.id, v_id, p_ahead);
+  end if;
+  if v_tells_who then
+    perform public.apply_waiting_of(p_instance.id, v_who ->> 'phone', v_who ->> 'lid', p_ahead);
   end if;
   return 'stored';
 end
@@ -537,7 +619,9 @@ $$;
 comment on function public.store_message is
   'A message, once per person or group and provider''s id, with its conversation, unread count, order and what waited for it.';
 
-create or replace function public.learn_sender(p_instance public.wapi_instances, p_who jsonb, p_moment timestamptz)
+create or replace function public.learn_sender(
+  p_instance public.wapi_instances, p_who jsonb, p_moment timestamptz, p_ahead interval
+)
 returns void
 language plpgsql volatile security invoker set search_path = ''
 as $$
@@ -551,6 +635,7 @@ begin
     return;
   end if;
   perform public.settle_person(p_instance, v_phone, v_lid, false, p_moment, false);
+  perform public.apply_waiting_of(p_instance.id, v_phone, v_lid, p_ahead);
 end
 $$;
 comment on function public.learn_sender is 'Who names both a LID and a phone tells whose LID it is.';
@@ -565,11 +650,12 @@ declare
   v_id constant text := p_change ->> 'message_id';
   v_is_locked boolean;
   v_message public.wapi_messages;
+  v_may boolean;
 begin
   if p_change ->> 'do' = 'react' then
     return public.store_reaction(p_instance, p_change, p_moment, p_ahead);
   elsif p_change ->> 'do' = 'learn' then
-    perform public.learn_sender(p_instance, p_change -> 'who', p_moment);
+    perform public.learn_sender(p_instance, p_change -> 'who', p_moment, p_ahead);
     return 'applied';
   elsif p_change ->> 'do' = 'rename' then
     perform public.name_group(c, p_change ->> 'content', p_moment)
@@ -578,6 +664,9 @@ begin
     return case when found then 'applied' else 'not_newer' end;
   end if;
   v_is_locked := public.lock_name(p_instance.id, v_id);
+  if p_change ->> 'do' <> 'ack' then
+    perform public.learn_sender(p_instance, p_change -> 'who', p_moment, p_ahead);
+  end if;
   select m.* into v_message
   from public.wapi_conversations c
   join public.wapi_messages m on m.conversation_id = c.id
@@ -591,7 +680,11 @@ begin
   if public.apply_waiting(p_instance.id, v_id, p_ahead) then
     select * into v_message from public.wapi_messages where id = v_message.id;
   end if;
-  if not public.may_change(p_instance.id, v_message, p_change) then
+  v_may := public.may_change(p_instance.id, v_message, p_change);
+  if v_may is null then
+    update public.wapi_webhook_events set message_id = v_id, change = p_change where id = p_event;
+    return 'waiting';
+  elsif not v_may then
     return 'not_theirs';
   end if;
   return public.change_message(
@@ -604,7 +697,7 @@ do $$
 begin
   perform public.keep_for_service(
     'find_message', 'metadata_object', 'message_rank', 'refresh_last_message', 'change_message', 'may_change',
-    'apply_waiting', 'show_reactions', 'keep_reaction', 'store_reaction', 'insert_message', 'as_text', 'replace_stub', 'store_message',
+    'apply_waiting', 'apply_waiting_of', 'show_reactions', 'keep_reaction', 'store_reaction', 'insert_message', 'with_text', 'as_text', 'replace_stub', 'store_message',
     'learn_sender', 'change_or_wait');
 end
 $$;

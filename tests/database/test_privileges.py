@@ -47,7 +47,7 @@ LOOSE_FUNCTIONS = (
     " or exists (select from aclexplode(proacl) as a where a.grantee = 0)"
     # The platform's triggers find their own tables while we write theirs; everything else finds what it names in full.
     " or not coalesce(proconfig, '{}') @> array[case"
-    " when not prosecdef and prosrc ~* '(insert into|update|delete from) public\\.(wapi_instances|notifications|wapi_messages|wapi_conversations)\\M'"
+    " when not prosecdef and (proname = 'move_references' or prosrc ~* '(insert into|update|delete from) public\\.(wapi_instances|notifications|wapi_messages|wapi_conversations)\\M')"
     " then 'search_path=public, extensions, pg_temp' else 'search_path=\"\"' end]"
     # Nothing else is set but how the planner may go about it.
     " or exists (select from unnest(proconfig) as s where split_part(s, '=', 1)"
