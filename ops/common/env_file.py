@@ -24,14 +24,18 @@ def env_file() -> Path:
     """Where it stands: as ENV_FILE says, else ``.env`` beside the Makefile, which need not be there.
 
     Raises:
-        SettingsError: ENV_FILE names nothing.
+        SettingsError: ENV_FILE names nothing, or the file is not UTF-8.
     """
     named = os.environ.get("ENV_FILE")
-    if not named:
-        return _PROJECT / ".env"
-    if not Path(named).exists():
+    file = Path(named) if named else _PROJECT / ".env"
+    if named and not file.exists():
         raise SettingsError(f"settings: ENV_FILE: {named} does not exist")
-    return Path(named)
+    try:
+        if file.is_file():
+            file.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise SettingsError(f"settings: {file} is not UTF-8: save it as that") from None
+    return file
 
 
 def values_of(file: Path) -> dict[str, str]:

@@ -1,21 +1,28 @@
 """``python -m ops.replay FILE``: delivers the events of ``event.undelivered`` log lines again.
 
-Reads the same settings as wapi_webhook (without its secrets) and ``EVENT_LOG_KEY``, from the environment or .env.
-Idempotent: an event is kept once.
+``python -m ops.replay --failed`` those of the inbox that the platform's own tables refused, once their rule is mended.
+Reads the same settings as wapi_webhook (without its secrets) and for a file ``EVENT_LOG_KEY``, from the environment or
+.env. Idempotent: an event is kept once.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import codecs
 import logging
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import httpx
+from pydantic import AwareDatetime
+
 from ops.common.env_file import env_file
 from ops.common.interrupted import Interrupted
+from ops.common.rest import Rest
+from ops.common.rows import Row
 from ops.common.shown import counted, one_line, shown_external_id
 from shared.clients import Clients
 from shared.core.event import EventOutcome, Noise
@@ -23,7 +30,7 @@ from shared.errors import LineRecoveryError, StoreError
 from shared.providers.wapi.events import parse_event
 from shared.relay import IN_REQUEST
 from shared.settings import IntakeSettings, load_settings
-from shared.webhook.dead_letters import FACT, Undelivered, read_undelivered
+from shared.webhook.dead_letters import FACT, Undelivered, as_it_came, read_undelivered
 from shared.webhook.intake import deliver
 
 if TYPE_CHECKING:
@@ -67,6 +74,8 @@ def in_words(outcome: str) -> str:
     """What became of an event."""
     if outcome in _WORDS:
         return _WORDS[EventOutcome(outcome)]
+    if outcome == Noise.UNREADABLE:
+        return "kept; our reader fails on it"
     return "kept; there is no message in it" if outcome in {*Noise} else f"kept ({one_line(outcome)})"
 
 
@@ -75,31 +84,20 @@ class Replay:
 
     Args:
         settings: The function's own.
-        file: Said when nothing is in it.
     """
 
-    def __init__(self, settings: IntakeSettings, file: Path) -> None:
+    def __init__(self, settings: IntakeSettings) -> None:
         self._settings = settings
-        self._file = file
         self._delivered: Counter[str] = Counter()
         self._failed = 0
         self._found = 0
 
-    async def run(self, log: str, key: SecretStr) -> int:
-        """Deliver what a log export holds, and say what became of each event.
+    async def run(self, found: list[Undelivered]) -> int:
+        """Deliver events, and say what became of each.
 
         Returns:
             The exit code.
-
-        Raises:
-            LineRecoveryError: When there is nothing to deliver.
         """
-        found = list(read_undelivered(log, key, parse=parse_event))
-        if not found:
-            raise LineRecoveryError(
-                f'{self._file}: no undelivered event is in it. Looked for JSON log entries with "message": "{FACT}", as'
-                " the function prints them or as `gcloud logging read --format=json` writes them (its [] means: none)"
-            )
         self._found = len(found)
         clients = Clients(self._settings)
         try:
@@ -148,14 +146,63 @@ def _said(intake: Intake) -> str:
     return f"{words}; but its company has no users" if intake.told == 0 else words
 
 
-def _replay(file: Path) -> int:
-    settings = load_settings(IntakeSettings, env_file=env_file())
-    if settings.event_log_key is None:
+class FailedEvent(Row):
+    """An event of the inbox that is kept and not done."""
+
+    table = "wapi_webhook_events"
+
+    id: int
+    event_key: str
+    external_id: str | None
+    body: str
+    received_at: AwareDatetime
+
+
+async def _failed(settings: IntakeSettings) -> list[Undelivered]:
+    """What the platform's own tables refused, oldest first."""
+    async with httpx.AsyncClient(trust_env=False) as http:
+        rest = Rest(http, settings.supabase_url, settings.supabase_service_role_key)
+        rows = await rest.rows(FailedEvent, ("outcome", f"eq.{EventOutcome.FAILED}"), ("body", "not.is.null"))
+    return [
+        Undelivered(
+            row.event_key, as_it_came(row.event_key, row.external_id, row.body, row.received_at, parse=parse_event)
+        )
+        for row in rows
+    ]
+
+
+def _undelivered(file: Path, key: SecretStr | None) -> list[Undelivered]:
+    if key is None:
         raise LineRecoveryError("settings: EVENT_LOG_KEY is missing")
-    log = file.read_text("utf-8", errors="replace")
-    replay = Replay(settings, file)
+    found = list(read_undelivered(_text_in(file.read_bytes()), key, parse=parse_event))
+    if not found:
+        raise LineRecoveryError(
+            f'{file}: no undelivered event is in it. Looked for JSON log entries with "message": "{FACT}", as'
+            " the function prints them or as `gcloud logging read --format=json` writes them (its [] means: none)"
+        )
+    return found
+
+
+def _text_in(read: bytes) -> str:
+    """A file's text: UTF-8, or what PowerShell writes."""
+    is_wide = read.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return read.decode("utf-16" if is_wide else "utf-8-sig", "replace")
+
+
+def _replay(file: Path | None) -> int:
+    settings = load_settings(IntakeSettings, env_file=env_file())
+    replay = Replay(settings)
+
+    async def run() -> int:
+        if file is not None:
+            return await replay.run(_undelivered(file, settings.event_log_key))
+        if found := await _failed(settings):
+            return await replay.run(found)
+        print("no event of the inbox has failed, of those whose body is still kept")
+        return DELIVERED
+
     try:
-        return asyncio.run(replay.run(log, settings.event_log_key))
+        return asyncio.run(run())
     except KeyboardInterrupt:
         raise Interrupted(replay.so_far()) from None
 
@@ -167,10 +214,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when every event was delivered, 1 otherwise.
     """
     parser = argparse.ArgumentParser(prog="python -m ops.replay", description=__doc__)
-    parser.add_argument(
-        "file", type=Path, help="an export of the log: lines as printed, or `gcloud logging read --format=json`"
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        help="an export of the log: lines as printed, or `gcloud logging read --format=json`",
     )
-    file: Path = parser.parse_args(arguments).file
+    what.add_argument(
+        "--failed",
+        action="store_true",
+        help="the inbox's events that the platform's own tables refused (outcome failed)",
+    )
+    file: Path | None = parser.parse_args(arguments).file
     logging.getLogger("line_recovery").addHandler(logging.NullHandler())  # each outcome is said here in words
     try:
         return _replay(file)

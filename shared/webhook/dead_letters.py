@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FACT: Final = "event.undelivered"
 PART_BYTES: Final = 180_000
 """A log entry holds at most 256 KB."""
+_MOST_PARTS: Final = 1000
 
 
 def log_undelivered(event: Event, key: SecretStr | None) -> None:
@@ -89,7 +90,7 @@ def read_undelivered(log: str, key: SecretStr, *, parse: Callable[[bytes], Event
         if line.get("message") == FACT and isinstance(line.get("event_key"), str):
             # One event may have been sealed more than once, each time differently.
             sealing = sealings.setdefault((str(line.get("received_at")), line["event_key"]), {})
-            sealing[line.get("part") or 0] = line
+            sealing[_number_of_parts(line.get("part")) or 0] = line
     read: dict[str, Undelivered] = {}
     for (_, event_key), parts in sorted(sealings.items()):  # an export may be newest first
         if event_key not in read or read[event_key].event is None:
@@ -99,8 +100,8 @@ def read_undelivered(log: str, key: SecretStr, *, parse: Callable[[bytes], Event
 
 def _facts(log: str) -> Iterable[dict[str, Any]]:
     try:
-        entries = json.loads(log) if log.lstrip().startswith("[") else [json.loads(line) for line in _json_lines(log)]
-    except ValueError:
+        entries = json.loads(log) if log.lstrip().startswith("[") else _entries_of_lines(log)
+    except (ValueError, RecursionError):
         raise UndeliveredUnreadable("the file holds neither log lines nor a JSON array of log entries") from None
     for entry in entries:
         payload = entry.get("jsonPayload", entry) if isinstance(entry, dict) else {}
@@ -108,8 +109,29 @@ def _facts(log: str) -> Iterable[dict[str, Any]]:
             yield payload
 
 
-def _json_lines(log: str) -> Iterable[str]:
-    return (line for line in log.splitlines() if line.lstrip().startswith("{"))
+def _entries_of_lines(log: str) -> list[Any]:
+    """What stands in lines of JSON. A line that is cut off costs no other line anything.
+
+    Raises:
+        ValueError: None of them can be read.
+    """
+    entries: list[Any] = []
+    cut: list[Any] = []
+    for number, line in enumerate(log.splitlines(), start=1):
+        if not line.lstrip().startswith("{"):
+            continue
+        try:
+            entries.append(json.loads(line))
+        except (ValueError, RecursionError):
+            # Said of those that may have held an event: under a name of its own, for theirs is cut off as well.
+            cut.append({"message": FACT, "event_key": f"line {number}", "parts": 0} if FACT in line else {})
+    if cut and not entries:
+        raise ValueError
+    return entries + cut
+
+
+def _number_of_parts(told: object) -> int | None:
+    return told if isinstance(told, int) and not isinstance(told, bool) and 0 < told <= _MOST_PARTS else None
 
 
 def _unseal(
@@ -118,21 +140,38 @@ def _unseal(
     from cryptography.fernet import InvalidToken
 
     first = next(iter(parts.values()))
-    wanted = first.get("parts")
-    if wanted is None:
+    if first.get("parts") is None:
         return Undelivered(event_key, None, "it was logged without its body: EVENT_LOG_KEY was not set")
+    wanted = _number_of_parts(first["parts"])
+    if wanted is None:
+        return Undelivered(event_key, None, "it is cut off, or no log entry of ours")
     missing = [number for number in range(1, wanted + 1) if number not in parts]
     if missing:
         return Undelivered(event_key, None, f"part {missing[0]} of {wanted} is not in the file")
     try:
         sealed = "".join(parts[number]["sealed"] for number in range(1, wanted + 1))
         told = json.loads(zlib.decompress(fernet.decrypt(sealed)))
-        event = parse(told["body"].encode())
         arrived = datetime.fromisoformat(first["received_at"])
-    except (InvalidToken, zlib.error, EventRejected, ValueError, KeyError, TypeError):
+        event = as_it_came(event_key, told["external_id"], told["body"], arrived, parse=parse)
+    except (InvalidToken, zlib.error, EventRejected, ValueError, KeyError, TypeError, AttributeError):
         return Undelivered(event_key, None, "it cannot be decrypted with this EVENT_LOG_KEY")
-    # The key it had, so that a second replay is a duplicate; and without a moment its arrival was what counted.
-    return Undelivered(
-        event_key,
-        replace(event, key=event_key, external_id=told["external_id"], moment=event.moment or arrived),
-    )
+    return Undelivered(event_key, event)
+
+
+def as_it_came(
+    event_key: str, external_id: str | None, body: str, arrived: datetime, *, parse: Callable[[bytes], Event]
+) -> Event:
+    """An event that came before, to be delivered once more.
+
+    Args:
+        event_key: The one it had, so that it is the same event.
+        external_id: Whose it was, which its body need not say.
+        body: Of then.
+        arrived: What counts where it has no moment.
+        parse: The vendor's reader of events.
+
+    Raises:
+        EventRejected: The body is no event.
+    """
+    event = parse(body.encode())
+    return replace(event, key=event_key, external_id=external_id, moment=event.moment or arrived)

@@ -59,6 +59,10 @@ def message(line: int, number: int) -> dict[str, Any]:
 def replay(world: World, log: str, tmp_path: Path, **changes: str) -> subprocess.CompletedProcess[str]:
     file = tmp_path / "export.log"
     file.write_text(log)
+    return replay_with(world, [str(file)], **changes)
+
+
+def replay_with(world: World, arguments: list[str], **changes: str) -> subprocess.CompletedProcess[str]:
     environment = {
         "PATH": "/usr/bin:/bin",
         "ENV_FILE": os.devnull,
@@ -69,7 +73,7 @@ def replay(world: World, log: str, tmp_path: Path, **changes: str) -> subprocess
         **changes,
     }
     return subprocess.run(
-        [sys.executable, "-m", "ops.replay", str(file)], cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-m", "ops.replay", *arguments], cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
 
@@ -254,6 +258,69 @@ def test_of_two_sealings_of_one_event_a_whole_one_is_taken(capsys: pytest.Captur
     assert read.event is not None
 
 
+def test_a_line_that_is_cut_off_costs_no_other_event_anything(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole, cut = (logged(capsys, json.dumps({"event": "x", "n": n}).encode()) for n in range(2))
+    log = f"{whole}{cut[:-20]}\n{{not json\n"
+    first, second = read_undelivered(log, KEY, parse=parse_event)
+    assert first.event is not None
+    assert (second.event_key, second.event) == ("line 2", None)
+    assert second.problem == "it is cut off, or no log entry of ours"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"parts": "1"}, {"parts": 1.0}, {"parts": 10**9}, {"parts": True}, {"parts": -1}, {"parts": [1]}, {"part": [1]}, {"part": {}}, {"sealed": 5}, {"received_at": 7}],
+    ids=str,
+)  # fmt: skip
+def test_an_entry_that_somebody_has_changed_is_named_and_costs_no_other_anything(
+    capsys: pytest.CaptureFixture[str], odd: dict[str, Any]
+) -> None:
+    good, changed = (json.loads(logged(capsys, json.dumps({"event": "x", "n": n}).encode())) for n in range(2))
+    read = {
+        each.event_key: each
+        for each in read_undelivered("\n".join(map(json.dumps, (changed | odd, good))), KEY, parse=parse_event)
+    }
+    assert read[good["event_key"]].event is not None
+    assert read[changed["event_key"]].event is None
+    assert read[changed["event_key"]].problem
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_of_any_shell_is_read(
+    world: World, tmp_path: Path, encoding: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = world.line(world.company())
+    entry = json.loads(logged(capsys, json.dumps(world.message(line)).encode()))
+    file = tmp_path / "export.json"
+    file.write_text(json.dumps([{"jsonPayload": entry}]), encoding)
+    done = replay_with(world, [str(file)])
+    assert "its message is stored" in done.stdout, done.stderr
+
+
+def test_what_a_rule_of_the_platform_refused_is_brought_in_when_it_is_mended(world: World) -> None:
+    line = world.line(world.company())
+    assert replay_with(world, ["--failed"]).stdout.startswith("no event of the inbox has failed")
+    world.sql("alter table public.wapi_messages add constraint theirs check (content <> 'Oi')")
+    try:
+        assert world.event(world.message(line, messageId="A")) == "failed"
+        assert world.event(world.message(line, messageId="B")) == "failed"
+        refused = replay_with(world, ["--failed"])
+    finally:
+        world.sql("alter table public.wapi_messages drop constraint theirs")
+    assert (refused.returncode, refused.stdout.count("refuse its message (23514)")) == (0, 2)
+
+    done = replay_with(world, ["--failed"])
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 events delivered: its message is stored (2); none not delivered" in done.stdout
+    assert [row["message_id"] for row in world.sql("select message_id from public.wapi_messages order by 1")] == [
+        "A",
+        "B",
+    ]
+
+
 def test_an_export_that_is_newest_first_is_read_oldest_first(capsys: pytest.CaptureFixture[str]) -> None:
     printed = [logged(capsys, json.dumps({"event": "x", "n": n}).encode()) for n in range(3)]
     read = read_undelivered("".join(reversed(printed)), KEY, parse=parse_event)
@@ -297,5 +364,5 @@ def test_what_became_of_an_event_is_said_in_words() -> None:
     for outcome in EventOutcome:
         assert "_" not in in_words(outcome), outcome
         assert not in_words(outcome).startswith("kept ("), outcome
-    assert {in_words(noise) for noise in Noise} == {"kept; there is no message in it"}
+    assert {in_words(noise) for noise in Noise} == {"kept; there is no message in it", "kept; our reader fails on it"}
     assert in_words("a_word_of_tomorrow\x1b[2J") == "kept (a_word_of_tomorrow\N{REPLACEMENT CHARACTER}[2J)"

@@ -46,7 +46,8 @@ def check_inbox(inbox: Inbox) -> list[Finding]:
             check="event.failed",
             severity=Severity.WARNING,
             what="events of the last 24 h are kept, but the platform's own tables refuse their messages",
-            do="look for event.not_applied in wapi_webhook's log: its code names the rule that has to be mended",
+            do="look for event.not_applied in wapi_webhook's log: its code names the rule that has to be mended;"
+            " then `python -m ops.replay --failed` brings them in",
         ),
         *unless_empty(
             _by_line(inbox.unfinished, at_least=inbox.is_cut),
