@@ -34,6 +34,8 @@ _NOT_WANTED: Final = (400, 413, 415, 422)
 _BREAKS_AFTER: Final = 5
 _FIRST_BREAK: Final = timedelta(seconds=30)
 _LONGEST_BREAK: Final = timedelta(minutes=10)
+_SLOW_BREAK: Final = timedelta(minutes=5)
+"""Till a sweep has tried, which has more time: an event that a request cuts off has been delivered, and comes again."""
 _LINES_AT_ONCE: Final = 8
 _BACKLOG_LINES: Final = 500
 
@@ -64,6 +66,7 @@ class Relay:
         self._break = _FIRST_BREAK
         self._broken_until = 0.0
         self._usually_takes = 0.0
+        self._cut_off = 0
 
     @property
     def is_closed(self) -> bool:
@@ -92,7 +95,9 @@ class Relay:
                 for event in current.events:
                     if (done or forwarded) and not self._fits(deadline - clock()):
                         break
-                    answer = await self._post(event.body, current.external_id, deadline)
+                    answer = await self._post(
+                        event.body, current.external_id, deadline, in_request=within <= IN_REQUEST
+                    )
                     if answer is _Answer.REFUSED:
                         refused = event
                     if answer is not _Answer.TAKEN:
@@ -151,7 +156,7 @@ class Relay:
         """Whether a POST would end in time: one that is cut has been delivered, and is delivered again."""
         return seconds_left > max(0.2, 2 * self._usually_takes)
 
-    async def _post(self, body: str, external_id: str, deadline: float) -> _Answer:
+    async def _post(self, body: str, external_id: str, deadline: float, *, in_request: bool) -> _Answer:
         clock = asyncio.get_running_loop().time
         headers = {"Content-Type": "application/json"}
         if external_id:
@@ -168,10 +173,13 @@ class Relay:
                 response = await self._http.send(request, stream=True, follow_redirects=False)
                 await response.aclose()
         except TimeoutError:
+            if in_request:
+                self._leave_to_sweeps()
             return self._failed("timeout")
         except (httpx.HTTPError, OSError) as error:
             return self._failed(type(error).__name__)
         self._usually_takes = max(clock() - began, 0.9 * self._usually_takes)
+        self._cut_off = 0
         if response.status_code in _NOT_WANTED:
             self._alive()
             logs.warning("relay.failed", problem=f"http_{response.status_code}", in_a_row=0)
@@ -180,6 +188,12 @@ class Relay:
             return self._failed(f"http_{response.status_code}")
         self._alive()
         return _Answer.TAKEN
+
+    def _leave_to_sweeps(self) -> None:
+        """Let requests try no more for a while: a moment after the first event that was cut off, then longer."""
+        self._cut_off += 1
+        pause = _FIRST_BREAK if self._cut_off == 1 else _SLOW_BREAK
+        self._broken_until = asyncio.get_running_loop().time() + pause.total_seconds()
 
     def _alive(self) -> None:
         self._failures = 0
@@ -190,7 +204,8 @@ class Relay:
         logs.warning("relay.failed", problem=problem, in_a_row=self._failures)
         if self._failures >= _BREAKS_AFTER:
             self._failures = 0
-            self._broken_until = asyncio.get_running_loop().time() + self._break.total_seconds()
+            ends = asyncio.get_running_loop().time() + self._break.total_seconds()
+            self._broken_until = max(self._broken_until, ends)
             logs.error("relay.broken", seconds=self._break.total_seconds())
             self._break = min(2 * self._break, _LONGEST_BREAK)
         return _Answer.FAILED
