@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from ops.common.shown import counted, shown, shown_external_id
-from ops.migrate import bells, queries
+from ops.migrate import queries, rules
 from shared.providers.wapi.names import has_form
 
 if TYPE_CHECKING:
@@ -96,9 +96,8 @@ def read_effects(connection: psycopg.Connection[Any], files: Collection[Migratio
             effects += _of_lines(lines, {file.name for file in files})
         if "wapi_messages" in there and any(file.name == "duplicate_messages" for file in files):
             effects += _of_messages(cursor)
-        if "notifications" in there:
-            refusals = bells.refusals(cursor, has_members={"user_companies", "wapi_instances"} <= there.keys())
-            effects += [Effect(Section.LOOK, what, concerns) for what, concerns in refusals]
+        refusals = rules.refusals(cursor, there=there.keys())
+        effects += [Effect(Section.LOOK, what, concerns) for what, concerns in refusals]
         effects += _of_realtime(cursor)
         return effects
 

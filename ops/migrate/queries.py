@@ -78,13 +78,13 @@ REALTIME_TABLES: Final = """
 """
 COLUMNS_THAT_MUST_BE_FILLED: Final = """
     select a.attname as name from pg_catalog.pg_attribute a
-    where a.attrelid = 'public.notifications'::regclass and a.attnum > 0 and not a.attisdropped
+    where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped
       and a.attnotnull and not a.atthasdef and a.attidentity = '' and a.attname <> all (%s)
     order by a.attnum
 """
 CHECKS: Final = """
     select conname as name, pg_get_expr(conbin, conrelid) as expression from pg_catalog.pg_constraint
-    where conrelid = 'public.notifications'::regclass and contype = 'c' order by 1
+    where conrelid = %s::regclass and contype = 'c' order by 1
 """
 UNIQUE_INDEXES: Final = """
     select c.relname as name from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid

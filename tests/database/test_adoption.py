@@ -741,6 +741,34 @@ def test_the_dry_run_tells_what_would_refuse_our_bells(
 
 
 @pytest.mark.parametrize(
+    ("table", "change", "words", "concerns"),
+    [
+        pytest.param("wapi_instances", "add constraint two check (status in ('connected', 'disconnected')) not valid", "the check two on wapi_instances refuses these statuses", {"degraded"}, id="no word for doubt"),
+        pytest.param("wapi_instances", "add column note text not null default ''", None, set(), id="a column with a default, in a table whose rows we only change"),
+        pytest.param("wapi_messages", "add column channel text not null", "wapi_messages refuses all messages", {"channel"}, id="a column of messages that must be filled"),
+        pytest.param("wapi_messages", "add constraint words check (status in ('sent', 'received', 'delivered', 'read')) not valid", "the check words on wapi_messages refuses these messages", {"error"}, id="no word for what failed"),
+        pytest.param("wapi_conversations", "alter column contact_name set not null", "wapi_conversations refuses all conversations", {"contact_name"}, id="a name that must be there"),
+        pytest.param("wapi_conversations", "add constraint phones check (remote_jid ~ '^[0-9]+@s.whatsapp.net$') not valid", "the check phones on wapi_conversations refuses these conversations", {"…0001@lid", "…0001@g.us"}, id="phones alone"),
+    ],
+)  # fmt: skip
+def test_the_dry_run_tells_what_would_refuse_messages_and_statuses(
+    living: psycopg.Connection[Any], table: str, change: str, words: str | None, concerns: set[str]
+) -> None:
+    with living.transaction(force_rollback=True):
+        living.execute("truncate public.wapi_messages, public.wapi_conversations cascade")
+        living.execute(f"alter table public.{table} {change}")  # type: ignore[arg-type]
+        refused = [
+            each for each in read_effects(living, ()) if f" on {table} " in each.what or table + " refuses" in each.what
+        ]
+    if words is None:
+        assert refused == []
+    else:
+        [effect] = refused
+        assert words in effect.what
+        assert (effect.section, {*effect.concerns}) == (Section.LOOK, concerns)
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
         pytest.param("alter table public.wapi_instances drop column phone_number", "lack columns", id="a missing column"),
