@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from shared.core.decisions import Disconnect, Healthy, NoChange, Restart, Restore, Skip, TellUnverified
-from shared.core.model import Census, Observation, Status
+from shared.core.model import Census, Observation, OutageOpener, Status
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,8 +32,30 @@ def was_up(instance: Instance, *, policy: Policy, now: datetime) -> bool:
 def count(sightings: list[Sighting], *, policy: Policy, now: datetime) -> Census:
     """The census of finished looks."""
     return sum(
-        (count_one(each.found) for each in sightings if each.found and was_up(each.instance, policy=policy, now=now)),
+        (
+            count_one(each.found)
+            for each in sightings
+            if each.found and was_up(each.instance, policy=policy, now=now) and not is_owed(each.instance)
+        ),
         Census(),
+    )
+
+
+def is_owed(instance: Instance) -> bool:
+    """Whether an earlier sweep found the line dead while others lived, and had no room for its restart.
+
+    Such lines come first, all of them in one batch. That is the order of our queue, and no news of the fleet: as many
+    of it are dead as were then. Witnesses are asked before anything is done to them, as about any line.
+    """
+    outage, degraded_since, last_look = instance.outage, instance.degraded_since, instance.last_health_check
+    return (
+        instance.status is Status.DEGRADED
+        and outage is not None
+        and outage.opened_by is OutageOpener.SWEEP
+        and outage.told_at is None
+        and degraded_since is not None
+        and last_look is not None
+        and last_look < degraded_since
     )
 
 

@@ -103,6 +103,26 @@ async def test_a_restart_that_does_not_fit_is_owed_and_the_next_sweep_begins_wit
     assert (again.outcomes["recovered"], again.left) == (1, 0)
 
 
+async def test_lines_that_are_owed_restarts_come_first_and_are_no_mass_outage(
+    world: World, sweep: Callable[..., Awaitable[Report]]
+) -> None:
+    """A third of the fleet is dead and found no room: in the next first batch it is nearly all."""
+    company = world.company(users=1)
+    dead = world.lines(company, 8, session="disconnected")
+    others = world.lines(company, 16)
+    for place, line in enumerate([*dead[:4], *others, *dead[4:]]):
+        world.set(line, "last_health_check = now() - %s * interval '1 second'", 600 - place)
+    first = await sweep(budget=seconds(5), restart_verify=seconds(6))
+    assert (first.braked, first.left) == (False, 8)
+
+    world.pass_time(timedelta(minutes=11))
+    second = await sweep(budget=seconds(5), restart_verify=seconds(6), batch_size=9)
+    assert (second.braked, second.outcomes["disconnected"], second.outcomes["notified"]) == (False, 8, 8)
+
+    third = await sweep(batch_size=9)
+    assert (third.braked, third.outcomes["recovered"]) == (False, 8)
+
+
 async def test_a_line_marked_before_a_restart_that_does_not_fit_keeps_its_bell_and_is_owed_the_restart(
     world: World, sweep: Callable[..., Awaitable[Report]]
 ) -> None:

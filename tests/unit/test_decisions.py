@@ -918,6 +918,29 @@ def test_a_line_degraded_for_a_short_time_still_counts_for_the_brake(
     assert count([a_sighting(line, Observation.GHOST)], policy=POLICY, now=NOW).bad == counts
 
 
+@pytest.mark.parametrize(
+    ("changes", "outage", "counts"),
+    [
+        pytest.param({}, {}, 0, id="it waits for its restart"),
+        pytest.param({"last_health_check": NOW - MINUTE}, {}, 1, id="an earlier sweep was done with it"),
+        pytest.param({"last_health_check": None}, {}, 1, id="nobody has looked at it yet"),
+        pytest.param({"raw_status": "connected"}, {}, 1, id="a screen says connected"),
+        pytest.param({"outage": None}, {}, 1, id="no outage is open: an event left it to the sweep"),
+        pytest.param({}, {"opened_by": OutageOpener.WEBHOOK}, 1, id="an event opened it"),
+        pytest.param({}, {"told_at": NOW - 2 * MINUTE}, 1, id="its people were told"),
+    ],
+)
+def test_a_line_that_is_owed_its_restart_says_nothing_of_the_fleet(
+    changes: dict[str, Any], outage: dict[str, Any], counts: int
+) -> None:
+    opened = an_outage(1).model_copy(update={"told_at": None, "opened_by": OutageOpener.SWEEP} | outage)
+    waits: dict[str, Any] = {
+        "raw_status": "degraded", "degraded_since": NOW - 5 * MINUTE, "last_health_check": NOW - 10 * MINUTE, "outage": opened,
+    }  # fmt: skip
+    line = a_line(**(waits | changes))
+    assert count([a_sighting(line, Observation.GHOST)], policy=POLICY, now=NOW).bad == counts
+
+
 def test_an_open_outage_of_which_nobody_heard_is_told_when_the_platform_writes_the_status() -> None:
     untold = an_outage(1).model_copy(update={"started_at": NOW - 9 * MINUTE, "told_at": None})
     line = a_line(raw_status="disconnected", outage=untold, last_restart_at=NOW - timedelta(minutes=5))
