@@ -142,6 +142,11 @@ class Limiter:
         await self._sleep(wait)
         return True
 
+    def refuses_only(self, line: UUID) -> bool:
+        """Whether a line was refused as often as anybody asks, while nearly all others are answered."""
+        refused = self._lines.get(line)
+        return refused is not None and refused.times > _MOST_REPEATS and self._pace.refuses_few
+
     def _report(self, look: Look, *, began_in: int, began: float) -> None:
         if look.asked_to_wait or look.observation is Observation.UNKNOWN:
             return

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 LONGEST_PAUSE_SECONDS: Final = 60.0
 """No header may stop a sweep for longer."""
+FEW_PAUSE_SECONDS: Final = 2.0
+"""Nor for longer than this while nearly all lines are answered: a line with a limit of its own waits by itself."""
 SLOWER_BY: Final = 2.0
 SLOWER_BY_SECONDS: Final = 0.5
 """Answers are slow when half of them take this much more, by both measures, than the fastest tenth of a round did."""
@@ -74,6 +76,11 @@ class Pace:
         """How many may run now; never less than one."""
         return max(1, int(self._limit))
 
+    @property
+    def refuses_few(self) -> bool:
+        """Whether nearly all lines are answered: then a refusal is a matter between the host and one line."""
+        return self._lines_refused * _NEARLY_ALL < self._answered
+
     def refused(self, *, now: float, began_in: int, wait: float | None, again: bool) -> None:
         """The host has asked to wait.
 
@@ -86,10 +93,11 @@ class Pace:
         """
         of_a_burst = began_in != self.round  # one burst of 429s is one sign, not a hundred
         self._lines_refused += not again
-        if (again and self._lines_refused * _NEARLY_ALL < self._answered) or (of_a_burst and wait is None):
+        if (again and self.refuses_few) or (of_a_burst and wait is None):
             return
         seconds = self.first_pause * 2.0 ** min(self._in_a_row, 10) * self.spread() if wait is None else wait
-        self.paused_until = max(self.paused_until, now + min(seconds, LONGEST_PAUSE_SECONDS))
+        longest = FEW_PAUSE_SECONDS if self.refuses_few else LONGEST_PAUSE_SECONDS
+        self.paused_until = max(self.paused_until, now + min(seconds, longest))
         if not of_a_burst:
             self._in_a_row += 1
             self._lower(self._limit / 2)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.providers.pace import LONGEST_PAUSE_SECONDS, Pace
+from shared.providers.pace import FEW_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,6 +175,16 @@ def test_pauses_are_spread_so_that_sweeps_do_not_come_back_together() -> None:
     pace = Pace(8, first_pause=1, spread=lambda: 1.2)
     pace.refused(now=10, began_in=0, wait=None, again=False)
     assert pace.paused_until == pytest.approx(11.2)
+
+
+def test_a_few_lines_with_a_limit_of_their_own_do_not_stop_the_fleet() -> None:
+    pace = Pace(8)
+    for _ in range(100):
+        pace.answered(began_in=pace.round, took=None)
+    for number in range(10):
+        pace.refused(now=10 + number, began_in=pace.round, wait=86_400, again=False)
+        assert (pace.paused_until - (10 + number) <= FEW_PAUSE_SECONDS) is (number < 9)
+    assert pace.paused_until == 19 + LONGEST_PAUSE_SECONDS  # a tenth of all: it is the host
 
 
 def test_a_retry_after_is_kept_to_the_second_and_the_longest_of_a_burst_counts() -> None:
