@@ -283,6 +283,7 @@ class PublicInstanceHealth(BaseModel):
     last_restart_at: Optional[datetime.datetime] = Field(alias="last_restart_at")
     odd_moments: Optional[str] = Field(alias="odd_moments")
     pairing_since: Optional[datetime.datetime] = Field(alias="pairing_since")
+    silence_said: Optional[datetime.datetime] = Field(alias="silence_said")
     tell_at: Optional[datetime.datetime] = Field(alias="tell_at")
     unknown_looks: int = Field(alias="unknown_looks")
     unknown_since: Optional[datetime.datetime] = Field(alias="unknown_since")
@@ -301,6 +302,7 @@ class PublicInstanceHealthInsert(TypedDict):
     last_restart_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_restart_at")]]
     odd_moments: NotRequired[Annotated[Optional[str], Field(alias="odd_moments")]]
     pairing_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="pairing_since")]]
+    silence_said: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="silence_said")]]
     tell_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="tell_at")]]
     unknown_looks: NotRequired[Annotated[int, Field(alias="unknown_looks")]]
     unknown_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unknown_since")]]
@@ -319,6 +321,7 @@ class PublicInstanceHealthUpdate(TypedDict):
     last_restart_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="last_restart_at")]]
     odd_moments: NotRequired[Annotated[Optional[str], Field(alias="odd_moments")]]
     pairing_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="pairing_since")]]
+    silence_said: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="silence_said")]]
     tell_at: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="tell_at")]]
     unknown_looks: NotRequired[Annotated[int, Field(alias="unknown_looks")]]
     unknown_since: NotRequired[Annotated[Optional[datetime.datetime], Field(alias="unknown_since")]]

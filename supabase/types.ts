@@ -301,6 +301,7 @@ export type Database = {
           last_restart_at: string | null;
           odd_moments: string | null;
           pairing_since: string | null;
+          silence_said: string | null;
           tell_at: string | null;
           unknown_looks: number;
           unknown_since: string | null;
@@ -319,6 +320,7 @@ export type Database = {
           last_restart_at?: string | null;
           odd_moments?: string | null;
           pairing_since?: string | null;
+          silence_said?: string | null;
           tell_at?: string | null;
           unknown_looks?: number;
           unknown_since?: string | null;
@@ -336,6 +338,7 @@ export type Database = {
           last_restart_at?: string | null;
           odd_moments?: string | null;
           pairing_since?: string | null;
+          silence_said?: string | null;
           tell_at?: string | null;
           unknown_looks?: number;
           unknown_since?: string | null;
@@ -1971,6 +1974,7 @@ export type Database = {
           last_restart_at: string | null;
           odd_moments: string | null;
           pairing_since: string | null;
+          silence_said: string | null;
           tell_at: string | null;
           unknown_looks: number;
           unknown_since: string | null;

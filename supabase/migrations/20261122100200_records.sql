@@ -19,6 +19,7 @@ create table if not exists public.instance_health (
   unknown_since timestamptz,
   unknown_looks integer not null default 0,
   unverified_since timestamptz,
+  silence_said timestamptz,
   pairing_since timestamptz,
   unwatched_since timestamptz,
   odd_moments text,
@@ -37,6 +38,8 @@ comment on column public.instance_health.degraded_since is 'Since when the statu
 comment on column public.instance_health.bad_since is 'First conclusive sign of death since the last sign of life.';
 comment on column public.instance_health.unknown_since is 'First of the looks in a row that could not find out.';
 comment on column public.instance_health.unknown_looks is 'Looks in a row that could not find out.';
+comment on column public.instance_health.silence_said is
+  'The unknown_since of which the operator was told that the line fell silent together with others.';
 comment on column public.instance_health.unverified_since is
   'Since when the line''s users have been told that nobody can find out; null: they have not, or it is over.';
 comment on column public.instance_health.pairing_since is 'When a word of pairing was first seen in the row; null while another stands there.';

@@ -574,9 +574,11 @@ begin
         where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
         limit ceil(v_together / p_policy.silent_share)::integer) fleet)
     then
-      v_newly := v_newly + (
-        v_sighting.last_health_check is null
-        or v_sighting.last_health_check < v_health.unknown_since + p_policy.silent_after)::integer;
+      if v_health.silence_said is distinct from v_health.unknown_since then
+        -- Not by how long it has been silent: while the brake was on nobody asked.
+        v_newly := v_newly + 1;
+        update public.instance_health set silence_said = v_health.unknown_since where instance_id = v_instance.id;
+      end if;
       continue;
     end if;
 

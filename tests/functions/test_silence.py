@@ -41,6 +41,25 @@ def test_a_partial_outage_of_the_provider_rings_nobody_and_restarts_nothing(worl
     assert len(world.facts("follow_up_check", "lines.silent_together")) == lines_before  # said once
 
 
+def test_lines_that_stay_silent_after_an_outage_of_all_are_said_once_to_the_operator(world: World) -> None:
+    lines = world.lines(world.company(users=1), 12)
+    for line in lines:
+        silent(world, line)
+    said = len(world.facts("follow_up_check", "lines.silent_together"))
+    for _ in range(14):  # 70 minutes under the brake
+        assert world.sweep()["braked"]
+        world.pass_time(5 * MINUTE)
+    for line in lines[3:]:
+        world.behave(line, faults={})
+    for _ in range(3):
+        assert not world.sweep()["braked"]
+        world.pass_time(5 * MINUTE)
+
+    facts = world.facts("follow_up_check", "lines.silent_together")[said:]
+    assert [fact["count"] for fact in facts] == [3]
+    assert world.bells() == []
+
+
 def test_a_line_alone_in_its_silence_is_told_after_an_hour_once_and_again_when_it_lives(world: World) -> None:
     company = world.company(users=2)
     line = world.line(company, "Jardins")

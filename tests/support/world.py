@@ -28,7 +28,7 @@ OLD_SECRET = "an-older-secret-in-rotation"
 
 HEALTH = {
     "last_alive_at": None, "last_event_at": None, "degraded_since": None, "bad_since": None, "unknown_since": None,
-    "unknown_looks": 0, "unverified_since": None, "pairing_since": None, "unwatched_since": None,
+    "unknown_looks": 0, "unverified_since": None, "silence_said": None, "pairing_since": None, "unwatched_since": None,
     "health_lease_until": None, "last_restart_at": None, "tell_at": None,
 }  # fmt: skip
 """Our bookkeeping of a line that has no row in ``instance_health``."""
