@@ -46,7 +46,7 @@ REQUIRED: Final = {
 }  # fmt: skip
 """What a platform's own tables must have; what else is needed the migrations add."""
 WORDS_THAT_STAY: Final = (
-    "connected", "degraded", "disconnected",
+    *rules.STATUSES,
     "connecting", "qr", "qr_code", "qr_pending", "pairing", "scan_qr", "awaiting_qr", "starting", "initializing",
 )  # fmt: skip
 _CREATED: Final = re.compile(r"^create table if not exists public\.(\w+)", re.MULTILINE)

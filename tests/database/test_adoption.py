@@ -30,6 +30,8 @@ from dev.types import supabase_cli
 from ops.migrate.effects import Section, obstacles, read_effects
 from ops.migrate.files import MigrationError, migrations_in
 from ops.migrate.history import BusyError, alone, apply, pending
+from ops.migrate.rules import STATUSES
+from shared.core.model import Status
 from shared.core.notices import NoticeType
 
 if TYPE_CHECKING:
@@ -738,6 +740,10 @@ def test_the_dry_run_tells_what_would_refuse_our_bells(
         effect = told(read_effects(living, ()), words)
     assert effect.section is Section.LOOK
     assert {*effect.concerns} == concerns
+
+
+def test_the_dry_run_knows_our_words_for_a_status() -> None:
+    assert set(STATUSES) == set(Status)
 
 
 @pytest.mark.parametrize(
