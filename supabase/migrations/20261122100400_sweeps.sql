@@ -409,10 +409,9 @@ begin
   end if;
 
   v_now := coalesce(p_now, v_restarted_at);
-  update public.wapi_instances
-  set auto_recovery_attempts = least(coalesce(auto_recovery_attempts, 0), 1000000) + 1  -- others may write it too
-  where id = v_instance.id
-  returning * into v_instance;
+  -- Others may write it too. Not read back: a trigger of the platform's may leave the row as it is, and the restart is due.
+  v_instance.auto_recovery_attempts := least(coalesce(v_instance.auto_recovery_attempts, 0), 1000000) + 1;
+  update public.wapi_instances set auto_recovery_attempts = v_instance.auto_recovery_attempts where id = v_instance.id;
   update public.instance_health
   set last_restart_at = v_restarted_at,
       bad_since = coalesce(bad_since, p_sighting.looked_at),

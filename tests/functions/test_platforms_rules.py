@@ -99,6 +99,19 @@ def test_where_no_row_can_be_written_the_sweep_fails_and_acts_all_the_same(world
     assert world.restarts(dead) == 1
 
 
+def test_a_trigger_that_leaves_a_row_as_it_is_stops_no_restart(world: World) -> None:
+    dead = world.line(world.company(users=1), session="disconnected")
+    with ruled_by(
+        world,
+        "create function public.only_status() returns trigger language plpgsql as $$ begin"
+        " return case when new.status is distinct from old.status then new end; end $$;"
+        " create trigger only_status before update on public.wapi_instances for each row execute function public.only_status()",
+        "drop function public.only_status() cascade",
+    ):
+        assert world.sweep()["recovered"] == 1
+    assert world.restarts(dead) == 1
+
+
 def test_a_rule_against_our_word_for_doubt_costs_no_other_line_anything(world: World) -> None:
     silent, others = world.line(world.company(users=1)), world.lines(world.company(users=1), 3)
     world.behave(silent, faults={"status-instance": "500"})
