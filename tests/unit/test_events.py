@@ -206,6 +206,7 @@ def test_a_string_without_end_in_a_body_that_is_too_deep_is_read_once() -> None:
 def test_a_lid_in_the_phones_place_is_no_phone() -> None:
     lid = "100000000000001"
     assert parsed(connectedPhone=lid, connectedLid=lid).phone is None
+    assert parsed(connectedPhone=lid, connectedLid=f"{lid}@lid").phone is None
     assert parsed(connectedPhone="5511900000001", connectedLid=f"{lid}@lid").phone == "5511900000001"
 
 

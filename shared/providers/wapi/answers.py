@@ -99,7 +99,7 @@ def tells_of_a_failure(found: Mapping[str, Any]) -> bool:
         any(_says_yes(found.get(name)) for name in ("error", "errors", "stack"))
         or success is False
         or str(success).strip().lower() in ("false", "0")
-        or any(_is_error_status(found.get(name)) for name in ("statusCode", "status", "code"))
+        or any(_is_error_status(found.get(name)) for name in ("statusCode", "status"))
         or _ERROR_NAME.fullmatch(str(found.get("code"))) is not None
     )
 

@@ -193,8 +193,8 @@ def _external_id(value: object) -> str | None:
 
 
 def _own_phone(found: Json) -> str | None:
-    phone = _digits(found.get("connectedPhone"))
-    return None if phone == _digits(found.get("connectedLid")) else phone  # a LID in the phone's place is no phone
+    phone, lid = _digits(found.get("connectedPhone")), str(found.get("connectedLid")).partition("@")[0]
+    return None if phone == _digits(lid) else phone  # a LID in the phone's place is no phone
 
 
 def _digits(value: object) -> str | None:
