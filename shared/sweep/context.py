@@ -41,6 +41,7 @@ class SweepContext:
         asleep: Companies whose lines are left alone.
         device_is_gone: The deep probe has answered for no line for long: claims are believed.
         failures: Of the database: the sweep claims nothing more, ends what is under way, and fails with the first.
+        refusals: Of whole batches' looks: the sweep goes on, and fails with the first if it could write no look at all.
     """
 
     store: Store
@@ -55,6 +56,7 @@ class SweepContext:
     asleep: Sequence[UUID]
     device_is_gone: bool = False
     failures: list[StoreError] = field(default_factory=list)
+    refusals: list[StoreError] = field(default_factory=list)
 
     @property
     def time_left(self) -> timedelta:
@@ -65,3 +67,20 @@ class SweepContext:
         """Log what broke one line's sweep. Its lease runs out and the next sweep takes it."""
         self.report.outcomes[Outcome.ERRORS] += 1
         logs.error(fact, cause=error, instance=line.id)
+
+    def give_up_recording(self, count: int, error: StoreError) -> None:
+        """Log that the database refuses the looks of so many more lines; their leases run out."""
+        self.report.outcomes[Outcome.ERRORS] += count
+        self.refusals.append(error)
+        logs.error("looks.not_recorded", cause=error, count=count)
+
+    def raise_failure(self) -> None:
+        """Fail the sweep with what has failed it, if something has.
+
+        Raises:
+            StoreError: The first.
+        """
+        if self.failures:
+            raise self.failures[0]
+        if self.refusals and not self.report.recorded:
+            raise self.refusals[0]

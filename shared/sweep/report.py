@@ -45,6 +45,7 @@ class Report:
         observations: Lines by what was found, each once.
         outcomes: What was done.
         looked_at_up: Lines looked at that were up.
+        recorded: Looks written that changed no status.
         given_back: Lines claimed and not finished: owed a restart, or not looked at.
         braked: Whether the brake came on.
         left: Due lines that nobody has looked at or holds.
@@ -58,6 +59,7 @@ class Report:
     observations: Counter[Observation] = field(default_factory=Counter)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     looked_at_up: int = 0
+    recorded: int = 0
     given_back: int = 0
     braked: bool = False
     left: int = 0

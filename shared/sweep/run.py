@@ -166,8 +166,7 @@ class _Sweep:
                     break
         if (haste := self._context.limiter.summary()) is not None:
             logs.warning("provider.throttled", **haste)
-        if self._context.failures:
-            raise self._context.failures[0]
+        self._context.raise_failure()
 
     def _lease(self) -> timedelta:
         """Until a little after the end of the budget, because a provider may ask us to wait."""

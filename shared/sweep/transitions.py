@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
-from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from shared import logs
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 _AT_ONCE: Final = 16
 _HELD_FOR_A_MOMENT: Final = 0.25  # seconds
-_TRIES_WITHOUT_ANY: Final = 31
-"""Down to sixteenths of a batch: if none of them can be written, it is no row's fault."""
+_SAMPLE: Final = 16
+"""Of the rows of a call that is refused: if none of them can be written alone, it is no row's fault."""
 _TOO_SLOW: Final = "57014"
 """A statement that took longer than it may: a trigger of the platform's on each of many rows."""
-_QUICK_ENOUGH: Final = 125
+_FEWEST: Final = 8
 
 
 class Transitions:
@@ -41,6 +41,7 @@ class Transitions:
         self._store = context.store
         self._report = context.report
         self._places = asyncio.Semaphore(_AT_ONCE)
+        self._in_time = context.limits.batch_size  # so many looks the database writes in time
 
     async def record(self, sightings: list[Sighting]) -> None:
         """Write looks that change no status, in one call."""
@@ -75,30 +76,55 @@ class Transitions:
         Returns:
             How many were written, and the lines that were refused; they are counted as errors.
         """
-        recorded, tries = 0, 0
+        recorded = 0
         refused: set[UUID] = set()
         parts = deque([sightings])
+        is_sampled = False
         while parts:
             part = parts.popleft()
-            tries += 1
+            if len(part) > self._in_time:
+                parts += _parts_of(part, self._in_time)
+                continue
             try:
-                recorded += await self._store.record_looks(part, finished=finished, comes_again=comes_again)
+                written = await self._store.record_looks(part, finished=finished, comes_again=comes_again)
+                self._report.recorded += written
+                recorded += written
             except StoreError as error:
-                half = len(part) // 2
-                if error.code == _TOO_SLOW and len(part) > _QUICK_ENOUGH:
-                    parts += [part[:half], part[half:]]
+                if error.code == _TOO_SLOW and len(part) > _FEWEST:
+                    self._in_time = max(_FEWEST, len(part) // 4)
+                    parts.append(part)
                 elif not isinstance(error, StoreRefused):
                     raise
                 elif len(part) == 1:
                     self._context.count_error("instance.failed", part[0].instance, error)
                     refused.add(part[0].instance.id)
-                elif tries >= _TRIES_WITHOUT_ANY and not recorded:
-                    # What is to be done about other lines is done all the same.
-                    self._context.failures.append(error)
-                    refused |= {sighting.instance.id for sighting in (*part, *chain.from_iterable(parts))}
-                    break
+                elif not is_sampled and len(part) > _SAMPLE:
+                    is_sampled = True
+                    chosen = random.sample(part, _SAMPLE)
+                    written, bad = await self._write_each(chosen, finished=finished, comes_again=comes_again)
+                    recorded += written
+                    refused |= bad
+                    tried = {each.instance.id for each in chosen}
+                    rest = [each for each in part if each.instance.id not in tried]
+                    if written:
+                        parts.append(rest)
+                    else:  # what is to be done about other lines is done all the same
+                        self._context.give_up_recording(len(rest), error)
+                        refused |= {each.instance.id for each in rest}
                 else:
-                    parts += [part[:half], part[half:]]
+                    parts += _parts_of(part, (len(part) + 1) // 2)
+        return recorded, refused
+
+    async def _write_each(
+        self, sightings: list[Sighting], *, finished: bool, comes_again: bool
+    ) -> tuple[int, set[UUID]]:
+        """Write looks one by one; as ``_write`` for lists of one."""
+        recorded = 0
+        refused: set[UUID] = set()
+        for sighting in sightings:
+            written, bad = await self._write([sighting], finished=finished, comes_again=comes_again)
+            recorded += written
+            refused |= bad
         return recorded, refused
 
     async def move(
@@ -184,6 +210,10 @@ class Transitions:
             each = [await self._tell([sighting]) for sighting in sightings]
             return [line for told, _ in each for line in told], sum(newly for _, newly in each)
         return silence.told, silence.newly_together
+
+
+def _parts_of(sightings: list[Sighting], size: int) -> list[list[Sighting]]:
+    return [sightings[start : start + size] for start in range(0, len(sightings), size)]
 
 
 def text_for(sighting: Sighting) -> NoticeText:

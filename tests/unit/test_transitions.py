@@ -37,7 +37,9 @@ def test_what_was_not_written_is_tried_once_more(
 ) -> None:
     caplog.set_level(logging.INFO)
     store = Answers(written)
-    context: Any = SimpleNamespace(store=store, report=SimpleNamespace(given_back=0))
+    context: Any = SimpleNamespace(
+        store=store, limits=SimpleNamespace(batch_size=500), report=SimpleNamespace(given_back=0, recorded=0)
+    )
     sightings: Any = [SimpleNamespace(found=Observation.ALIVE)] * 3
 
     asyncio.run(Transitions(context).record(sightings))
@@ -63,47 +65,57 @@ class Refuses:
         return len(sightings)
 
 
-def record(store: Refuses, count: int) -> tuple[list[int], list[StoreError]]:
-    """Record so many lines; answer the lines that were counted as errors, and the failures of the sweep."""
+def record(store: Refuses, count: int) -> tuple[list[int], list[int], int]:
+    """Record so many lines; answer the lines counted as errors, those given up by the batch, and how many were written."""
     errors: list[int] = []
+    given_up: list[int] = []
     context: Any = SimpleNamespace(
         store=store,
-        report=SimpleNamespace(given_back=0),
-        failures=[],
+        limits=SimpleNamespace(batch_size=500),
+        report=SimpleNamespace(given_back=0, recorded=0),
         count_error=lambda _fact, line, _error: errors.append(line.id),
+        give_up_recording=lambda count, _error: given_up.append(count),
     )
     lines: Any = [SimpleNamespace(found=Observation.ALIVE, instance=SimpleNamespace(id=n)) for n in range(count)]
     asyncio.run(Transitions(context).record(lines))
-    return errors, context.failures
+    return sorted(errors), given_up, context.report.recorded
 
 
 RULE = StoreRefused("record_looks", "23514")
 SLOW = StoreUnavailable("record_looks", "57014")
 
 
-@pytest.mark.parametrize("bad", [{0}, {499}, {7, 300}, set(range(100, 110))], ids=["first", "last", "two", "ten"])
+@pytest.mark.parametrize(
+    "bad",
+    [{0}, {499}, {7, 300}, set(range(100, 110)), set(range(0, 500, 4)), set(range(0, 500, 2))],
+    ids=["first", "last", "two", "ten", "every fourth", "every second"],
+)
 def test_rows_that_are_refused_cost_no_other_row_its_look(bad: set[int]) -> None:
     store = Refuses(bad, RULE)
-    assert record(store, 500) == (sorted(bad), [])
-    assert len(store.sizes) <= 2 * 9 * len(bad) + 1
+    assert record(store, 500) == (sorted(bad), [], 500 - len(bad))
 
 
 def test_a_table_that_takes_no_row_is_not_asked_about_each() -> None:
     store = Refuses(set(range(500)), RULE)
-    assert record(store, 500) == ([], [RULE])
-    assert len(store.sizes) == 31
+    errors, given_up, written = record(store, 500)
+    assert (len(errors), given_up, written) == (16, [484], 0)
+    assert len(store.sizes) == 17
 
 
 def test_a_single_line_that_is_refused_is_an_error_of_that_line() -> None:
-    assert record(Refuses({0}, RULE), 1) == ([0], [])
+    assert record(Refuses({0}, RULE), 1) == ([0], [], 0)
 
 
-def test_what_takes_too_long_is_written_in_halves_and_quarters() -> None:
-    store = Refuses(set(), SLOW, most=250)
-    assert record(store, 500) == ([], [])
-    assert store.sizes == [500, 250, 250]
+def test_what_takes_too_long_is_written_in_parts_that_are_in_time() -> None:
+    store = Refuses(set(), SLOW, most=30)
+    assert record(store, 500) == ([], [], 500)
+    assert store.sizes[:3] == [500, 125, 31]
+    assert max(store.sizes[3:]) == 8
+
+
+def test_what_takes_too_long_in_the_smallest_part_is_a_database_that_is_away() -> None:
     with pytest.raises(StoreUnavailable):
-        record(Refuses(set(), SLOW, most=50), 500)
+        record(Refuses(set(), SLOW, most=5), 500)
 
 
 def test_a_database_that_is_away_is_not_asked_in_parts() -> None:
