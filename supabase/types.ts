@@ -1514,6 +1514,10 @@ export type Database = {
         };
         Returns: string;
       };
+      count_up: {
+        Args: { p_asleep?: string[]; p_degraded_since: string; p_most: number };
+        Returns: number;
+      };
       draw_witnesses: {
         Args: {
           p_asleep?: string[];

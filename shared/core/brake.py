@@ -29,13 +29,15 @@ def was_up(instance: Instance, *, policy: Policy, now: datetime) -> bool:
     return instance.degraded_since is not None and now - instance.degraded_since < policy.degraded_is_up
 
 
-def count(sightings: list[Sighting], *, policy: Policy, now: datetime) -> Census:
-    """The census of finished looks."""
+def count(sightings: list[Sighting], *, policy: Policy, now: datetime, with_owed: bool = True) -> Census:
+    """The census of finished looks; see ``is_owed``."""
     return sum(
         (
             count_one(each.found)
             for each in sightings
-            if each.found and was_up(each.instance, policy=policy, now=now) and not is_owed(each.instance)
+            if each.found
+            and was_up(each.instance, policy=policy, now=now)
+            and (with_owed or not is_owed(each.instance))
         ),
         Census(),
     )
@@ -44,8 +46,9 @@ def count(sightings: list[Sighting], *, policy: Policy, now: datetime) -> Census
 def is_owed(instance: Instance) -> bool:
     """Whether an earlier sweep found the line dead while others lived, and had no room for its restart.
 
-    Such lines come first, all of them in one batch. That is the order of our queue, and no news of the fleet: as many
-    of it are dead as were then. Witnesses are asked before anything is done to them, as about any line.
+    Such lines come first, all of them in one batch. That is the order of our queue, and no share of anything: with them
+    the brake comes on only if what is bad in the sweep is that much of the whole fleet. Witnesses are asked before
+    anything is done to them, as about any line.
     """
     outage, degraded_since, last_look = instance.outage, instance.degraded_since, instance.last_health_check
     return (

@@ -248,6 +248,21 @@ class Store:
         drawn = read_list("draw_witnesses", await self._rpc.call("draw_witnesses", arguments))
         return [read_answer(Witness, "draw_witnesses", each) for each in drawn]
 
+    async def count_up(self, most: int, *, degraded_since: datetime, asleep: Sequence[UUID] = ()) -> int:
+        """Count the fleet's lines that are up, as ``draw_witnesses`` means it.
+
+        Args:
+            most: No further than this.
+            degraded_since: A line degraded since then is up, too.
+            asleep: Companies whose lines are left alone.
+        """
+        arguments = {
+            "p_most": most,
+            "p_degraded_since": degraded_since.isoformat(),
+            "p_asleep": [str(each) for each in asleep],
+        }
+        return read_count("count_up", await self._rpc.call("count_up", arguments))
+
     async def claim_canary(self, instance: UUID | None, *, began: datetime, lease: timedelta) -> CanaryClaim:
         """Take the right to send the fleet's one canary, or learn of another sweep's.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Final
 
 from shared import logs
@@ -52,18 +53,21 @@ class Brake:
         self._asked_at = float("-inf")
         self._canary: asyncio.Task[bool] | None = None
         self._lifted = False
+        self._fresh = Census()  # without the lines that are owed restarts
         self.census = Census()
 
     def count(self, sightings: list[Sighting], now: datetime) -> Census:
         """Add a batch to the sweep's census.
 
         Returns:
-            The batch's own.
+            The batch's own, without lines that are owed restarts.
         """
         census = count(sightings, policy=self._policy, now=now)
         self.census += census
         self._context.report.looked_at_up += census.up
-        return census
+        fresh = count(sightings, policy=self._policy, now=now, with_owed=False)
+        self._fresh += fresh
+        return fresh
 
     async def comes_on(self, batch: Census, decided: list[Decided]) -> bool:
         """Whether the brake holds a batch back.
@@ -91,9 +95,20 @@ class Brake:
         return True
 
     async def _is_on(self, *, about_to_act: bool) -> bool:
-        if brake_engages(self.census, policy=self._policy) or self._witnesses_brake:
+        if brake_engages(self._fresh, policy=self._policy) or self._witnesses_brake:
+            return True
+        if brake_engages(self.census, policy=self._policy) and await self._is_of_the_fleet(self.census.bad):
             return True
         return about_to_act and await self._witnesses_say_so()
+
+    async def _is_of_the_fleet(self, bad: int) -> bool:
+        """Whether so many bad lines are too large a share of the whole fleet; it is counted no further than needed."""
+        enough = math.floor(bad / self._policy.brake_share) + 1
+        return enough > await self._context.store.count_up(
+            enough,
+            degraded_since=self._context.clock.now() - self._policy.degraded_is_up,
+            asleep=self._context.asleep,
+        )
 
     # Witnesses
 

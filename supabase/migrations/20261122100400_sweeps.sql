@@ -668,6 +668,21 @@ $$;
 comment on function public.draw_witnesses is
   'Up to p_limit lines that are up (connected, or degraded since p_degraded_since), at random, whoever leases them.';
 
+create or replace function public.count_up(p_most integer, p_degraded_since timestamptz, p_asleep uuid[] default '{}')
+returns integer
+language sql stable security invoker set search_path = ''
+as $$
+  select count(*)::integer from (
+    select from public.wapi_instances i
+    where i.is_active is not false and lower(replace(coalesce(i.provider, 'wapi'), '-', '')) = 'wapi'
+      and btrim(i.instance_id) <> '' and btrim(i.instance_token) <> ''
+      and (i.status = 'connected' or i.status = 'degraded' and exists (
+        select from public.instance_health h where h.instance_id = i.id and h.degraded_since > p_degraded_since))
+      and (i.company_id is null or i.company_id <> all (p_asleep))
+    limit p_most) up;
+$$;
+comment on function public.count_up is 'How many lines are up (connected, or degraded since p_degraded_since), counted no further than p_most.';
+
 create or replace function public.claim_canary(
   p_instance uuid,        -- null: only ask
   p_began timestamptz,
@@ -835,7 +850,7 @@ do $$
 begin
   perform public.keep_for_service(
     'inactive_companies', 'is_asleep', 'begin_sweep', 'odd_moments', 'claim_instances', 'preconditions_hold', 'record_looks',
-    'claim_restart', 'apply_verdict', 'tell_unverified', 'draw_witnesses', 'claim_canary', 'end_canary', 'note_unwatched',
+    'claim_restart', 'apply_verdict', 'tell_unverified', 'draw_witnesses', 'count_up', 'claim_canary', 'end_canary', 'note_unwatched',
     'enter_brake', 'finish_sweep');
 end
 $$;

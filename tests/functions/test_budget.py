@@ -123,6 +123,25 @@ async def test_lines_that_are_owed_restarts_come_first_and_are_no_mass_outage(
     assert (third.braked, third.outcomes["recovered"]) == (False, 8)
 
 
+async def test_an_outage_that_grows_over_two_sweeps_is_one_of_many(
+    world: World, sweep: Callable[..., Awaitable[Report]]
+) -> None:
+    """Ten of 24 found no room for their restarts, then six more are dead: two thirds of the fleet."""
+    lines = world.lines(world.company(users=1), 24)
+    for line in lines[:10]:
+        world.behave(line, session="disconnected")
+    first = await sweep(budget=seconds(5), restart_verify=seconds(6))
+    assert (first.braked, first.left) == (False, 10)
+    for line in lines[10:16]:
+        world.behave(line, session="disconnected")
+
+    for _ in range(3):
+        world.pass_time(timedelta(minutes=5))
+        report = await sweep(budget=seconds(5), restart_verify=seconds(6))
+        assert (report.braked, report.outcomes["notified"]) == (True, 0)
+    assert world.bells() == []
+
+
 async def test_a_line_marked_before_a_restart_that_does_not_fit_keeps_its_bell_and_is_owed_the_restart(
     world: World, sweep: Callable[..., Awaitable[Report]]
 ) -> None:

@@ -930,7 +930,7 @@ def test_a_line_degraded_for_a_short_time_still_counts_for_the_brake(
         pytest.param({}, {"told_at": NOW - 2 * MINUTE}, 1, id="its people were told"),
     ],
 )
-def test_a_line_that_is_owed_its_restart_says_nothing_of_the_fleet(
+def test_a_line_that_is_owed_its_restart_is_no_share_of_its_batch(
     changes: dict[str, Any], outage: dict[str, Any], counts: int
 ) -> None:
     opened = an_outage(1).model_copy(update={"told_at": None, "opened_by": OutageOpener.SWEEP} | outage)
@@ -938,7 +938,9 @@ def test_a_line_that_is_owed_its_restart_says_nothing_of_the_fleet(
         "raw_status": "degraded", "degraded_since": NOW - 5 * MINUTE, "last_health_check": NOW - 10 * MINUTE, "outage": opened,
     }  # fmt: skip
     line = a_line(**(waits | changes))
-    assert count([a_sighting(line, Observation.GHOST)], policy=POLICY, now=NOW).bad == counts
+    look = [a_sighting(line, Observation.GHOST)]
+    assert count(look, policy=POLICY, now=NOW, with_owed=False).bad == counts
+    assert count(look, policy=POLICY, now=NOW).bad == 1
 
 
 def test_an_open_outage_of_which_nobody_heard_is_told_when_the_platform_writes_the_status() -> None:
