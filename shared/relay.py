@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 
 from shared import logs
-from shared.database.store import GIVE_UP_REFUSALS
+from shared.database.turns import GIVE_UP_REFUSALS
 from shared.errors import StoreError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Relay:
                     logs.error("relay.refused", event_id=refused.id, attempts=refused.attempts + 1)
                 all_taken = len(done) == len(current.events)
                 async with asyncio.timeout(_RECORD.total_seconds()):
-                    current = await store.finish_relay(
+                    current = await store.turns.finish_relay(
                         current,
                         done,
                         refused=refused.id if refused else None,
@@ -130,14 +130,14 @@ class Relay:
             StoreError: When the backlog cannot be read.
         """
         clock = asyncio.get_running_loop().time
-        waiting = await store.list_relay_backlog(_BACKLOG_LINES)
+        waiting = await store.turns.list_relay_backlog(_BACKLOG_LINES)
         slots = asyncio.Semaphore(_LINES_AT_ONCE)
 
         async def catch_up(external_id: str) -> int:
             forwarded = 0
             async with slots:
                 while self.is_closed and clock() < deadline:
-                    turn = await store.claim_relay(external_id)
+                    turn = await store.turns.claim_relay(external_id)
                     if turn is None:
                         break
                     within = min(_IN_SWEEP, timedelta(seconds=deadline - clock()))

@@ -19,7 +19,6 @@ from shared.database.results import (
     LateClock,
     Notified,
     Purged,
-    RelayTurn,
     RestartClaim,
     Retried,
     Silence,
@@ -30,6 +29,7 @@ from shared.database.results import (
     read_instance,
 )
 from shared.database.rpc import Rpc, not_an_answer, read_answer, read_count, read_list
+from shared.database.turns import EVENTS_A_TURN, RELAY_TURN, RelayTurns
 from shared.errors import StoreError
 
 if TYPE_CHECKING:
@@ -54,12 +54,6 @@ NEWEST_MIGRATION: Final = "20261122101200"
 """The last file of supabase/migrations, which an upload does not hold."""
 _NO_SUCH_TABLE: Final = ("PGRST205", "42P01")
 """PostgREST's word and, before its version 13, the database's."""
-EVENTS_A_TURN: Final = 20
-RELAY_TURN: Final = timedelta(seconds=30)
-"""A turn to forward a line's events is longer than its holder may take; after a crash somebody else goes on then."""
-GIVE_UP_REFUSALS: Final = 5
-GIVE_UP_AFTER: Final = timedelta(minutes=10)
-"""An event that the relay's handler has refused so often is given up when it is so old: others wait behind it."""
 PATIENCE_FOR_LOCKS: Final = timedelta(milliseconds=500)
 """For the locks of a whole batch of events; after that each event is retried alone."""
 PATIENCE_ALONE: Final = timedelta(seconds=1)
@@ -73,6 +67,9 @@ class Store:
         client: Its key must be the service role's.
         policy: The numbers that SQL functions need.
 
+    Attributes:
+        turns: The relay's.
+
     Raises:
         StoreUnavailable: From every method, when the database cannot be reached or is not ready.
         StoreRefused: From every method, when it answers with an error of its own.
@@ -80,6 +77,7 @@ class Store:
 
     def __init__(self, client: AsyncClient, policy: Policy) -> None:
         self._rpc = Rpc(client)
+        self.turns = RelayTurns(self._rpc)
         self._numbers = policy
         self._policy = policy_row(policy)
         self._batches = Batches(self._receive_events)
@@ -463,42 +461,6 @@ class Store:
             "p_per_hour": per_hour,
         }
         return bool(await self._rpc.call("keep_rejected", arguments))
-
-    # The relay
-
-    async def claim_relay(self, external_id: str) -> RelayTurn | None:
-        """Take a line's turn to forward; None when somebody has it or nothing waits."""
-        arguments = {"p_external_id": external_id, "p_limit": EVENTS_A_TURN, "p_turn": interval(RELAY_TURN)}
-        return await self._rpc.ask_if_any(RelayTurn, "claim_relay", arguments)
-
-    async def finish_relay(
-        self, turn: RelayTurn, done: list[int], *, refused: int | None, more: bool
-    ) -> RelayTurn | None:
-        """Mark what was forwarded; with ``more`` go on with what waits now, else give the turn back.
-
-        Args:
-            turn: The one that ends or goes on.
-            done: Events that were forwarded.
-            refused: The event that the handler did not want, if one; in the end it is given up.
-            more: Go on with what waits now.
-        """
-        arguments = {
-            "p_external_id": turn.external_id,
-            "p_token": str(turn.token),
-            "p_done": done,
-            "p_refused": refused,
-            "p_give_up_refusals": GIVE_UP_REFUSALS,
-            "p_give_up_after": interval(GIVE_UP_AFTER),
-            "p_more": more,
-            "p_limit": EVENTS_A_TURN,
-            "p_turn": interval(RELAY_TURN),
-        }
-        return await self._rpc.ask_if_any(RelayTurn, "finish_relay", arguments)
-
-    async def list_relay_backlog(self, limit: int) -> list[str]:
-        """Lines with events that nobody is forwarding, longest waiting first."""
-        external_ids = read_list("list_relay_backlog", await self._rpc.call("list_relay_backlog", {"p_limit": limit}))
-        return [str(each) for each in external_ids]
 
 
 def _log_refusal(notified: Notified, instance: UUID | None) -> None:

@@ -395,9 +395,9 @@ async def test_no_statement_reads_a_table_that_grows_from_end_to_end(world: Worl
     )
     turn = (await store.receive_event(event, relay=True, relay_now=True)).relay
     assert turn is not None
-    await store.finish_relay(turn, [turn.events[0].id], refused=None, more=True)
-    await store.list_relay_backlog(20)
-    await store.claim_relay("LITE-102")
+    await store.turns.finish_relay(turn, [turn.events[0].id], refused=None, more=True)
+    await store.turns.list_relay_backlog(20)
+    await store.turns.claim_relay("LITE-102")
     await store.purge_history(Retention(), limit=5_000)
     await store.enter_brake()
     await store.retry_notices(limit=500)

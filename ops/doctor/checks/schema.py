@@ -76,6 +76,7 @@ CALLED_FUNCTIONS: Final = (
     "apply_verdict",
     "tell_unverified",
     "draw_witnesses",
+    "count_up",
     "claim_canary",
     "end_canary",
     "enter_brake",
