@@ -1665,6 +1665,17 @@ export type Database = {
         };
         Returns: Record<string, unknown>;
       };
+      gather_reactions: {
+        Args: {
+          p_instance: Omit<
+            Database["public"]["Tables"]["wapi_instances"]["Row"],
+            Database["public"]["Tables"]["wapi_instances"]["ComputedFields"]
+          >;
+          p_lid: string;
+          p_phone: string;
+        };
+        Returns: undefined;
+      };
       habit_of: {
         Args: {
           p_habit: Omit<
@@ -1829,6 +1840,16 @@ export type Database = {
       };
       is_pairing_word: { Args: { p_status: string }; Returns: boolean };
       is_refusal: { Args: { p_sqlstate: string }; Returns: boolean };
+      is_sender: {
+        Args: {
+          p_instance: string;
+          p_lid: string;
+          p_other_lid: string;
+          p_other_phone: string;
+          p_phone: string;
+        };
+        Returns: boolean;
+      };
       is_settled: {
         Args: {
           p_conversation: string;

@@ -309,6 +309,9 @@ create table if not exists public.message_reactions (
   row_id uuid,
   primary key (instance_id, target_id, reactor)
 );
+-- Reader: gather_reactions.
+create index if not exists reactions_in_groups_by_reactor on public.message_reactions (instance_id, reactor)
+  where reactor not in ('me', 'them');
 comment on table public.message_reactions is 'The last reaction of each person to each message; screens read its row of type reaction, or metadata.reactions of the message.';
 comment on column public.message_reactions.target_id is 'The provider''s id of the message.';
 comment on column public.message_reactions.reactor is 'me, them (the other side of a direct chat), or who it was in a group.';

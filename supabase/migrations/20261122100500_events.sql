@@ -343,6 +343,8 @@ declare
   v_moment timestamptz;
   v_phone text := p_event.phone;
   v_again boolean := false;
+  v_locked public.wapi_instances;
+  v_is_free boolean;
   v_why public.evidence;
   v_outcome text := case  -- what it is if it changes nothing: then its row is written once
     when v_instance.id is null then 'unknown_instance'
@@ -393,6 +395,7 @@ begin
       v_outcome := case p_event.change ->> 'do'
         when 'store' then public.store_message(v_instance, p_event.change, v_moment, p_policy.event_ahead)
         else public.change_or_wait(v_event.id, v_instance, p_event.change, v_moment, p_policy.event_ahead) end;
+      set constraints all immediate;  -- a rule that is deferred objects here, where somebody listens
     exception when others then
       -- The platform's tables refuse this message (a rule of theirs, a row that has just gone). The event is kept, not
       -- processed: the same event again tries again. What passes by itself is tried again by the caller.
@@ -413,8 +416,22 @@ begin
           v_moment >= public.last_life(v_instance, v_health, p_now, p_policy) - p_policy.stale_after, true))
       or p_event.kind = 'disconnection' and public.judge_disconnection(
         v_instance, v_health, v_moment, v_event.received_at, p_policy, p_now) is not null) then
-    select * into v_instance from public.wapi_instances where id = v_instance.id for no key update;
-    if v_instance.id is not null then
+    if p_event.change is not null and v_instance.status = 'connected' and v_health.bad_since is null
+      and v_health.health_lease_until is null and v_instance.phone_number is not distinct from v_phone
+      and not public.has_open_outage(v_instance.id)
+    then
+      -- That it still lives, once a minute. Whoever holds the line's row now may want this message's chat next: nobody
+      -- waits for that, and the next event brings it.
+      select * into v_locked from public.wapi_instances where id = v_instance.id for no key update skip locked;
+      v_is_free := found;
+    else
+      select * into v_locked from public.wapi_instances where id = v_instance.id for no key update;
+      v_is_free := true;
+    end if;
+    if v_is_free then
+      v_instance := v_locked;
+    end if;
+    if v_is_free and v_instance.id is not null then
       v_health := public.lock_health(v_instance.id);
       if p_event.is_life and v_instance.is_active is not false then
         begin

@@ -4,7 +4,7 @@
 --
 -- Nothing here relies on a unique index on wapi_messages: older platforms have none. Our writers take turns on the
 -- conversation's row; a platform's own writer that is faster is met as a unique violation.
--- Locks: the line's row before all (receive_event), then the message's id, the person's names, conversations by id.
+-- Locks: the message's id, the person's names, conversations by id, and then the line's row (receive_event).
 
 set local lock_timeout = '5s';
 
@@ -162,6 +162,39 @@ end
 $$;
 comment on function public.change_message is 'An ack (forward only), an edit (the old texts stay in metadata.versions), a deletion or another mark.';
 
+create or replace function public.is_sender(
+  p_instance uuid, p_phone text, p_lid text, p_other_phone text, p_other_lid text
+)
+returns boolean
+language plpgsql stable security invoker set search_path = ''
+as $$
+declare
+  v_phones text[] := public.phone_forms(p_phone);
+  v_others text[] := public.phone_forms(p_other_phone);
+  v_lids text[];
+  v_other_lids text[];
+begin
+  if coalesce(p_lid = p_other_lid, false) or v_phones && v_others then
+    return true;
+  end if;
+  select array_agg(l.lid), v_phones || array_agg(f) into v_lids, v_phones
+  from public.wapi_contact_lids l, unnest(public.phone_forms(l.phone)) f
+  where l.instance_id = p_instance and (l.lid = p_lid or l.phone = any (v_phones));
+  select array_agg(l.lid), v_others || array_agg(f) into v_other_lids, v_others
+  from public.wapi_contact_lids l, unnest(public.phone_forms(l.phone)) f
+  where l.instance_id = p_instance and (l.lid = p_other_lid or l.phone = any (v_others));
+  v_lids := array_remove(v_lids || p_lid, null);
+  v_other_lids := array_remove(v_other_lids || p_other_lid, null);
+  if v_lids && v_other_lids or v_phones && v_others then
+    return true;
+  end if;
+  -- Of one only a phone is known, of the other only a LID: whose they are may come to light.
+  return case when cardinality(v_lids) = 0 and cardinality(v_others) = 0
+      or cardinality(v_other_lids) = 0 and cardinality(v_phones) = 0 then null else false end;
+end
+$$;
+comment on function public.is_sender is 'Whether two senders in a group, each by phone, LID or both, are one person. Null: nobody can tell yet.';
+
 create or replace function public.may_change(p_instance uuid, p_message public.wapi_messages, p_change jsonb)
 returns boolean
 language plpgsql stable security invoker set search_path = ''
@@ -181,8 +214,9 @@ begin
       and (v_is_anybodys or p_change ->> 'do' = 'delete' or (
         p_message.from_me = (v_who ->> 'from_me')::boolean and (
           p_message.from_me
-          or coalesce(p_message.metadata ->> 'sender_phone' = any (public.phone_forms(v_who ->> 'sender_phone')), false)
-          or coalesce(p_message.metadata ->> 'sender_lid' = v_who ->> 'sender_lid', false))));
+          or public.is_sender(
+            p_instance, p_message.metadata ->> 'sender_phone', p_message.metadata ->> 'sender_lid',
+            v_who ->> 'sender_phone', v_who ->> 'sender_lid'))));
   end if;
   if not v_is_anybodys and p_message.from_me is distinct from (v_who ->> 'from_me')::boolean then
     return false;
@@ -257,13 +291,13 @@ begin
   for v_id in
     select distinct e.message_id from public.wapi_webhook_events e
     where e.instance_id = p_instance and e.change is not null and e.change ->> 'do' <> 'ack'
-      and (e.change #>> '{who,lid}' = p_lid or e.change #>> '{who,phone}' = any (public.phone_forms(p_phone)))
+      and (coalesce(e.change #>> '{who,sender_lid}', e.change #>> '{who,lid}') = p_lid
+        or coalesce(e.change #>> '{who,sender_phone}', e.change #>> '{who,phone}') = any (public.phone_forms(p_phone)))
+      and exists (select from public.find_message(p_instance, e.message_id))  -- each takes a lock
     order by e.message_id
   loop
     perform public.lock_name(p_instance, v_id);
-    if exists (select from public.find_message(p_instance, v_id)) then
-      perform public.apply_waiting(p_instance, v_id, p_ahead);
-    end if;
+    perform public.apply_waiting(p_instance, v_id, p_ahead);
   end loop;
 end
 $$;
@@ -304,9 +338,10 @@ begin
       where id = v_reaction.row_id
         and (content, "timestamp", conversation_id) is distinct from (v_reaction.emoji, v_reaction.at, v_conversation);
       continue when exists (select from public.wapi_messages where id = v_reaction.row_id);
-      v_row := public.insert_message(p_instance, v_conversation, jsonb_build_object(
+      v_row := nullif(public.insert_message(p_instance, v_conversation, jsonb_build_object(
         'message_id', v_reaction.message_id, 'from_me', v_reaction.who -> 'from_me', 'type', 'reaction',
-        'content', v_reaction.emoji, 'quoted_message_id', p_target_id, 'metadata', v_sender), v_reaction.at);
+        'content', v_reaction.emoji, 'quoted_message_id', p_target_id, 'metadata', v_sender), v_reaction.at),
+        '00000000-0000-0000-0000-000000000000');
     end if;
     update public.message_reactions set row_id = v_row
     where instance_id = p_instance.id and target_id = p_target_id and reactor = v_reaction.reactor;
@@ -402,6 +437,7 @@ returns uuid
 language plpgsql volatile security invoker set search_path = public, extensions, pg_temp
 as $$
 declare
+  uuid_nil constant uuid := '00000000-0000-0000-0000-000000000000';
   v_row public.wapi_messages;
   v_message jsonb := p_message;
   v_id uuid;
@@ -419,10 +455,16 @@ begin
          v_message ->> 'content', v_message ->> 'media_url', v_message ->> 'media_key', v_message ->> 'media_direct_path',
          v_row.status, p_moment, p_instance.company_id, v_message -> 'metadata', v_message ->> 'quoted_message_id')
       returning id into v_id;
-      return v_id;
+      return coalesce(v_id, uuid_nil);
     exception
       when unique_violation then
-        return null;  -- the platform's own writer was faster
+        if exists (
+          select from public.wapi_messages
+          where conversation_id = p_conversation and message_id = v_message ->> 'message_id')
+        then
+          return null;  -- the platform's own writer was faster
+        end if;
+        raise;  -- another message, by a unique index of theirs
       when not_null_violation or check_violation or invalid_text_representation then
         -- The platform's table wants a text beside a picture, or knows an older list of types: then a text it is, and
         -- the word is kept.
@@ -436,7 +478,7 @@ begin
   return null;
 end
 $$;
-comment on function public.insert_message is 'A message''s row; where the platform refuses its type it is a text with the word in metadata.type. Null: somebody else has stored it.';
+comment on function public.insert_message is 'A message''s row; where the platform refuses its type it is a text with the word in metadata.type. Null: somebody else has stored it; the nil id: a trigger of the platform''s keeps it out.';
 
 create or replace function public.with_text(p_message jsonb)
 returns jsonb
@@ -511,6 +553,7 @@ declare
   v_twin_jid text;
   v_conversation public.wapi_conversations;
   v_existing public.wapi_messages;
+  v_new uuid;
   v_is_last boolean;
   v_has_reactions boolean;
   v_is_awaited boolean;
@@ -537,6 +580,12 @@ begin
     end if;
   end if;
 
+  if v_who ->> 'phone' is not null and v_who ->> 'lid' is not null and v_who ->> 'group' is null then
+    v_tells_who := not exists (
+      select from public.wapi_contact_lids
+      where instance_id = p_instance.id and lid = v_who ->> 'lid' and phone = v_who ->> 'phone');
+  end if;
+
   -- Its lock first, and one new version of the row for each message, not three: a busy chat is written often.
   v_conversation := public.open_conversation(p_instance, v_who, p_moment);
   if p_message ->> 'group' is not null or v_twin.id is not null then  -- else no conversation of the line has it
@@ -556,20 +605,17 @@ begin
       return 'stored';
     end if;
     update public.wapi_messages set status = 'sent'
-    where id = v_existing.id and v_from_me and coalesce(status, 'pending') = 'pending';
+    where id = v_existing.id and v_from_me and coalesce(status::text, 'pending') = 'pending';
     perform public.apply_waiting(p_instance.id, v_id, p_ahead);
     return 'already_stored';
   end if;
 
-  if public.insert_message(p_instance, v_conversation.id, p_message, p_moment) is null then
-    if not exists (
-      select from public.wapi_messages where conversation_id = v_conversation.id and message_id = v_id)
-    then
-      -- Not the platform's own writer, but another message by a unique index of theirs.
-      raise exception 'the platform''s table refuses the message' using errcode = 'unique_violation';
-    end if;
+  v_new := public.insert_message(p_instance, v_conversation.id, p_message, p_moment);
+  if v_new = '00000000-0000-0000-0000-000000000000' then
+    return 'kept';  -- a filter of the platform's does not want it
+  elsif v_new is null then
     update public.wapi_messages set status = 'sent'
-    where conversation_id = v_conversation.id and message_id = v_id and v_from_me and coalesce(status, 'pending') = 'pending';
+    where conversation_id = v_conversation.id and message_id = v_id and v_from_me and coalesce(status::text, 'pending') = 'pending';
     perform public.apply_waiting(p_instance.id, v_id, p_ahead);
     return 'already_stored';
   end if;
@@ -599,11 +645,8 @@ begin
   select exists (select from public.message_reactions where instance_id = p_instance.id and target_id = v_id),
     exists (
       select from public.wapi_webhook_events
-      where instance_id = p_instance.id and message_id = v_id and change is not null),
-    v_who ->> 'phone' is not null and v_who ->> 'lid' is not null and exists (
-      select from public.wapi_webhook_events
-      where instance_id = p_instance.id and change is not null and change ->> 'do' <> 'ack')
-  into v_has_reactions, v_is_awaited, v_tells_who;
+      where instance_id = p_instance.id and message_id = v_id and change is not null)
+  into v_has_reactions, v_is_awaited;
   if v_has_reactions then
     perform public.show_reactions(p_instance, v_id);
   end if;
@@ -618,6 +661,29 @@ end
 $$;
 comment on function public.store_message is
   'A message, once per person or group and provider''s id, with its conversation, unread count, order and what waited for it.';
+
+create or replace function public.gather_reactions(p_instance public.wapi_instances, p_phone text, p_lid text)
+returns void
+language plpgsql volatile security invoker set search_path = ''
+as $$
+declare
+  v_other public.message_reactions;
+begin
+  for v_other in
+    select * from public.message_reactions
+    where instance_id = p_instance.id and reactor = any (public.phone_forms(p_phone)) and emoji <> ''
+    order by target_id, reactor
+  loop
+    perform public.lock_name(p_instance.id, v_other.target_id);
+    perform public.keep_reaction(
+      p_instance.id, v_other.target_id, p_lid, v_other.emoji, v_other.at, v_other.message_id, v_other.who);
+    update public.message_reactions set emoji = ''
+    where instance_id = p_instance.id and target_id = v_other.target_id and reactor = v_other.reactor;
+    perform public.show_reactions(p_instance, v_other.target_id);
+  end loop;
+end
+$$;
+comment on function public.gather_reactions is 'What somebody reacted to in groups under their phone stands under their LID, once that is known.';
 
 create or replace function public.learn_sender(
   p_instance public.wapi_instances, p_who jsonb, p_moment timestamptz, p_ahead interval
@@ -636,6 +702,7 @@ begin
   end if;
   perform public.settle_person(p_instance, v_phone, v_lid, false, p_moment, false);
   perform public.apply_waiting_of(p_instance.id, v_phone, v_lid, p_ahead);
+  perform public.gather_reactions(p_instance, v_phone, v_lid);
 end
 $$;
 comment on function public.learn_sender is 'Who names both a LID and a phone tells whose LID it is.';
@@ -696,9 +763,9 @@ comment on function public.change_or_wait is 'An ack, edit, deletion or mark: do
 do $$
 begin
   perform public.keep_for_service(
-    'find_message', 'metadata_object', 'message_rank', 'refresh_last_message', 'change_message', 'may_change',
+    'find_message', 'metadata_object', 'message_rank', 'refresh_last_message', 'change_message', 'is_sender', 'may_change',
     'apply_waiting', 'apply_waiting_of', 'show_reactions', 'keep_reaction', 'store_reaction', 'insert_message', 'with_text', 'as_text', 'replace_stub', 'store_message',
-    'learn_sender', 'change_or_wait');
+    'gather_reactions', 'learn_sender', 'change_or_wait');
 end
 $$;
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
-from test_messages import AT, conversations, echo, messages, post_all, received, tables
+from psycopg.types.json import Jsonb
+from test_messages import AT, ack, conversations, echo, messages, post_all, received, tables
+
+from shared.core.policy import Policy
+from shared.database.composites import event_row, policy_row
+from shared.providers.wapi.events import parse_event
 
 if TYPE_CHECKING:
-    from world import World
+    from world import Line, World
 
 PHONE, LID, GROUP = "5511966665555", "700000000000001@lid", "120363000000000009@g.us"
 BY_LID = {"chat": {"id": LID}, "sender": {"id": LID}}
@@ -174,21 +181,99 @@ def test_a_message_that_another_row_of_the_platform_keeps_out_is_not_called_stor
 
 def test_acks_move_a_status_that_is_an_enum(world: World, company: Any) -> None:
     line = world.line(company)
+    sent = echo({"conversation": "Oi"}, phone=PHONE, message_id="OUT")
+    seen = ack("READ", message_id="OUT")
+    again = echo({"conversation": "Oi!"}, phone=PHONE, message_id="OUT", at=AT + 1)
+    # In a session of its own and undone: what sessions have planned for a text does not fit an enum.
+    with psycopg.connect(world.stack.database_url, autocommit=True) as own, own.transaction(force_rollback=True):
+        own.execute("create type public.their_status as enum ('sent', 'delivered', 'read', 'received')")
+        own.execute(
+            "alter table public.wapi_messages alter column status drop default,"
+            " alter column status type public.their_status using status::public.their_status"
+        )
+        outcomes = [take(own, line, event) for event in (sent, seen, again)]
+        stored = own.execute("select status::text from public.wapi_messages").fetchall()
+    assert outcomes == ["stored", "applied", "already_stored"]
+    assert stored == [("read",)]
+
+
+def take(own: psycopg.Connection[Any], line: Line, event: dict[str, Any]) -> str:
+    row = event_row(
+        parse_event(json.dumps(event | {"instanceId": line.external_id}).encode()), relay=False, relay_limit=0
+    )
+    answer = own.execute(
+        "select public.receive_events(array(select e from jsonb_populate_recordset(null::public.webhook_event, %s) e),"
+        " '{}', interval '1 minute', jsonb_populate_record(null::public.recovery_policy, %s))",
+        (Jsonb([row]), Jsonb(policy_row(Policy()))),
+    ).fetchone()
+    assert answer is not None
+    outcome: str = answer[0][0]["outcome"]
+    return outcome
+
+
+def test_whoever_is_one_in_a_group_edits_their_message_and_reacts_once(world: World, company: Any) -> None:
+    group = {"isGroup": True, "chat": {"id": GROUP}}
+    by_phone, by_lid = {"sender": {"id": PHONE}}, {"sender": {"id": LID}}
+    told = {"sender": {"id": PHONE, "senderLid": LID}}
+    theirs = received({"conversation": "dia 10"}, phone="x", message_id="A", **group, **by_lid)
+    corrected = edited("A", "dia 11", at=AT + 2, **group, **by_phone)
+    first = reacted("A", at=AT + 3, **group, **by_phone) | {"messageId": "R1"}
+    second = reacted("A", at=AT + 4, **group, **by_lid) | {"messageId": "R2"}
+    tells = received({"conversation": "sou eu"}, phone="x", message_id="B", at=AT + 5, **group, **told)
+    ends = []
+    for order in itertools.permutations([theirs, corrected, first, second, tells]):
+        line = world.line(company)
+        assert set(post_all(world, line, list(order))) == {200}
+        ends.append([_without_the_line(each) for each in tables(world, line)])
+    assert all(end == ends[0] for end in ends)
+    rows = {row["message_id"]: row for row in ends[0][0]["messages"]}
+    assert rows["A"]["content"] == "dia 11"
+    assert [reaction["emoji"] for reaction in rows["A"]["metadata"]["reactions"]] == ["❤️"]
+    assert rows.keys() == {"A", "B", "R2"}
+
+
+def test_a_stranger_in_a_group_edits_nothing_whoever_tells_who_they_are(world: World, company: Any) -> None:
+    line = world.line(company)
+    group = {"isGroup": True, "chat": {"id": GROUP}}
+    stranger = {"sender": {"id": "5511977776666", "senderLid": LID}}
+    post_all(
+        world,
+        line,
+        [
+            received({"conversation": "PIX: 123"}, phone="x", message_id="A", **group, sender={"id": PHONE}),
+            edited("A", "PIX: 666", at=AT + 2, **group, sender={"id": LID}),
+            received({"conversation": "sou outro"}, phone="x", message_id="B", at=AT + 5, **group, **stranger),
+        ],
+    )
+    [conversation] = conversations(world, line)
+    assert [row["content"] for row in messages(world, conversation)] == ["PIX: 123", "sou outro"]
+
+
+def test_many_changes_that_wait_for_ever_cost_a_new_acquaintance_no_lock_each(world: World, company: Any) -> None:
+    """Sixteen thousand locks in one transaction are more than PostgreSQL has."""
+    line = world.line(company)
     world.sql(
-        "create type public.their_status as enum ('pending', 'sent', 'delivered', 'read', 'received', 'error');"
-        "alter table public.wapi_messages alter column status drop default,"
-        " alter column status type public.their_status using status::public.their_status"
+        "insert into public.wapi_webhook_events (event_key, external_id, instance_id, kind, outcome, processed_at, message_id, change)"
+        " select 'waits' || n, %s, %s, 'message', 'waiting', now(), 'GONE' || n,"
+        " jsonb_build_object('do', 'delete', 'message_id', 'GONE' || n, 'who', jsonb_build_object('lid', %s::text, 'from_me', false))"
+        " from generate_series(1, 20000) n",
+        line.external_id,
+        line.id,
+        LID,
+    )
+    assert post_all(world, line, [received({"conversation": "oi"}, phone=PHONE, message_id="A", **BY_BOTH)]) == [200]
+
+
+def test_a_message_that_a_filter_of_the_platform_keeps_out_is_kept_and_not_failed(world: World, company: Any) -> None:
+    line = world.line(company)
+    world.sql(
+        "create function public.no_spam() returns trigger language plpgsql as $$ begin"
+        " return case when new.content <> 'spam' then new end; end $$;"
+        " create trigger no_spam before insert on public.wapi_messages for each row execute function public.no_spam()"
     )
     try:
-        assert world.event(
-            world.message(line, messageId="OUT", fromMe=True, fromApi=True, event="webhookDelivery")
-        ) == ("stored")
-        seen = {"event": "webhookStatus", "messageId": "OUT", "status": "READ", "fromMe": True}
-        assert world.event(world.message(line) | seen) == "applied"
-        assert world.sql("select status::text from public.wapi_messages") == [{"status": "read"}]
+        assert world.event(world.message(line, msgContent={"conversation": "spam"})) == "kept"
+        assert world.event(world.message(line, messageId="M2")) == "stored"
     finally:
-        world.sql(
-            "alter table public.wapi_messages alter column status type text using status::text,"
-            " alter column status set default 'pending';"
-            "drop type public.their_status"
-        )
+        world.sql("drop function public.no_spam() cascade")
+    assert [row["message_id"] for row in world.sql("select message_id from public.wapi_messages")] == ["M2"]
