@@ -191,6 +191,8 @@ class Relay:
 
     def _leave_to_sweeps(self) -> None:
         """Let requests try no more for a while: a moment after the first event that was cut off, then longer."""
+        if not self.is_closed:
+            return  # cut off at the same moment as another: one sign
         self._cut_off += 1
         pause = _FIRST_BREAK if self._cut_off == 1 else _SLOW_BREAK
         self._broken_until = asyncio.get_running_loop().time() + pause.total_seconds()

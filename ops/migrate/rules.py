@@ -105,7 +105,7 @@ def refusals(cursor: psycopg.Cursor[dict[str, Any]], *, there: Collection[str]) 
 def _refusals_of(cursor: psycopg.Cursor[dict[str, Any]], written: Written) -> Iterator[Refusal]:
     table, things = written.table, written.things
     if written.inserts:
-        given = (f"public.{table}", list(written.row))
+        given = (f"public.{table}", [column for column, value in written.row.items() if value is not None])
         if must := [row["name"] for row in cursor.execute(queries.COLUMNS_THAT_MUST_BE_FILLED, given)]:
             yield f"{table} refuses all {things}: columns must be filled and have no default", _names(must)
     of_table, column = sql.Identifier(table), sql.Identifier(written.column)

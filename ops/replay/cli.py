@@ -26,7 +26,7 @@ from ops.common.rows import Row
 from ops.common.shown import counted, one_line, shown_external_id
 from shared.clients import Clients
 from shared.core.event import EventOutcome, Noise
-from shared.errors import LineRecoveryError, StoreError
+from shared.errors import EventRejected, LineRecoveryError, StoreError
 from shared.providers.wapi.events import parse_event
 from shared.relay import IN_REQUEST
 from shared.settings import IntakeSettings, load_settings
@@ -163,12 +163,15 @@ async def _failed(settings: IntakeSettings) -> list[Undelivered]:
     async with httpx.AsyncClient(trust_env=False) as http:
         rest = Rest(http, settings.supabase_url, settings.supabase_service_role_key)
         rows = await rest.rows(FailedEvent, ("outcome", f"eq.{EventOutcome.FAILED}"), ("body", "not.is.null"))
-    return [
-        Undelivered(
-            row.event_key, as_it_came(row.event_key, row.external_id, row.body, row.received_at, parse=parse_event)
-        )
-        for row in rows
-    ]
+    return [_again(row) for row in rows]
+
+
+def _again(row: FailedEvent) -> Undelivered:
+    try:
+        event = as_it_came(row.event_key, row.external_id, row.body, row.received_at, parse=parse_event)
+    except EventRejected as rejected:
+        return Undelivered(row.event_key, None, rejected.reason)
+    return Undelivered(row.event_key, event)
 
 
 def _undelivered(file: Path, key: SecretStr | None) -> list[Undelivered]:

@@ -65,24 +65,25 @@ async def _read(response: httpx.Response) -> bytes:
     return bytes(body)
 
 
-def _unpacked(body: bytes, encoding: str) -> bytes:
-    """A body as it was before it was packed once, by a server that packs although it was asked not to."""
-    match encoding.strip().lower():
-        case "" | "identity":
-            return body
-        case "gzip" | "x-gzip" | "deflate":
-            unpacker = zlib.decompressobj(47)  # both, by their heads
-        case _:
-            raise ExchangeFailedError("encoded")
-    try:
-        found = unpacker.decompress(body, MAX_ANSWER_BYTES + 1)
-    except zlib.error:
-        raise ExchangeFailedError("encoded") from None
-    if len(found) > MAX_ANSWER_BYTES:
-        raise ExchangeFailedError("too_large")
-    if not unpacker.eof:
-        raise ExchangeFailedError("encoded")
-    return found
+def _unpacked(body: bytes, encodings: str) -> bytes:
+    """A body as it was before it was packed once, by a server that packs although it was asked not to.
+
+    What names no packing that we know, or several, is left as it is: if it is packed it is no JSON.
+    """
+    named = [each for part in encodings.split(",") if (each := part.strip().lower()) not in ("", "identity")]
+    if len(named) != 1 or named[0] not in ("gzip", "x-gzip", "deflate"):
+        return body
+    for wbits in (47, -15):  # gzip and zlib by their heads; deflate as some send it, without one
+        unpacker = zlib.decompressobj(wbits)
+        try:
+            found = unpacker.decompress(body, MAX_ANSWER_BYTES + 1)
+        except zlib.error:
+            continue
+        if len(found) > MAX_ANSWER_BYTES:
+            raise ExchangeFailedError("too_large")
+        if unpacker.eof:
+            return found
+    raise ExchangeFailedError("encoded")
 
 
 class _StraightClient(httpx.AsyncClient):

@@ -1,7 +1,8 @@
 """HTTP to the servers of a test. One client for all: to make one reads every authority of the web, for nothing.
 
 No connection is kept: servers are killed and started on the same port, and one that has waited long enough for its next
-request hangs up, on a busy machine just when that is sent.
+request hangs up, on a busy machine just when that is sent. The server is asked to hang up: where the pool does it, one thread may
+close what another reads.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ _NONE_KEPT: Final = httpx.Limits(max_connections=None, max_keepalive_connections
 
 def a_client(**how: Any) -> httpx.Client:
     """A client of one's own."""
-    usual = {"trust_env": False, "verify": _NO_AUTHORITIES, "timeout": GENEROUS_SECONDS, "limits": _NONE_KEPT}
+    usual = {
+        "trust_env": False,
+        "verify": _NO_AUTHORITIES,
+        "timeout": GENEROUS_SECONDS,
+        "limits": _NONE_KEPT,
+        "headers": {"Connection": "close"},
+    }
     return httpx.Client(**usual | how)
 
 

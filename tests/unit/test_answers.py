@@ -134,6 +134,8 @@ def test_a_negative_that_contradicts_itself_is_no_negative(beside: dict[str, obj
         {"error": False},
         {"error": None, "success": True, "statusCode": 200},
         {"error": "false", "success": "true", "status": "close", "code": "OK", "message": "Instância desconectada"},
+        {"code": "EXPIRED", "connectedPhone": "-"},
+        {"code": 515},
         {"statusCode": 399, "instanceId": " "},
         {"instanceId": "LITE-AB12CD-EF34GH"},
         {"instanceId": " LITE-AB12CD-EF34GH "},

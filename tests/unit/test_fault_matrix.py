@@ -331,11 +331,21 @@ async def test_a_negative_answer_counts(wapi: WapiClient, httpx_mock: HTTPXMock,
         ),
         pytest.param({"name": "Line", "statusCode": "502"}, CLAIMED, id="nor one with a status"),
         *(
-            pytest.param(
-                {"connectedPhone": phone, "name": "Line"}, CLAIMED, id=f"{phone!r} is no phone, and not nothing"
-            )
-            for phone in ({}, [], 0, True, "-", "N/A", 1234567)
+            pytest.param({"connectedPhone": phone, "name": "Line"}, CLAIMED, id=f"{phone!r} is no phone, nor nothing")
+            for phone in (True, "N/A", 1234567, "55******1234", "Not connected since 2026-11-29", ["5511900000001"])
         ),
+        *(
+            pytest.param({"connectedPhone": phone, "name": "Line"}, GHOST, id=f"{phone!r} is nothing")
+            for phone in ({}, [], 0, "-", "00000000000")
+        ),
+        pytest.param(
+            {"error": False, "message": "ok", "name": "Line", "connectedPhone": ""},
+            GHOST,
+            id="the provider's envelope around a ghost",
+        ),
+        pytest.param({"name": "Line", "message": None, "connectedPhone": None}, GHOST, id="no message at all"),
+        pytest.param({"connectedPhone": "+55 (11) 9****-4321 12"}, ALIVE, id="a masked phone is one"),
+        pytest.param({"connectedPhone": "5511900000001:12@s.whatsapp.net"}, ALIVE, id="a phone with its address"),
         pytest.param({"connectedPhone": ""}, CLAIMED, id="an empty phone alone is not the answer of a device"),
         pytest.param({"deviceName": "Line", "number": PHONE}, CLAIMED, id="fields with other names say nothing"),
         pytest.param({"error": True, "name": "Line"}, CLAIMED, id="an error that names the line says nothing"),

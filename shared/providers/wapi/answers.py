@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 _DIGITS_OF_A_PHONE: Final = 8
-_ERROR_NAME: Final = re.compile(r"E[A-Z_]+")
-"""As a system names an error: ``ECONNABORTED``, ``ENOTFOUND``, ``ERR_NETWORK``."""
+_ERROR_NAME: Final = re.compile(r"E(?:CONN|TIMEDOUT|NOTFOUND|PIPE|HOST|NET|PROTO|AI_)[A-Z_]*|ERR_[A-Z_]+")
+"""As a system names an error of its own call: ``ECONNABORTED``, ``ENOTFOUND``, ``ERR_NETWORK``."""
 
 
 class DeviceView(StrEnum):
@@ -123,7 +123,9 @@ def read_device(answer: HttpAnswer) -> DeviceView:
     phone = found.get("connectedPhone")
     if _is_phone(phone):
         return DeviceView.PHONE
-    if tells_of_a_failure(found) or "message" in found or _is_shown(phone):
+    # With a message and without the device's own key it is an error that somebody has serialised: its name is its own.
+    is_message = _is_shown(found.get("message")) and "connectedPhone" not in found and found.get("error") is not False
+    if tells_of_a_failure(found) or is_message or _is_shown(phone):
         return DeviceView.CANNOT_SAY
     if any(key in found for key in ("name", "platform", "lid")):
         return DeviceView.NO_PHONE
@@ -131,13 +133,18 @@ def read_device(answer: HttpAnswer) -> DeviceView:
 
 
 def _is_shown(value: object) -> bool:
-    """Whether something is shown at all: a blank and a word for nothing are none. Seen at several integrators."""
-    return value is not None and is_told(str(value))
+    """Whether something is shown at all: a blank, a word for nothing, a dash, an empty list are none."""
+    text = str(value)
+    return value is not None and is_told(text) and any(each.isalnum() and each != "0" for each in text)
 
 
 def _is_phone(value: object) -> bool:
-    """Whether a number is shown, however it is written or masked: so many digits have no other reason to be there."""
-    return isinstance(value, str | int) and sum(each.isdigit() for each in str(value)) >= _DIGITS_OF_A_PHONE
+    """Whether a number is shown, with or without an address, however it is written or masked."""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        return False
+    number = str(value).partition("@")[0].partition(":")[0]
+    digits = [each for each in number if each.isdigit()]
+    return len(digits) >= _DIGITS_OF_A_PHONE and {*digits} != {"0"} and not any(each.isalpha() for each in number)
 
 
 _PROVEN_BY: Final = {
