@@ -72,6 +72,7 @@ class Deliveries:
         if self._unrecorded:
             return  # what was sent must be known before anything is claimed
         begins_until = deadline - self._send_within.total_seconds()
+        over: set[str] = set()  # channels that are left alone for now: what waits for them keeps no other waiting
         while clock() <= begins_until:
             claimed = await outbox.claim(
                 channels=[name for name in self._channels if ":" not in name] + ([WHATSAPP] if self._line else []),
@@ -79,18 +80,18 @@ class Deliveries:
                 line=self._line,
                 lease=_LEASE,
                 limit=_MESSAGES_A_CLAIM,
+                skip=sorted(over),
             )
             for channel in claimed.dead:
                 logs.error("channel.dead", channel=channel)
             if claimed.given_up:
                 logs.warning("deliveries.given_up", count=claimed.given_up)
-            if claimed.messages and not await self._send_all(outbox, claimed, begins_until):
-                break
+            over |= await self._send_all(outbox, claimed, begins_until)
             if not claimed.messages and not claimed.more:
                 break
 
-    async def _send_all(self, outbox: Outbox, claimed: ClaimedMessages, begins_until: float) -> bool:
-        """Send what was claimed, each channel by itself; False when something was left."""
+    async def _send_all(self, outbox: Outbox, claimed: ClaimedMessages, begins_until: float) -> set[str]:
+        """Send what was claimed, each channel by itself; answer the channels of which something was left."""
         by_channel: defaultdict[str, list[OutgoingMessage]] = defaultdict(list)
         for message in claimed.messages:
             by_channel[message.key].append(message)
@@ -99,7 +100,7 @@ class Deliveries:
         sent = sum(each.sent for each in rounds)
         if sent:
             logs.info("deliveries.sent", messages=sent)
-        return not any(each.is_over for each in rounds)
+        return {key for key, each in zip(by_channel, rounds, strict=True) if each.is_over}
 
     def channel_of(self, message: OutgoingMessage, line: SendingLine | None) -> Channel | None:
         """Who sends a message; None when it is not configured."""

@@ -76,6 +76,10 @@ def _service_key(value: SecretStr) -> SecretStr:
     return SecretStr(key)
 
 
+def _stripped(value: SecretStr) -> SecretStr:
+    return SecretStr(value.get_secret_value().strip())
+
+
 def _split(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
@@ -169,9 +173,9 @@ class SweepSettings(Settings):
     sweep_budget_seconds: Annotated[float, Field(gt=0, le=MAX_SWEEP_BUDGET_SECONDS, allow_inf_nan=False)] = (
         _LIMITS.budget.total_seconds()
     )
-    alert_instance_id: str | None = None
+    alert_instance_id: Annotated[str, AfterValidator(str.strip)] | None = None
     alert_email_url: Annotated[SecretStr, AfterValidator(mail_url)] | None = None
-    operator_webhook_secret: SecretStr | None = None
+    operator_webhook_secret: Annotated[SecretStr, AfterValidator(_stripped)] | None = None
     operator_alert_urls: Annotated[
         tuple[SecretStr, ...], NoDecode, BeforeValidator(split_urls), AfterValidator(operator_urls)
     ] = ()

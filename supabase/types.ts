@@ -1446,6 +1446,7 @@ export type Database = {
           p_now?: string;
           p_operator: string[];
           p_policy: Database["public"]["CompositeTypes"]["delivery_policy"];
+          p_skip?: string[];
         };
         Returns: Json;
       };

@@ -52,9 +52,17 @@ class AppriseChannel:
             return SendAnswer(SendResult.REFUSED, "unusable_url")
         if self._to_contacts:
             parts |= {"targets": [address.get_secret_value()], "cc": None, "bcc": None}
-        service = apprise.Apprise.instantiate(parts | {"cto": seconds, "rto": seconds, "retry": 0})
+        # Where a service takes no more in one message (Telegram 4,096 characters) there are several.
+        service = apprise.Apprise.instantiate(
+            parts | {"cto": seconds, "rto": seconds, "retry": 0, "overflow": apprise.OverflowMode.SPLIT}
+        )
         if service is None:
             return SendAnswer(SendResult.REFUSED, "unusable_url")
+        if self._to_contacts and [str(each[-1]).lower() for each in service.targets] != [
+            address.get_secret_value().lower()
+        ]:
+            # It cuts off what it does not understand, and would write to somebody else.
+            return SendAnswer(SendResult.REFUSED, "unusable_address")
         # The plugin's own wait between messages is for floods, which we do not send.
         service.request_rate_per_sec = 0
         said_yes = service.notify(

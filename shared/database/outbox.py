@@ -61,7 +61,14 @@ class Outbox:
         return await self._rpc.call("resolve_alert", {"p_cause": cause, "p_subject": subject}) is True
 
     async def claim(
-        self, *, channels: Sequence[str], operator: Sequence[str], line: str | None, lease: timedelta, limit: int
+        self,
+        *,
+        channels: Sequence[str],
+        operator: Sequence[str],
+        line: str | None,
+        lease: timedelta,
+        limit: int,
+        skip: Sequence[str] = (),
     ) -> ClaimedMessages:
         """Lease the messages that are due, and let the database note what else is to be heard.
 
@@ -71,6 +78,7 @@ class Outbox:
             line: The platform's line that sends WhatsApp, by its id or the provider's.
             lease: How long nobody else gets them.
             limit: At most so many messages.
+            skip: Channels that are left alone for now, by their keys.
         """
         arguments = {
             "p_channels": list(channels),
@@ -79,6 +87,7 @@ class Outbox:
             "p_lease": interval(lease),
             "p_limit": limit,
             "p_policy": self._policy,
+            "p_skip": list(skip),
         }
         return await self._rpc.ask(ClaimedMessages, "claim_deliveries", arguments)
 

@@ -580,7 +580,8 @@ begin
         and l.company_id = p_delivery.company_id
         and not case l.state
           when 'waiting' then coalesce(l.note in ('no_line', 'not_configured') or l.note = 'quiet' and l.due_at > p_now, false)
-            or coalesce(l.first_tried_at <= p_now - p_policy.ack_within, false)
+            -- Tried, or due so long ago and not tried because its channel is left alone.
+            or coalesce(least(l.first_tried_at, l.give_up_at - p_policy.keep_trying) <= p_now - p_policy.ack_within, false)
           when 'sent' then l.channel = 'whatsapp' and l.acked_at is null and l.sent_at <= p_now - p_policy.ack_within
           else true end));
 end
@@ -615,6 +616,7 @@ create or replace function public.claim_deliveries(
   p_lease interval,
   p_limit integer,            -- messages
   p_policy public.delivery_policy,
+  p_skip text[] default '{}', -- channels that are left alone for now
   p_now timestamptz default now()
 )
 returns jsonb
@@ -670,6 +672,7 @@ begin
     order by t.turn, c.id
     for no key update of c skip locked
   loop
+    continue when public.channel_key(v_contact.channel, v_contact.address) = any (p_skip);
     v_more := jsonb_array_length(v_messages) >= p_limit or v_seen >= 25 * p_limit;
     exit when v_more;
     v_seen := v_seen + 1;

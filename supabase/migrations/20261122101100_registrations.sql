@@ -403,6 +403,7 @@ begin
     where r.instance_id = v_visit.instance_id;
     v_recorded := v_recorded + 1;
     select * into v_line from public.wapi_instances where id = v_visit.instance_id;
+    continue when not found;  -- it has just gone
     perform public.alert_of_registration(
       v_line, v_before, v_visit, v_visit.outcome = 'not_set' and v_before.tries + 1 >= cardinality(p_waits), p_now);
     if v_visit.ending_text is not null then

@@ -299,6 +299,44 @@ async def test_who_was_not_needed_was_not_given_up(world: World, ours: OnTheWire
     assert [row[2:] for row in deliveries_of(world)] == [("sent", None)] + [("cancelled", "not_needed")] * 2
 
 
+async def test_a_channel_that_hangs_keeps_no_other_waiting(world: World, ours: OnTheWire) -> None:
+    """Sixty mails fill a claim; the operator and everybody's WhatsApp come behind them."""
+    line = alert_line(world)
+    for number in range(60):
+        company = world.company(users=0)
+        contact(world, company, f"a{number}@example.com")
+        down(world, company)
+    company = world.company(users=0)
+    contact(world, company, PHONE, channel="whatsapp")
+    down(world, company)
+    receiver = Receiver(lambda address, _: NOTHING_HEARD if "@" in address else YES)
+
+    await deliver(sender(receiver, line=str(line.id)), ours.store.outbox)
+
+    assert len(receiver.to(PHONE)) == 1
+
+
+async def test_whom_a_hanging_channel_leaves_untried_lets_the_next_position_be_due(
+    world: World, ours: OnTheWire
+) -> None:
+    line = alert_line(world)
+    companies = [world.company(users=0) for _ in range(10)]
+    for number, company in enumerate(companies):
+        contact(world, company, f"55119888800{number:02d}", channel="whatsapp")
+        contact(world, company, f"a{number}@example.com", position=2)
+        down(world, company)
+    receiver = Receiver(lambda address, _: YES if "@" in address else NOTHING_HEARD)
+    sending = sender(receiver, line=str(line.id))
+    await deliver(sending, ours.store.outbox)  # of ten the first hangs, and the others are left
+    world.pass_time(6 * MINUTE)
+
+    await deliver(sending, ours.store.outbox)
+
+    assert {address for address, _ in receiver.got if "@" in address} == {
+        f"a{number}@example.com" for number in range(10)
+    }
+
+
 async def test_thousands_of_contacts_of_one_company_keep_no_other_from_being_told(
     world: World, ours: OnTheWire
 ) -> None:

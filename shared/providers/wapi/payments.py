@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 # Nobody has written down the values of paymentStatus: these are the words that people use for it.
 _PAID: Final = re.compile(r"active|paid|ok|trial|approved|current|ativ[oa]|pag[oa]|em dia", re.IGNORECASE)
 _LAPSED: Final = re.compile(
-    r"unpaid|overdue|past.?due|expired|cancel|suspend|inactive|blocked|refused|failed|vencid|inativ|atrasad|bloquead",
+    r"(?:payment|subscription|pagamento|assinatura)?[ _-]?"
+    r"(?:unpaid|overdue|past.?due|expired|cancell?ed|suspended|inactive|blocked|refused|failed"
+    r"|vencid[oa]|inativ[oa]|atrasad[oa]|bloquead[oa]|cancelad[oa]|suspens[oa]|expirad[oa])",
     re.IGNORECASE,
 )
+"""Whole words: "not expired", "cancel_scheduled" and "desbloqueado" hold one."""
 # Nor the unit of expires: seconds, milliseconds, ISO and Brazilian dates are read, all else is said as it was told.
 _MILLISECONDS_FROM: Final = 100_000_000_000
 _SECONDS_FROM: Final = 1_000_000_000
@@ -83,7 +86,7 @@ def read_word(word: str | None) -> Payment | None:
     """What a word about payment seems to say; None where nothing is told."""
     if not word:
         return None
-    if _LAPSED.search(word):
+    if _LAPSED.fullmatch(word):
         return Payment.LAPSED
     return Payment.PAID if _PAID.fullmatch(word) else Payment.UNCLEAR
 
