@@ -3,6 +3,7 @@
 # refuse_nonsense has seen the settings.
 
 fanout=${SWEEP_FANOUT:-0}
+if [[ $fanout =~ ^[0-9]+$ ]]; then fanout=$((10#$fanout)); fi  # 08 is no octal number
 
 # Sets `environment` to NAME=VALUE pairs, in a form that may hold commas.
 read_environment() {

@@ -20,7 +20,11 @@ _MEANINGS = {
     429: "too many requests",
 }
 _EXTERNAL_ID = re.compile(r"[A-Z0-9]{2,10}(-[A-Z0-9]{2,10}){1,4}", re.ASCII)
-_LONG_NUMBER = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){7,}")
+_LONG_NUMBER = re.compile(
+    r"(?P<moment>\b(?:19|20)\d\d-[01]\d-[0-3]\d"
+    r"(?:[T ][0-2]\d:[0-5]\d(?::[0-5]\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?\b)"
+    r"|\+?\d(?:[\s().-]{0,2}\d){7,}"
+)
 _LAST_DIGITS = 4
 
 
@@ -106,5 +110,7 @@ def _harmless(character: str, instead: str, keep: str) -> str:
 
 
 def _last_digits(number: re.Match[str]) -> str:
+    if moment := number["moment"]:
+        return str(moment)
     digits = [digit for digit in number[0] if digit.isdigit()]
     return "…" + "".join(digits[-_LAST_DIGITS:])

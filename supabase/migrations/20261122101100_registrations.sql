@@ -143,6 +143,13 @@ begin
     v_until := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
   end if;
 
+  -- Nobody reads what the provider keeps of a line that is paused: what was said of it is over.
+  perform public.resolve_alert(a.cause, a.subject, p_now)
+  from public.operator_alerts a
+  join public.wapi_instances i on i.id = case when a.subject ~ '^[0-9a-f]{8}-' then split_part(a.subject, ':', 1)::uuid end
+  where a.resolved_at is null and a.cause in ('registration_failed', 'subscription_ending', 'subscription_unreadable')
+    and not public.has_registration(i);
+
   -- Lines that came, went or became another one at the provider: few, found in one walk.
   select array_agg(coalesce(i.id, r.instance_id)) into v_odd
   from (

@@ -8,6 +8,7 @@ import email.policy
 import json
 import logging
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +154,28 @@ async def test_what_cannot_be_reached_or_is_no_address_is_a_no(url: str) -> None
     assert (await AppriseChannel(SecretStr(url)).send(ANA, POST, within=LONG)).result is SendResult.REFUSED
 
 
+@pytest.mark.parametrize("address", ["a@xn--e1afmkfd.xn--p1ai", "a@example.com-", "b-@y1.yx.yx1"])
+async def test_a_mail_goes_to_the_address_that_is_stored_or_to_nobody(address: str) -> None:
+    mailbox = Mailbox()
+    async with mail_server(mailbox) as url:
+        answer = await AppriseChannel(url, to_contacts=True).send(SecretStr(address), POST, within=LONG)
+    assert [to for to, _ in mailbox.got] in ([], [[address]])
+    assert answer.result is (SendResult.SENT if mailbox.got else SendResult.REFUSED)
+
+
 async def test_an_address_of_the_operators_is_any_that_apprise_knows() -> None:
+    await sends_whole(POST)
+
+
+async def test_what_a_service_takes_in_no_single_message_comes_in_several() -> None:
+    """An outage of hundreds of lines: Telegram takes 4,096 characters, and refused it for ever."""
+    lines = [f"Unidade {number}: perdeu conexão às 14:35" for number in range(1_000)]
+    got = await sends_whole(replace(POST, text="\n".join(lines)))
+    assert len(got) > 1
+
+
+async def sends_whole(post: Post) -> list[bytes]:
+    """Send through apprise; everything arrives, in one message or in several."""
     got: list[bytes] = []
 
     async def takes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -164,11 +186,13 @@ async def test_an_address_of_the_operators_is_any_that_apprise_knows() -> None:
         await writer.drain()
 
     async with raw_server(takes) as port:
-        answer = await AppriseChannel(SecretStr(f"json://127.0.0.1:{port}/x")).send(ANA, POST, within=LONG)
+        answer = await AppriseChannel(SecretStr(f"json://127.0.0.1:{port}/x")).send(ANA, post, within=LONG)
 
     assert answer.result is SendResult.SENT
-    assert json.loads(got[0])["title"] == POST.title
-    assert json.loads(got[0])["message"] == POST.text
+    assert json.loads(got[0])["title"].startswith(post.title)
+    whole = "".join(json.loads(each)["message"] for each in got)
+    assert whole.replace("\n", "") == post.text.replace("\n", "")
+    return got
 
 
 # The signed webhook

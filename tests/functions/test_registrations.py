@@ -462,10 +462,11 @@ async def test_a_request_during_the_wait_of_a_try_in_vain_is_done_after_it(house
     assert house.calls()["put"] == 5, "though all of it looks good"
 
 
-async def test_what_the_operator_was_told_of_a_line_is_over_when_it_is_gone(house: House) -> None:
-    gone, other, stays = (house.line(expires="2020-01-01") for _ in range(3))
+async def test_what_the_operator_was_told_of_a_line_is_over_when_it_is_gone_or_paused(house: House) -> None:
+    gone, other, paused, stays = (house.line(expires="2020-01-01") for _ in range(4))
     await house.round()
-    assert len(house.alerts()) == 3
+    assert len(house.alerts()) == 4
+    house.world.set(paused, "is_active = false")
     house.world.sql("delete from public.wapi_instances where id = %s", gone.id)
     house.world.sql("update public.wapi_instances set instance_id = 'LITE-ANOTHER-2' where id = %s", other.id)
     await house.round()

@@ -473,3 +473,17 @@ def test_what_suspicions_of_mute_lines_have_been_worth_is_said_with_what_it_mean
     assert proven.detail == "sends, since 2 h, registration set again 3 times, its users were told"
     assert [each.id for each in found["mute.suspected"].concerns] == [str(one.id)]
     assert check_mutes(Fleet((one,), {}), [], now=NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "as_shown"),
+    [
+        ("it ends on 2026-12-01.", "it ends on 2026-12-01."),
+        ("down since 2026-11-29T04:00:12+00:00", "down since 2026-11-29T04:00:12+00:00"),
+        ("2026-12-01 5511988887777", "2026-12-01 …7777"),
+        ("call +55 (11) 98888-7777", "call …7777"),
+        ("2026-12-0111988887777", "…7777"),
+    ],
+)
+def test_a_date_is_no_phone_number_and_a_phone_number_no_date(text: str, as_shown: str) -> None:
+    assert shown(text) == as_shown
