@@ -151,7 +151,7 @@ class _Round:
                 answer = _NOT_TRIED
             else:
                 answer = await self._deliveries.try_to_send(message, channel)
-                self.is_over = self.is_over or answer.ends_round
+                self.is_over = self.is_over or answer.ends_round or answer.result is SendResult.NOT_TRIED
             sent_by = self._line.id if message.channel == WHATSAPP and self._line else None
             await self._deliveries.record(self._outbox, message, answer, sent_by)
             if answer.result is SendResult.SENT:

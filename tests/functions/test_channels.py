@@ -7,6 +7,7 @@ import email
 import email.policy
 import json
 import logging
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -147,6 +148,40 @@ async def test_a_mail_server_that_hangs_costs_its_time_and_no_more() -> None:
         answer = await AppriseChannel(url, to_contacts=True).send(ANA, POST, within=SHORT)
     assert answer.result in (SendResult.UNCLEAR, SendResult.REFUSED)
     assert answer.cause in ("timeout", "refused")
+
+
+async def test_a_server_that_keeps_every_thread_of_a_channel_keeps_no_other_channels() -> None:
+    async with raw_server(drips) as port, mail_server(mailbox := Mailbox()) as url:
+        slow = AppriseChannel(SecretStr(f"mailto://127.0.0.1:{port}?from=alerts@example.com"), to_contacts=True)
+        answers = await asyncio.gather(*(slow.send(ANA, POST, within=SHORT) for _ in range(20)))
+        other = await AppriseChannel(url, to_contacts=True).send(ANA, POST, within=LONG)
+    assert Counter(answer.cause for answer in answers) == {"timeout": 16, "threads_hang": 4}
+    assert {answer.result for answer in answers if answer.cause == "threads_hang"} == {SendResult.NOT_TRIED}
+    assert (other.result, len(mailbox.got)) == (SendResult.SENT, 1)
+
+
+async def drips(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while not writer.is_closing():
+        writer.write(b"220-wait\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+
+
+async def test_a_no_of_one_of_several_targets_is_no_no_of_all() -> None:
+    class Picky(Mailbox):
+        async def handle_RCPT(  # noqa: N802 - aiosmtpd's
+            self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: Any
+        ) -> str:
+            if address.startswith("bad"):
+                return "550 no such user"
+            envelope.rcpt_tos.append(address)
+            return "250 OK"
+
+    async with mail_server(mailbox := Picky()) as url:
+        several = SecretStr(f"{url.get_secret_value()}&to=good@example.com,bad@example.com")
+        answer = await AppriseChannel(several).send(ANA, POST, within=LONG)
+    assert [to for to, _ in mailbox.got] == [["good@example.com"]]
+    assert (answer.result, answer.cause) == (SendResult.UNCLEAR, "in_part")
 
 
 @pytest.mark.parametrize("url", ["mailto://127.0.0.1:1?from=a@example.com", "nonsense://x", "tgram://x"])

@@ -75,6 +75,7 @@ IMPURE_LIBRARIES = {
 }
 CLOCK_CALLS = {"now", "today", "utcnow"}
 GUARDS = {
+    "shared.channels.mail",
     "shared.database.batching",
     "shared.deliveries",
     "shared.housekeeping",
@@ -84,7 +85,7 @@ GUARDS = {
     "shared.web",
     "shared.webhook.intake",
 }
-"""Around one line of a sweep, one chore, one message, the reading of one, a call for several events, and a whole request: nowhere else is an error caught
+"""Around one line of a sweep, one chore, one message, the reading of one, a thread, a call for several events, and a whole request: nowhere else is an error caught
 without knowing it."""
 
 ROOMS = (
