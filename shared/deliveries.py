@@ -156,7 +156,7 @@ class _Round:
             await self._deliveries.record(self._outbox, message, answer, sent_by)
             if answer.result is SendResult.SENT:
                 self.sent += 1
-            elif answer.result is not SendResult.NOT_TRIED:
+            elif answer is not _NOT_TRIED:
                 logs.warning(
                     "delivery.not_sent", channel=message.channel, batch=message.batch, result=answer.result,
                     cause_word=answer.cause,

@@ -588,6 +588,9 @@ begin
 
   -- Its lock first, and one new version of the row for each message, not three: a busy chat is written often.
   v_conversation := public.open_conversation(p_instance, v_who, p_moment);
+  if v_tells_who then
+    perform public.apply_waiting_of(p_instance.id, v_who ->> 'phone', v_who ->> 'lid', p_ahead);
+  end if;
   if p_message ->> 'group' is not null or v_twin.id is not null then  -- else no conversation of the line has it
     select * into v_existing from public.wapi_messages where conversation_id = v_conversation.id and message_id = v_id;
   end if;
@@ -652,9 +655,6 @@ begin
   end if;
   if v_is_awaited then
     perform public.apply_waiting(p_instance.id, v_id, p_ahead);
-  end if;
-  if v_tells_who then
-    perform public.apply_waiting_of(p_instance.id, v_who ->> 'phone', v_who ->> 'lid', p_ahead);
   end if;
   return 'stored';
 end
