@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-import zlib
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse
 
 from shared import logs
+from shared.core.packing import GZIP, PackingError, unpack
 from shared.errors import EventRejected, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ RETRY_AFTER_SECONDS = 5
 BODY_SECONDS = 15
 READY_SECONDS = 5
 """So long an answer to ``/ready`` serves: anybody may ask, and each look is a call to the database."""
-_GZIP = b"\x1f\x8b"
-_PACKED_PARTS = 100
-"""A megabyte may be half a million empty ones, each of which takes a few microseconds."""
 WRONG_KEYS_SECONDS = 30
 """Half a minute, so that continued attempts show in every whole minute, which the alert looks at."""
 
@@ -153,27 +150,12 @@ def unpacked(body: bytes, encoding: str | None, limit: int) -> bytes:
         EventRejected: With 400 when it cannot be unpacked, with 413 when it is longer than ``limit`` bytes then.
     """
     is_deflated = (encoding or "").strip().lower() == "deflate"
-    if not body.startswith(_GZIP) and not is_deflated:
+    if not body.startswith(GZIP) and not is_deflated:
         return body  # JSON in UTF-8 begins with nothing of the kind, whatever a header says
-    found = bytearray()
-    parts = 0
     try:
-        while body:
-            parts += 1
-            if parts > _PACKED_PARTS:
-                raise EventRejected(400, "the packed body has too many parts")
-            # 47: gzip and zlib by their heads; -15: deflate as some send it, without one.
-            is_bare = is_deflated and body[0] & 15 != zlib.DEFLATED and not body.startswith(_GZIP)
-            unpacker = zlib.decompressobj(-15 if is_bare else 47)
-            found += unpacker.decompress(body, limit + 1 - len(found))
-            if len(found) > limit:
-                raise EventRejected(413, f"the body is longer than {limit} bytes")
-            if not unpacker.eof:
-                raise EventRejected(400, "the packed body is cut off")
-            body = unpacker.unused_data
-    except zlib.error:
-        raise EventRejected(400, "the body cannot be unpacked") from None
-    return bytes(found)
+        return unpack(body, limit, may_be_bare=is_deflated)
+    except PackingError as error:
+        raise EventRejected(413 if error.is_too_long else 400, error.reason) from None
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from typing import TYPE_CHECKING
 
 import httpx
 
+from shared.core.packing import PackingError, unpack
 from shared.providers.answer import MAX_ANSWER_BYTES, HttpAnswer, read_retry_after
 
 if TYPE_CHECKING:
@@ -73,17 +73,10 @@ def _unpacked(body: bytes, encodings: str) -> bytes:
     named = [each for part in encodings.split(",") if (each := part.strip().lower()) not in ("", "identity")]
     if len(named) != 1 or named[0] not in ("gzip", "x-gzip", "deflate"):
         return body
-    for wbits in (47, -15):  # gzip and zlib by their heads; deflate as some send it, without one
-        unpacker = zlib.decompressobj(wbits)
-        try:
-            found = unpacker.decompress(body, MAX_ANSWER_BYTES + 1)
-        except zlib.error:
-            continue
-        if len(found) > MAX_ANSWER_BYTES:
-            raise ExchangeFailedError("too_large")
-        if unpacker.eof:
-            return found
-    raise ExchangeFailedError("encoded")
+    try:
+        return unpack(body, MAX_ANSWER_BYTES, may_be_bare=named == ["deflate"])
+    except PackingError as error:
+        raise ExchangeFailedError("too_large" if error.is_too_long else "encoded") from None
 
 
 class _StraightClient(httpx.AsyncClient):

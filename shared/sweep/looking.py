@@ -130,8 +130,12 @@ class Looking:
             self._context.count_error("look.failed", line, error)
         finally:
             begin()
-        is_throttled = look is not None and look.throttled and look.observation is Observation.UNKNOWN
-        if look is not None and is_throttled and not limiter.refuses_only(line.id):
+        if (
+            look is not None
+            and look.throttled
+            and look.observation is Observation.UNKNOWN
+            and not limiter.refuses_only(line.id)
+        ):
             # Our own haste says nothing about the line: it is left to the next sweep, not counted as UNKNOWN.
             cause, look = look.cause, None
         return _Answered(look, cause, looked_at)

@@ -165,7 +165,7 @@ begin
     where id = p_into;
     perform public.refresh_last_message(p_into);
   exception when others then
-    if sqlstate in ('40001', '40P01', '55P03') or left(sqlstate, 2) in ('53', '57', '58') then
+    if not public.is_refusal(sqlstate) then
       raise;  -- it passes by itself
     end if;
     return sqlstate;
